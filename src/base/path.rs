@@ -1,0 +1,77 @@
+//! The path of a base file, cleaned once.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+
+/// Longest path in bytes; the limit of every tar-diff applier (`PATH_MAX` on Linux).
+pub const MAX_PATH: usize = 4096;
+
+/// A relative path below the root of the base image: no `.`, no `..`, no empty
+/// component, no leading slash. Bytes, not UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourcePath(Vec<u8>);
+
+impl SourcePath {
+    /// Cleans a path as tar-diff does: anchored at the root, `.` and `..`
+    /// resolved by name alone (`..` at the root stays there), slashes collapsed.
+    ///
+    /// # Errors
+    /// Verification when it is empty, longer than [`MAX_PATH`], or has a NUL byte.
+    pub fn clean(raw: &[u8]) -> Result<Self> {
+        if raw.len() > MAX_PATH {
+            return Err(Error::verification(format!(
+                "source path has {} bytes, at most {MAX_PATH} are allowed",
+                raw.len()
+            )));
+        }
+        if raw.contains(&0) {
+            return Err(Error::verification("source path has a NUL byte"));
+        }
+        let mut parts: Vec<&[u8]> = Vec::new();
+        for part in raw.split(|b| *b == b'/') {
+            match part {
+                b"" | b"." => {}
+                b".." => drop(parts.pop()),
+                part => parts.push(part),
+            }
+        }
+        if parts.is_empty() {
+            return Err(Error::verification("source path names no file"));
+        }
+        Ok(SourcePath(parts.join(&b'/')))
+    }
+
+    /// The cleaned bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for SourcePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.escape_ascii())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_cleaned_beneath_the_root() {
+        for (raw, clean) in [
+            ("usr/bin/x", "usr/bin/x"),
+            ("/usr//bin/./x", "usr/bin/x"),
+            ("../../etc/passwd", "etc/passwd"),
+            ("a/../b", "b"),
+        ] {
+            assert_eq!(SourcePath::clean(raw.as_bytes()).unwrap().as_bytes(), clean.as_bytes());
+        }
+        for bad in ["", "/", "..", "a/..", "a\0b"] {
+            assert!(SourcePath::clean(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+        assert!(SourcePath::clean(&[b'a'; MAX_PATH]).is_ok());
+        assert!(SourcePath::clean(&[b'a'; MAX_PATH + 1]).is_err());
+    }
+}

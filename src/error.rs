@@ -1,0 +1,194 @@
+//! The one error type: what went wrong, of which kind, and what to do next.
+//!
+//! A [`Kind`] decides the exit code; a hint names the next step. Errors that
+//! cross a `Read` or `Write` border travel inside an [`io::Error`] and are
+//! taken out again by [`Error::from_io`], so no kind is lost on the way.
+
+use std::{error, fmt, io};
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What sort of failure this is, from the caller's point of view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Disk, permission, repository: something on this machine.
+    Local,
+    /// The command line asks for something that cannot be.
+    Usage,
+    /// The delta cannot be used here: base absent or different, unknown format.
+    Misfit,
+    /// A digest, size or diff_id is not what was promised, or the input breaks its format.
+    Verification,
+    /// Network or peer trouble that may pass.
+    Transient,
+    /// Ctrl-C or SIGTERM.
+    Interrupted,
+    /// The reader of our standard output went away.
+    ClosedPipe,
+}
+
+impl Kind {
+    /// The process exit code of this kind (documented in `docs/cli.md`).
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::Local => 1,
+            Kind::Usage => 2,
+            Kind::Misfit => 3,
+            Kind::Verification => 4,
+            Kind::Transient => 5,
+            Kind::Interrupted => 130,
+            Kind::ClosedPipe => 141,
+        }
+    }
+
+    /// The name used in JSON output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Local => "local",
+            Kind::Usage => "usage",
+            Kind::Misfit => "misfit",
+            Kind::Verification => "verification",
+            Kind::Transient => "transient",
+            Kind::Interrupted => "interrupted",
+            Kind::ClosedPipe => "closed-pipe",
+        }
+    }
+}
+
+/// An error with its kind, an optional hint, and an optional cause.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+    source: Option<Box<dyn error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// Makes an error of `kind`; `message` says what, which, expected and found.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Error { kind, message: message.into(), hint: None, source: None }
+    }
+
+    /// Something on this machine failed.
+    pub fn local(message: impl Into<String>) -> Self {
+        Self::new(Kind::Local, message)
+    }
+
+    /// The command line cannot be carried out.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// The delta cannot be used here.
+    pub fn misfit(message: impl Into<String>) -> Self {
+        Self::new(Kind::Misfit, message)
+    }
+
+    /// Something is not what it claims to be.
+    pub fn verification(message: impl Into<String>) -> Self {
+        Self::new(Kind::Verification, message)
+    }
+
+    /// A fault that may pass.
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self::new(Kind::Transient, message)
+    }
+
+    /// Adds the next step a user can take.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Puts `context` before the message, keeping kind, hint and cause.
+    #[must_use]
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
+        self.message = format!("{context}: {}", self.message);
+        self
+    }
+
+    /// Turns an I/O error into ours. An [`Error`] that travelled inside it comes
+    /// out as it was; anything else becomes [`Kind::Local`] with `context`
+    /// (which names the file or blob) before it.
+    pub fn from_io(e: io::Error, context: impl fmt::Display) -> Self {
+        if e.get_ref().is_some_and(|inner| inner.is::<Error>()) {
+            if let Some(Ok(ours)) = e.into_inner().map(|inner| inner.downcast::<Error>()) {
+                return *ours;
+            }
+            return Error::local(context.to_string());
+        }
+        Error::local(format!("{context}: {e}")).with_source(e)
+    }
+
+    /// The kind of failure.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The next step, if there is one to name.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.source.as_deref().map(|e| e as _)
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(e: Error) -> Self {
+        io::Error::other(e)
+    }
+}
+
+/// Adds a context to `io::Result`, as in `file.sync_all().at(path.display())?`.
+pub trait IoContext<T> {
+    /// Maps the error through [`Error::from_io`].
+    fn at(self, context: impl fmt::Display) -> Result<T>;
+}
+
+impl<T> IoContext<T> for io::Result<T> {
+    fn at(self, context: impl fmt::Display) -> Result<T> {
+        self.map_err(|e| Error::from_io(e, context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_survives_the_trip_through_io() {
+        let e = Error::verification("blob is short").with_hint("try again");
+        let back = Error::from_io(io::Error::from(e), "ignored");
+        assert_eq!(back.kind(), Kind::Verification);
+        assert_eq!(back.to_string(), "blob is short");
+        assert_eq!(back.hint(), Some("try again"));
+    }
+
+    #[test]
+    fn a_plain_io_error_gets_its_context() {
+        let e = Error::from_io(io::Error::from(io::ErrorKind::NotFound), "/a/b");
+        assert_eq!(e.kind(), Kind::Local);
+        assert!(e.to_string().starts_with("/a/b: "), "{e}");
+    }
+}

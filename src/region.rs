@@ -1,0 +1,105 @@
+//! A stretch of a file: a blob in a layout, a member of an archive, a file inside a layer tar.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+/// Read-only bytes `offset..offset + len` of a shared file; all reads are positional.
+#[derive(Debug, Clone)]
+pub struct Region {
+    file: Arc<File>,
+    offset: u64,
+    len: u64,
+}
+
+impl Region {
+    /// The whole of `file`, as long as it is now.
+    ///
+    /// # Errors
+    /// When the file's size cannot be read.
+    pub fn whole(file: File) -> io::Result<Self> {
+        let len = file.metadata()?.len();
+        Ok(Region { file: Arc::new(file), offset: 0, len })
+    }
+
+    /// A part of this region, clipped to it.
+    #[must_use]
+    pub fn slice(&self, offset: u64, len: u64) -> Self {
+        let offset = offset.min(self.len);
+        Region { file: self.file.clone(), offset: self.offset + offset, len: len.min(self.len - offset) }
+    }
+
+    /// Length in bytes.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Reads at `offset` of the region, at most to its end.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let want = buf.len().min(left);
+        self.file.read_at(&mut buf[..want], self.offset + offset)
+    }
+
+    /// A reader from the region's start, with its own position.
+    pub fn reader(&self) -> RegionReader {
+        RegionReader { region: self.clone(), position: 0 }
+    }
+}
+
+/// Reads a [`Region`] from start to end.
+#[derive(Debug)]
+pub struct RegionReader {
+    region: Region,
+    position: u64,
+}
+
+impl RegionReader {
+    /// Bytes read or skipped so far.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+}
+
+impl Read for RegionReader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.region.read_at(buf, self.position)?;
+        self.position += n as u64;
+        Ok(n)
+    }
+}
+
+impl io::Seek for RegionReader {
+    fn seek(&mut self, pos: io::SeekFrom) -> io::Result<u64> {
+        let target = match pos {
+            io::SeekFrom::Start(n) => Some(n),
+            io::SeekFrom::Current(n) => self.position.checked_add_signed(n),
+            io::SeekFrom::End(n) => self.region.len.checked_add_signed(n),
+        };
+        self.position = target.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_slice_never_leaves_its_region() {
+        let mut f = tempfile::tempfile().unwrap();
+        f.write_all(b"0123456789").unwrap();
+        let whole = Region::whole(f).unwrap();
+        let part = whole.slice(2, 5).slice(1, 100);
+        let mut text = String::new();
+        part.reader().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "3456");
+        assert_eq!(whole.slice(20, 5).len(), 0);
+    }
+}
