@@ -1,1 +1,3 @@
+//! The `oci-delta-fetch` command.
+
 fn main() {}
