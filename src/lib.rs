@@ -1,6 +1,34 @@
 //! Gets container and OS images onto machines as deltas.
+//!
+//! ```text
+//! argv → cli → commands ─┬─ reference → proxy (skopeo) or layout (in place) → manifest bytes
+//!                        ├─ artifact: delta manifest → target manifest and config, checked
+//!                        ├─ store: inventory, base image → base: files by path
+//!                        ├─ plan: for each layer reuse, patch, original or fetch
+//!                        ├─ fetch ── per layer: blob → verify → rebuild ── apply → diff_id → store
+//!                        └─ store: publish → report
+//! ```
+//!
+//! Imports go downwards in this list: [`commands`], [`fetch`], [`proxy`],
+//! [`rebuild`], [`plan`], [`store`], [`base`], [`apply`], [`tardiff`],
+//! [`layout`], [`artifact`], [`encoding`], [`digest`], [`error`].
 
+pub mod apply;
+pub mod artifact;
 pub mod base;
+pub mod cli;
+pub mod commands;
 pub mod digest;
+pub mod encoding;
 pub mod error;
+pub mod fetch;
+pub mod layout;
+pub mod plan;
+pub mod platform;
+pub mod progress;
+pub mod proxy;
+pub mod rebuild;
+pub mod reference;
 pub mod region;
+pub mod store;
+pub mod tardiff;

@@ -1,3 +1,67 @@
-//! The `oci-delta-fetch` command.
+//! The `oci-delta-fetch` command: runtime, signals, and how a failure ends.
 
-fn main() {}
+use std::error::Error as _;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use oci_delta_fetch::cli::Cli;
+use oci_delta_fetch::error::{Error, Kind, Result};
+use oci_delta_fetch::{commands, fetch};
+
+/// How long workers get to notice that the run is over.
+const SHUTDOWN: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let verbose = cli.global.verbose;
+    // One thread: skopeo is bound to the life of the thread that starts it.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return fail(&Error::from_io(e, "cannot start"), verbose),
+    };
+    let cancel = fetch::Cancel::default();
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = commands::run(cli, cancel.clone()) => result,
+            result = interrupted() => {
+                cancel.cancel();
+                result
+            }
+        }
+    });
+    runtime.shutdown_timeout(SHUTDOWN);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => fail(&e, verbose),
+    }
+}
+
+/// Ends when Ctrl-C or SIGTERM arrives.
+async fn interrupted() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Error::from_io(e, "signals"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| Error::from_io(e, "signals"))?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Err(Error::new(Kind::Interrupted, "interrupted").with_hint("run again to go on from the finished layers"))
+}
+
+fn fail(error: &Error, verbose: bool) -> ExitCode {
+    if error.kind() != Kind::ClosedPipe {
+        let mut err = std::io::stderr().lock();
+        let _ = writeln!(err, "error: {error}");
+        let mut cause = error.source().filter(|_| verbose);
+        while let Some(e) = cause {
+            let _ = writeln!(err, "caused by: {e}");
+            cause = e.source();
+        }
+        if let Some(hint) = error.hint() {
+            let _ = writeln!(err, "hint: {hint}");
+        }
+    }
+    ExitCode::from(error.kind().exit_code())
+}

@@ -6,11 +6,17 @@
 
 pub mod path;
 
+mod layered;
+mod rootfs;
+mod tar_index;
+
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::error::Result;
+pub use layered::{LayerSource, LayeredFiles};
 pub use path::SourcePath;
+pub use rootfs::RootfsFiles;
 
 /// Old files by path, shared by all layer workers.
 pub trait SourceFiles: Send + Sync + Debug {

@@ -1,0 +1,252 @@
+//! The applier: one patch and the base files give one layer tar.
+//!
+//! Streaming, with two fixed buffers: what a patch says never decides how much
+//! memory is used. Only a dictionary (version 2) is held whole, up to its limit.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use crate::base::{OpenedFile, SourceFile, SourceFiles, SourcePath};
+use crate::error::{Error, IoContext, Result};
+use crate::tardiff::{Limits, Op, OpReader};
+
+/// Bytes moved at once; large enough that a system call a piece does not show.
+const CHUNK: usize = 256 << 10;
+
+/// Open base files that are remembered; a patch names the same ones again and again.
+const OPEN_FILES: usize = 256;
+
+/// What a patch was made of, in bytes of output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ApplyStats {
+    /// Operations.
+    pub ops: u64,
+    /// Copied from base files.
+    pub copied: u64,
+    /// Sums of base and patch bytes.
+    pub added: u64,
+    /// Literal bytes of the patch.
+    pub literal: u64,
+    /// From dictionary frames.
+    pub dictionary: u64,
+    /// A path was opened that has more than one candidate in the base.
+    pub ambiguous: bool,
+}
+
+/// Applies a patch. `attempt` is passed to [`SourceFiles::open`]. The patch is
+/// read to its end, so a verifying reader has checked it when this returns.
+///
+/// # Errors
+/// Misfit when the base lacks a file or part of one; Verification when the
+/// patch breaks its format; what reader, base and writer report.
+pub fn apply_patch(
+    patch: impl Read,
+    files: &dyn SourceFiles,
+    attempt: u32,
+    limits: &Limits,
+    out: &mut impl Write,
+) -> Result<ApplyStats> {
+    let mut applier = Applier {
+        ops: OpReader::new(patch, limits)?,
+        files,
+        attempt,
+        limits,
+        opened: HashMap::new(),
+        current: None,
+        cursor: 0,
+        stats: ApplyStats::default(),
+        base: vec![0; CHUNK],
+        sums: vec![0; CHUNK],
+    };
+    applier.run(out)?;
+    Ok(applier.stats)
+}
+
+struct Current {
+    path: SourcePath,
+    file: Arc<dyn SourceFile>,
+}
+
+struct Applier<'a, R: Read> {
+    ops: OpReader<R>,
+    files: &'a dyn SourceFiles,
+    attempt: u32,
+    limits: &'a Limits,
+    opened: HashMap<SourcePath, OpenedFile>,
+    current: Option<Current>,
+    cursor: u64,
+    stats: ApplyStats,
+    base: Vec<u8>,
+    sums: Vec<u8>,
+}
+
+impl<R: Read> Applier<'_, R> {
+    fn run(&mut self, out: &mut impl Write) -> Result<()> {
+        let mut idle = 0;
+        while let Some(op) = self.ops.next_op()? {
+            self.stats.ops += 1;
+            let put_out = match op {
+                Op::Data(len) => self.literal(len, out)?,
+                Op::Open(path) => self.open(path)?,
+                Op::Copy(len) => self.copy(len, out)?,
+                Op::Add(len) => self.add(len, out)?,
+                Op::Seek(position) => self.seek(position)?,
+                Op::Dictionary(len) => self.dictionary(len, out)?,
+            };
+            idle = if put_out > 0 { 0 } else { idle + 1 };
+            if idle > self.limits.idle_ops {
+                return Err(self.ops.broken(&format!(
+                    "more than {} operations in a row without effect",
+                    self.limits.idle_ops
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, path: SourcePath) -> Result<u64> {
+        let found = match self.opened.get(&path) {
+            Some(found) => found.clone(),
+            None => {
+                let found = self.files.open(&path, self.attempt)?;
+                if self.opened.len() >= OPEN_FILES {
+                    self.opened.clear();
+                }
+                self.opened.insert(path.clone(), found.clone());
+                found
+            }
+        };
+        self.stats.ambiguous |= found.ambiguous;
+        self.current = Some(Current { path, file: found.file });
+        self.cursor = 0;
+        Ok(0)
+    }
+
+    fn seek(&mut self, position: u64) -> Result<u64> {
+        self.current()?;
+        self.cursor = position;
+        Ok(0)
+    }
+
+    fn literal(&mut self, len: u64, out: &mut impl Write) -> Result<u64> {
+        let mut payload = self.ops.payload();
+        let mut left = len;
+        while left > 0 {
+            let n = payload.read(&mut self.sums).at("patch")?;
+            out.write_all(&self.sums[..n]).at("layer")?;
+            left -= n as u64;
+        }
+        self.stats.literal += len;
+        Ok(len)
+    }
+
+    fn copy(&mut self, len: u64, out: &mut impl Write) -> Result<u64> {
+        let file = self.span(len)?;
+        let mut left = len;
+        while left > 0 {
+            let n = left.min(CHUNK as u64) as usize;
+            file.read_exact_at(&mut self.base[..n], self.cursor)?;
+            out.write_all(&self.base[..n]).at("layer")?;
+            self.cursor += n as u64;
+            left -= n as u64;
+        }
+        self.stats.copied += len;
+        Ok(len)
+    }
+
+    fn add(&mut self, len: u64, out: &mut impl Write) -> Result<u64> {
+        let file = self.span(len)?;
+        let mut left = len;
+        while left > 0 {
+            let n = left.min(CHUNK as u64) as usize;
+            self.ops.payload().read_exact(&mut self.sums[..n]).at("patch")?;
+            file.read_exact_at(&mut self.base[..n], self.cursor)?;
+            for (sum, base) in self.sums[..n].iter_mut().zip(&self.base[..n]) {
+                *sum = sum.wrapping_add(*base);
+            }
+            out.write_all(&self.sums[..n]).at("layer")?;
+            self.cursor += n as u64;
+            left -= n as u64;
+        }
+        self.stats.added += len;
+        Ok(len)
+    }
+
+    fn dictionary(&mut self, len: u64, out: &mut impl Write) -> Result<u64> {
+        let current = self.current()?;
+        let size = current.file.size();
+        if size > self.limits.dictionary {
+            return Err(Error::verification(format!(
+                "dictionary {} has {size} bytes, at most {} are allowed",
+                current.path, self.limits.dictionary
+            )));
+        }
+        let file = current.file.clone();
+        let mut dictionary = vec![0; size as usize];
+        file.read_exact_at(&mut dictionary, 0)?;
+        let mut frame = self.ops.payload();
+        let made = decode_frame(&mut frame, len, &dictionary, self.limits, &mut self.sums, out)?;
+        self.cursor = size;
+        self.stats.dictionary += made;
+        Ok(made)
+    }
+
+    fn current(&self) -> Result<&Current> {
+        self.current.as_ref().ok_or_else(|| self.ops.broken("no base file is open"))
+    }
+
+    /// The current file, if `len` bytes can be read at the cursor.
+    fn span(&self, len: u64) -> Result<Arc<dyn SourceFile>> {
+        let current = self.current()?;
+        let size = current.file.size();
+        if self.cursor.checked_add(len).is_none_or(|end| end > size) && len > 0 {
+            return Err(Error::misfit(format!(
+                "base file {} has {size} bytes, the patch wants {len} at {}",
+                current.path, self.cursor
+            )));
+        }
+        Ok(current.file.clone())
+    }
+}
+
+/// Decodes one frame; what stands behind it in the payload is an error.
+fn decode_frame(
+    frame: &mut impl Read,
+    len: u64,
+    dictionary: &[u8],
+    limits: &Limits,
+    buf: &mut [u8],
+    out: &mut impl Write,
+) -> Result<u64> {
+    if len == 0 {
+        return Ok(0);
+    }
+    let broken = |e: io::Error| {
+        if e.get_ref().is_some_and(|inner| inner.is::<Error>()) {
+            return Error::from_io(e, "patch");
+        }
+        Error::verification(format!("broken dictionary frame: {e}")).with_source(e)
+    };
+    let reader = io::BufReader::new(frame);
+    let mut decoder =
+        zstd::stream::read::Decoder::with_ref_prefix(reader, dictionary).map_err(broken)?.single_frame();
+    decoder.window_log_max(limits.dictionary_window_log).map_err(broken)?;
+    let mut made = 0;
+    loop {
+        match decoder.read(buf) {
+            Ok(0) => break,
+            Ok(n) => {
+                out.write_all(&buf[..n]).at("layer")?;
+                made += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(broken(e)),
+        }
+    }
+    let behind = io::copy(&mut decoder.finish(), &mut io::sink()).map_err(broken)?;
+    if behind > 0 {
+        return Err(Error::verification(format!("{behind} bytes stand behind a dictionary frame")));
+    }
+    Ok(made)
+}

@@ -1,0 +1,334 @@
+//! The delta artifact and the target image inside it: parsed and checked. Bytes in, structs out.
+//!
+//! Raw bytes are kept beside the parsed form and never written anew, since digests and
+//! signatures are over them.
+
+use std::collections::HashMap;
+
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, MediaType};
+use serde_json::Value;
+
+use crate::digest::{DiffId, Digest, digest_of, parse_digest, require_sha256};
+use crate::error::{Error, Result};
+
+/// The artifactType of today's deltas.
+pub const ARTIFACT_TYPE: &str = "application/vnd.io.github.containers.oci-delta.v1";
+
+/// The artifactType up to May 2026, and the config type of the first ones.
+const OLD_TYPES: [&str; 2] =
+    ["application/vnd.redhat.oci-delta.v1", "application/vnd.redhat.oci-delta.config.v1+json"];
+
+/// Media type of a tar-diff patch, of either version.
+pub const TAR_DIFF: &str = "application/vnd.tar-diff";
+
+/// Largest manifest in bytes: registries refuse more than 4 MiB.
+pub const MAX_MANIFEST_SIZE: u64 = 4 << 20;
+
+/// Largest config in bytes. Real ones have some KiB; 16 MiB leaves room for
+/// images whose history and labels are generated.
+pub const MAX_CONFIG_SIZE: u64 = 16 << 20;
+
+/// Most layers of an image. Container engines stop at 128 or 500.
+const MAX_LAYERS: usize = 4096;
+
+/// Deflate cannot expand more than this (zlib's technical notes: 1032 to 1).
+const MAX_GZIP_RATIO: u64 = 1032;
+
+/// Added to the gzip bound, for members that hold next to nothing.
+const GZIP_SLACK: u64 = 64 << 10;
+
+const CONTENT: &str = "io.github.containers.delta.content";
+const TO: &str = "io.github.containers.delta.to";
+const SOURCE_CONFIG: &str = "io.github.containers.delta.source-config";
+const TARGET: &str = "io.github.containers.delta.target";
+
+/// The manifest of a delta, by itself.
+#[derive(Debug, Clone)]
+pub struct DeltaManifest {
+    /// Config digest of the base image.
+    pub source_config: Digest,
+    /// The target's manifest, embedded as a blob.
+    pub target_manifest: Descriptor,
+    /// The target's config, embedded as a blob.
+    pub target_config: Descriptor,
+    /// Blobs that rebuild layers, by the digest of the layer in the target manifest.
+    pub layers: HashMap<Digest, Descriptor>,
+    /// Embedded signature manifests.
+    pub signatures: usize,
+}
+
+/// A delta whose target was read and found to belong to it.
+#[derive(Debug, Clone)]
+pub struct Delta {
+    /// The artifact's manifest.
+    pub manifest: DeltaManifest,
+    /// The image it rebuilds.
+    pub target: TargetImage,
+}
+
+impl Delta {
+    /// Config digest of the base image.
+    pub fn source_config(&self) -> &Digest {
+        &self.manifest.source_config
+    }
+}
+
+/// An image's manifest and config, which belong together.
+#[derive(Debug, Clone)]
+pub struct TargetImage {
+    /// The manifest as published.
+    pub manifest_raw: Vec<u8>,
+    /// The manifest parsed.
+    pub manifest: ImageManifest,
+    /// Digest of `manifest_raw`.
+    pub manifest_digest: Digest,
+    /// The config as published.
+    pub config_raw: Vec<u8>,
+    /// Digest of `config_raw`.
+    pub config_digest: Digest,
+    /// Digests of the plain layer tars, bottom to top.
+    pub diff_ids: Vec<DiffId>,
+    /// The layers as the manifest lists them, bottom to top.
+    pub layers: Vec<Descriptor>,
+}
+
+/// Parses any OCI manifest, within bounds.
+///
+/// # Errors
+/// Verification.
+pub fn parse_manifest(bytes: &[u8]) -> Result<ImageManifest> {
+    if bytes.len() as u64 > MAX_MANIFEST_SIZE {
+        return Err(Error::verification(format!(
+            "manifest has {} bytes, at most {MAX_MANIFEST_SIZE} are allowed",
+            bytes.len()
+        )));
+    }
+    serde_json::from_slice(bytes)
+        .map_err(|e| Error::verification(format!("not an image manifest: {e}")).with_source(e))
+}
+
+/// Does this manifest belong to a delta, old or new?
+///
+/// # Errors
+/// Verification when it is no manifest at all.
+pub fn is_delta(manifest: &[u8]) -> Result<bool> {
+    let manifest = parse_manifest(manifest)?;
+    let types = [manifest.artifact_type().clone(), Some(manifest.config().media_type().clone())];
+    Ok(types.into_iter().flatten().map(|t| t.to_string()).any(|t| t == ARTIFACT_TYPE || OLD_TYPES.contains(&&*t)))
+}
+
+/// The config descriptor, if this manifest is that of an image.
+///
+/// # Errors
+/// Verification when it is no manifest at all.
+pub fn image_config(manifest: &[u8]) -> Result<Option<Descriptor>> {
+    let config = parse_manifest(manifest)?.config().clone();
+    let media_type = config.media_type().to_string();
+    let is_image = media_type == "application/vnd.oci.image.config.v1+json"
+        || media_type == "application/vnd.docker.container.image.v1+json";
+    Ok(is_image.then_some(config))
+}
+
+impl DeltaManifest {
+    /// Parses the manifest of a delta and checks it as far as it goes alone.
+    ///
+    /// # Errors
+    /// Verification when something is missing, double or malformed.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let manifest = parse_manifest(bytes)?;
+        let annotation = |key: &str| manifest.annotations().as_ref().and_then(|a| a.get(key));
+        let source_config = annotation(SOURCE_CONFIG)
+            .ok_or_else(|| Error::verification(format!("delta names no base: annotation {SOURCE_CONFIG} is missing")))?;
+        let source_config = parse_digest(source_config, SOURCE_CONFIG)?;
+        let mut parts = Parts::default();
+        for layer in manifest.layers() {
+            parts.sort_in(layer)?;
+        }
+        let delta = DeltaManifest {
+            source_config,
+            target_manifest: require(parts.manifest, "image-manifest")?,
+            target_config: require(parts.config, "image-config")?,
+            layers: parts.layers,
+            signatures: parts.signatures,
+        };
+        let embedded = delta.target_manifest.digest();
+        if let Some(target) = annotation(TARGET) {
+            agree(&parse_digest(target, TARGET)?, embedded, TARGET)?;
+        }
+        if let Some(subject) = manifest.subject() {
+            agree(subject.digest(), embedded, "subject")?;
+        }
+        Ok(delta)
+    }
+
+    /// Joins the delta with its target image.
+    ///
+    /// # Errors
+    /// Verification when the two do not belong together.
+    pub fn with_target(self, target: TargetImage) -> Result<Delta> {
+        agree(&target.config_digest, self.target_config.digest(), "embedded config")?;
+        agree(&target.manifest_digest, self.target_manifest.digest(), "embedded manifest")?;
+        if let Some(foreign) = self.layers.keys().find(|to| !target.layers.iter().any(|l| l.digest() == *to)) {
+            return Err(Error::verification(format!(
+                "delta has a blob for layer {foreign}, which is not in the target image"
+            )));
+        }
+        Ok(Delta { manifest: self, target })
+    }
+}
+
+#[derive(Default)]
+struct Parts {
+    manifest: Option<Descriptor>,
+    config: Option<Descriptor>,
+    layers: HashMap<Digest, Descriptor>,
+    signatures: usize,
+}
+
+impl Parts {
+    /// Unknown contents are for later versions and are passed over.
+    fn sort_in(&mut self, layer: &Descriptor) -> Result<()> {
+        let annotation = |key: &str| layer.annotations().as_ref().and_then(|a| a.get(key));
+        let once = |slot: &mut Option<Descriptor>, what: &str| {
+            require_sha256(layer.digest(), what)?;
+            match slot.replace(layer.clone()) {
+                None => Ok(()),
+                Some(_) => Err(Error::verification(format!("delta embeds more than one {what}"))),
+            }
+        };
+        match annotation(CONTENT).map(String::as_str) {
+            Some("image-manifest") => once(&mut self.manifest, "image-manifest"),
+            Some("image-config") => once(&mut self.config, "image-config"),
+            Some("cosign-signature") => {
+                self.signatures += 1;
+                Ok(())
+            }
+            Some("image-layer") => {
+                let Some(to) = annotation(TO) else { return Ok(()) };
+                let to = parse_digest(to, TO)?;
+                require_sha256(layer.digest(), "delta layer")?;
+                match self.layers.insert(to.clone(), layer.clone()) {
+                    Some(other) if other.digest() != layer.digest() => {
+                        Err(Error::verification(format!("delta has two blobs for layer {to}")))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn require(part: Option<Descriptor>, what: &str) -> Result<Descriptor> {
+    part.ok_or_else(|| Error::verification(format!("delta embeds no {what}")))
+}
+
+fn agree(found: &Digest, expected: &Digest, what: &str) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::verification(format!("delta contradicts itself: {what} is {found}, expected {expected}")))
+}
+
+impl TargetImage {
+    /// Parses manifest and config, which must have the stated digest and belong together.
+    ///
+    /// # Errors
+    /// Verification when they do not.
+    pub fn parse(manifest_raw: Vec<u8>, expected: &Digest, config_raw: Vec<u8>) -> Result<Self> {
+        let manifest_digest = digest_of(&manifest_raw);
+        agree_digest(&manifest_digest, expected, "image manifest")?;
+        let manifest = parse_manifest(&manifest_raw)?;
+        let config_digest = digest_of(&config_raw);
+        agree_digest(&config_digest, manifest.config().digest(), "image config")?;
+        let config: ImageConfiguration = serde_json::from_slice(&config_raw).map_err(|e| {
+            Error::verification(format!("not an image config: {config_digest}: {e}")).with_source(e)
+        })?;
+        let layers = manifest.layers().clone();
+        let diff_ids = config.rootfs().diff_ids();
+        if diff_ids.len() != layers.len() {
+            return Err(Error::verification(format!(
+                "image has {} layers, but its config lists {} diff_ids",
+                layers.len(),
+                diff_ids.len()
+            )));
+        }
+        if layers.len() > MAX_LAYERS {
+            return Err(Error::verification(format!(
+                "image has {} layers, at most {MAX_LAYERS} are allowed",
+                layers.len()
+            )));
+        }
+        for layer in &layers {
+            require_sha256(layer.digest(), "layer")?;
+        }
+        let diff_ids = diff_ids
+            .iter()
+            .map(|d| parse_digest(d, "diff_id").map(DiffId::new))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(TargetImage { manifest_raw, manifest, manifest_digest, config_raw, config_digest, diff_ids, layers })
+    }
+
+    /// Bytes of a pull of the whole image: manifest, config, and each distinct layer once.
+    pub fn full_bytes(&self) -> u64 {
+        let distinct: HashMap<&Digest, u64> = self.layers.iter().map(|l| (l.digest(), l.size())).collect();
+        let layers = distinct.values().fold(0u64, |sum, size| sum.saturating_add(*size));
+        layers.saturating_add((self.manifest_raw.len() + self.config_raw.len()) as u64)
+    }
+}
+
+fn agree_digest(found: &Digest, expected: &Digest, what: &str) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::verification(format!("{what} digest mismatch: expected {expected}, found {found}")))
+}
+
+/// The most bytes that a layer's tar may have, by its descriptor: a plain tar
+/// has exactly its size, gzip has a largest ratio, anything else only `max`.
+pub fn layer_size_bound(layer: &Descriptor, max: u64) -> u64 {
+    let media_type = layer.media_type().to_string();
+    let bound = if media_type.ends_with("tar") {
+        layer.size()
+    } else if media_type.ends_with("gzip") {
+        layer.size().saturating_mul(MAX_GZIP_RATIO).saturating_add(GZIP_SLACK)
+    } else {
+        max
+    };
+    bound.min(max)
+}
+
+/// What a layer's descriptor becomes: media type, digest, size.
+pub type LayerChange = (MediaType, Digest, u64);
+
+/// Changes the descriptors of some layers and nothing else; without a change
+/// the bytes stay as they are.
+///
+/// # Errors
+/// Verification when `raw` does not have these layers.
+pub fn rewrite_manifest(raw: &[u8], changes: &[Option<LayerChange>]) -> Result<Vec<u8>> {
+    if changes.iter().all(Option::is_none) {
+        return Ok(raw.to_vec());
+    }
+    let broken = || Error::verification("image manifest does not list its layers");
+    let mut manifest: Value = serde_json::from_slice(raw).map_err(|e| broken().with_source(e))?;
+    // Within a Docker manifest the layers keep Docker's names.
+    let docker = manifest["mediaType"].as_str().is_some_and(|m| m.contains("docker"));
+    let layers = manifest.get_mut("layers").and_then(Value::as_array_mut).ok_or_else(broken)?;
+    if layers.len() != changes.len() {
+        return Err(broken());
+    }
+    for (layer, change) in layers.iter_mut().zip(changes) {
+        let Some((media_type, digest, size)) = change else { continue };
+        let media_type = media_type.to_string();
+        let name = match media_type.strip_prefix("application/vnd.oci.image.layer.v1.tar") {
+            Some("") if docker => "application/vnd.docker.image.rootfs.diff.tar".to_owned(),
+            Some("+gzip") if docker => "application/vnd.docker.image.rootfs.diff.tar.gzip".to_owned(),
+            _ => media_type,
+        };
+        layer["mediaType"] = name.into();
+        layer["digest"] = digest.to_string().into();
+        layer["size"] = (*size).into();
+    }
+    serde_json::to_vec(&manifest).map_err(|e| broken().with_source(e))
+}

@@ -1,0 +1,343 @@
+//! Base files out of the layers of an image.
+//!
+//! Two views answer a path. *Merged* is the true root file system: a later
+//! layer's entry of any type replaces a lower one, whiteouts and opaque
+//! directories hide, a file hides what was below a directory of its name.
+//! *Producer* is what the Go generator believes: only usable files (regular,
+//! not empty, world-readable), hard links to them in the same tar, exact
+//! whiteouts and opaque directories take a path over. Where the two differ, a
+//! second attempt gives the other file, and the layer's diff_id decides.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use super::tar_index::{FileNode, LayerIndex, Node};
+use super::{OpenedFile, SourceFile, SourceFiles, SourcePath};
+use crate::digest::{DiffId, LayerHasher};
+use crate::encoding;
+use crate::error::{Error, IoContext, Result};
+use crate::region::Region;
+
+/// Links followed before a path is given up; the bound of Linux itself (`ELOOP`).
+const MAX_LINKS: usize = 40;
+
+/// A layer of the base image.
+#[derive(Debug, Clone)]
+pub struct LayerSource {
+    /// Digest of its plain tar.
+    pub diff_id: DiffId,
+    /// Its blob: a plain tar is read in place, a compressed one is spooled when needed.
+    pub blob: Region,
+}
+
+/// The files of an image, by path.
+#[derive(Debug)]
+pub struct LayeredFiles {
+    layers: Vec<Layer>,
+    spool: PathBuf,
+    max_layer: u64,
+}
+
+#[derive(Debug)]
+struct Layer {
+    source: LayerSource,
+    /// A damaged layer keeps its error text for everyone who asks.
+    loaded: OnceLock<Result<Loaded, (crate::error::Kind, String)>>,
+    loading: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    tar: Region,
+    index: LayerIndex,
+}
+
+impl LayeredFiles {
+    /// Takes the layers bottom to top. Nothing is read yet. Compressed layers
+    /// are spooled to unlinked files in `spool`, at most `max_layer` bytes each.
+    pub fn new(layers: Vec<LayerSource>, spool: &Path, max_layer: u64) -> Self {
+        let layers = layers
+            .into_iter()
+            .map(|source| Layer { source, loaded: OnceLock::new(), loading: Mutex::new(()) })
+            .collect();
+        LayeredFiles { layers, spool: spool.to_owned(), max_layer }
+    }
+
+    /// Loads some layers now, on up to `threads` threads.
+    ///
+    /// # Errors
+    /// When a layer is damaged or the disk is full.
+    pub fn preload(&self, layers: Range<usize>, threads: usize) -> Result<()> {
+        let next = AtomicUsize::new(layers.start);
+        let end = layers.end.min(self.layers.len());
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads.clamp(1, layers.len().max(1)))
+                .map(|_| {
+                    scope.spawn(|| {
+                        loop {
+                            let at = next.fetch_add(1, Ordering::Relaxed);
+                            if at >= end {
+                                return Ok(());
+                            }
+                            self.layer(at)?;
+                        }
+                    })
+                })
+                .collect();
+            workers
+                .into_iter()
+                .map(|w| w.join().unwrap_or_else(|_| Err(Error::local("a base layer's thread died"))))
+                .collect()
+        })
+    }
+
+    fn layer(&self, at: usize) -> Result<&Loaded> {
+        let layer = &self.layers[at];
+        if layer.loaded.get().is_none() {
+            // A poisoned lock only means that another thread died; the work is done anew.
+            let _one = layer.loading.lock().unwrap_or_else(|e| e.into_inner());
+            layer.loaded.get_or_init(|| self.load(&layer.source).map_err(|e| (e.kind(), e.to_string())));
+        }
+        match layer.loaded.get() {
+            Some(Ok(loaded)) => Ok(loaded),
+            Some(Err((kind, text))) => {
+                Err(Error::new(*kind, format!("base layer {}: {text}", layer.source.diff_id)))
+            }
+            None => Err(Error::local("base layer was not loaded")),
+        }
+    }
+
+    fn load(&self, source: &LayerSource) -> Result<Loaded> {
+        let mut head = [0; 4];
+        let n = source.blob.read_at(&mut head, 0).at("base layer")?;
+        let tar = if encoding::is_compressed(&head[..n]) { self.spool(source)? } else { source.blob.clone() };
+        let index = LayerIndex::read(&tar)?;
+        Ok(Loaded { tar, index })
+    }
+
+    /// Unpacks a layer, checking its diff_id on the way.
+    fn spool(&self, source: &LayerSource) -> Result<Region> {
+        let file: File = tempfile::tempfile_in(&self.spool).at(self.spool.display())?;
+        let mut writer = LayerHasher::new(io::BufWriter::with_capacity(1 << 20, file), self.max_layer);
+        let mut plain = encoding::decompress(source.blob.reader(), encoding::MAX_WINDOW_LOG).at("base layer")?;
+        let mut buf = vec![0; 256 << 10];
+        loop {
+            let n = encoding::read_full(&mut plain, &mut buf)
+                .map_err(|e| Error::verification(format!("cannot be unpacked: {e}")).with_source(e))?;
+            if n == 0 {
+                break;
+            }
+            writer.write_all(&buf[..n]).at(self.spool.display())?;
+        }
+        let (writer, _) = writer.finish(&source.diff_id)?;
+        let file = writer.into_inner().map_err(|e| Error::from_io(e.into_error(), self.spool.display()))?;
+        Region::whole(file).at(self.spool.display())
+    }
+
+    /// What stands at exactly this path in the root file system of layers `..top`.
+    fn merged(&self, path: &SourcePath, top: usize) -> Result<Option<(usize, Node)>> {
+        for at in (0..top).rev() {
+            let index = &self.layer(at)?.index;
+            if let Some(node) = index.nodes.get(path) {
+                return Ok(Some((at, node.clone())));
+            }
+            if hides(index, path) {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Follows hard links down to a file in the merged view.
+    fn merged_file(&self, path: &SourcePath) -> Result<Option<(usize, FileNode)>> {
+        let mut path = path.clone();
+        let mut top = self.layers.len();
+        for _ in 0..MAX_LINKS {
+            match self.merged(&path, top)? {
+                Some((at, Node::File(file))) => return Ok(Some((at, file))),
+                Some((at, Node::Link(target))) => {
+                    top = at + 1;
+                    path = target;
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The file that the Go generator would take for this path.
+    fn producer_file(&self, path: &SourcePath) -> Result<Option<(usize, FileNode)>> {
+        for at in (0..self.layers.len()).rev() {
+            let index = &self.layer(at)?.index;
+            if let Some(file) = usable(index, path) {
+                return Ok(Some((at, file)));
+            }
+            if index.whiteouts.contains(path) || parents(path).any(|dir| index.opaque.contains(dir)) {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The newest regular file that any layer has at this path, hidden or not.
+    fn shadowed_file(&self, path: &SourcePath) -> Result<Option<(usize, FileNode)>> {
+        for at in (0..self.layers.len()).rev() {
+            if let Some(Node::File(file)) = self.layer(at)?.index.nodes.get(path) {
+                return Ok(Some((at, *file)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The path with symbolic links in it resolved inside the root, by the merged view.
+    fn resolve_links(&self, path: &SourcePath) -> Result<Option<SourcePath>> {
+        let mut path = path.clone();
+        for _ in 0..MAX_LINKS {
+            let Some(next) = self.resolve_first_link(&path)? else { return Ok(Some(path)) };
+            path = next;
+        }
+        Ok(None)
+    }
+
+    fn resolve_first_link(&self, path: &SourcePath) -> Result<Option<SourcePath>> {
+        let bytes = path.as_bytes();
+        let ends = bytes.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i).chain([bytes.len()]);
+        for end in ends {
+            let Ok(prefix) = SourcePath::clean(&bytes[..end]) else { continue };
+            let Some((_, Node::Symlink(target))) = self.merged(&prefix, self.layers.len())? else { continue };
+            let parent = bytes[..end].iter().rposition(|b| *b == b'/').map_or(&b""[..], |i| &bytes[..i]);
+            let base = if target.starts_with(b"/") { &b""[..] } else { parent };
+            let joined = [base, &target, &bytes[end..]].join(&b'/');
+            return Ok(Some(SourcePath::clean(&joined)?));
+        }
+        Ok(None)
+    }
+
+    fn candidates(&self, path: &SourcePath) -> Result<Vec<(usize, FileNode)>> {
+        let merged = self.merged_file(path)?;
+        let producer = self.producer_file(path)?;
+        let mut found: Vec<_> = match (merged, producer) {
+            // A generator never names a file that it cannot use, so it meant the other one.
+            (Some((_, file)), Some(_)) if !file.world_readable || file.size == 0 => {
+                producer.into_iter().chain(merged).collect()
+            }
+            _ => merged.into_iter().chain(producer).collect(),
+        };
+        found.dedup();
+        if found.is_empty()
+            && let Some(resolved) = self.resolve_links(path)?
+            && resolved != *path
+        {
+            found.extend(self.merged_file(&resolved)?);
+        }
+        if found.is_empty() {
+            found.extend(self.shadowed_file(path)?);
+        }
+        Ok(found)
+    }
+}
+
+impl SourceFiles for LayeredFiles {
+    fn open(&self, path: &SourcePath, attempt: u32) -> Result<OpenedFile> {
+        let mut found = self.candidates(path)?;
+        if found.is_empty()
+            && let Some(other) = etc_twin(path)
+        {
+            found = self.candidates(&other)?;
+        }
+        let last = found.len().checked_sub(1).ok_or_else(|| {
+            Error::misfit(format!("the base image has no file {path}")).with_hint("fetch the full image")
+        })?;
+        let (at, file) = found[last.min(attempt as usize)];
+        let content = self.layer(at)?.tar.slice(file.offset, file.size);
+        let file = Arc::new(LayerFile { path: path.clone(), content });
+        Ok(OpenedFile { file, ambiguous: last > 0 })
+    }
+}
+
+/// ostree keeps `etc` as `usr/etc`; a delta may name either.
+pub(super) fn etc_twin(path: &SourcePath) -> Option<SourcePath> {
+    let bytes = path.as_bytes();
+    if bytes.starts_with(b"etc/") {
+        return SourcePath::clean(&[b"usr/", bytes].concat()).ok();
+    }
+    bytes.starts_with(b"usr/etc/").then(|| SourcePath::clean(&bytes[4..]).ok()).flatten()
+}
+
+/// Does this layer hide lower content at `path`, which it has no entry for?
+fn hides(index: &LayerIndex, path: &SourcePath) -> bool {
+    if index.whiteouts.contains(path) || index.opaque.contains(&b""[..]) {
+        return true;
+    }
+    parents(path).any(|dir| {
+        index.opaque.contains(dir)
+            || SourcePath::clean(dir).is_ok_and(|dir| {
+                index.whiteouts.contains(&dir)
+                    || index.nodes.get(&dir).is_some_and(|node| !matches!(node, Node::Directory | Node::Symlink(_)))
+            })
+    })
+}
+
+/// The directories above a path, nearest first.
+fn parents(path: &SourcePath) -> impl Iterator<Item = &[u8]> {
+    let bytes = path.as_bytes();
+    bytes.iter().enumerate().rev().filter(|(_, b)| **b == b'/').map(|(i, _)| &bytes[..i])
+}
+
+fn usable(index: &LayerIndex, path: &SourcePath) -> Option<FileNode> {
+    let usable_node = |node: &Node| match node {
+        Node::File(file) if file.size > 0 && file.world_readable => Some(*file),
+        _ => None,
+    };
+    let node = index.nodes.get(path)?;
+    let linked = match node {
+        Node::Link(target) => index.nodes.get(target).and_then(usable_node),
+        node => usable_node(node),
+    };
+    linked.or_else(|| index.shadowed.get(path).and_then(usable_node))
+}
+
+#[derive(Debug)]
+struct LayerFile {
+    path: SourcePath,
+    content: Region,
+}
+
+impl SourceFile for LayerFile {
+    fn size(&self) -> u64 {
+        self.content.len()
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        read_exact(|buf, offset| self.content.read_at(buf, offset), buf, offset, &self.path)
+    }
+}
+
+/// Fills `buf` by positional reads; a file that ends early is not the one the delta was made for.
+pub(super) fn read_exact(
+    read_at: impl Fn(&mut [u8], u64) -> io::Result<usize>,
+    buf: &mut [u8],
+    offset: u64,
+    path: &SourcePath,
+) -> Result<()> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match read_at(&mut buf[filled..], offset + filled as u64) {
+            Ok(0) => {
+                return Err(Error::misfit(format!(
+                    "base file {path} ends at byte {}, {} were wanted from {offset}",
+                    offset + filled as u64,
+                    buf.len()
+                )));
+            }
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(Error::from_io(e, format!("base file {path}"))),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,307 @@
+//! What was typed: the command line as clap sees it. No I/O happens here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::encoding::Encoding;
+use crate::platform::Platform;
+use crate::progress::Mode;
+use crate::reference::Reference;
+
+const EXAMPLES: &str = "\
+Examples:
+  # Pull an image whole, to have a base
+  oci-delta-fetch registry.example.com/os:1.0
+
+  # Apply a delta artifact to it; the result is tagged os:1.1
+  oci-delta-fetch registry.example.com/os:1.0-to-1.1 --tag registry.example.com/os:1.1
+
+  # The same from a USB stick, with the running system as the base
+  oci-delta-fetch oci-archive:/media/usb/update.oci --rootfs /
+
+  # What would it cost?
+  oci-delta-fetch inspect registry.example.com/os:1.0-to-1.1
+
+Exit codes:
+  0 done, 1 local failure, 2 usage, 3 the delta does not fit, 4 verification failed,
+  5 transient fault, 130 interrupted, 141 closed pipe";
+
+/// Brings a container or OS image into a local repository by applying a delta to the image already here
+#[derive(Debug, Parser)]
+#[command(
+    name = "oci-delta-fetch",
+    version,
+    after_help = EXAMPLES,
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = false,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+
+    /// Without a command: fetch.
+    #[command(flatten)]
+    pub fetch: Option<FetchArgs>,
+
+    /// Another command.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct GlobalArgs {
+    /// Repository, an OCI image layout directory [default: the user's data directory]
+    #[arg(long, global = true, value_name = "DIR", env = "OCI_DELTA_FETCH_REPO", help_heading = "Repository")]
+    pub repo: Option<PathBuf>,
+
+    /// Print one JSON object on standard output
+    #[arg(long, global = true, help_heading = "Output")]
+    pub json: bool,
+
+    /// Progress on standard error
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "HOW", help_heading = "Output")]
+    pub progress: Mode,
+
+    /// Print errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
+    pub quiet: bool,
+
+    /// Print more detail: causes of errors, where each layer comes from
+    #[arg(short, long, global = true, help_heading = "Output")]
+    pub verbose: bool,
+}
+
+/// A command other than the default.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring an image here (the default command)
+    Fetch(FetchArgs),
+    /// Show what a delta or image holds and what it would cost here
+    Inspect(InspectArgs),
+    /// List the images in the repository
+    List,
+    /// Hash everything in the repository again
+    Verify(VerifyArgs),
+    /// Remove an image from the repository
+    Remove(RemoveArgs),
+    /// Delete blobs that no image needs
+    Gc(GcArgs),
+}
+
+/// What to fetch and how.
+#[derive(Debug, Clone, Args)]
+pub struct FetchArgs {
+    /// Delta artifact or image: [docker://]HOST/REPO[:TAG|@DIGEST], oci:DIR[:NAME],
+    /// oci-archive:FILE[:NAME] or dir:DIR
+    #[arg(value_name = "REF")]
+    pub reference: Reference,
+
+    /// Name of the image in the repository [default: the reference it came from]
+    #[arg(long, value_name = "NAME", help_heading = "Repository")]
+    pub tag: Option<String>,
+
+    /// Keep rebuilt layers compressed: none, gzip[:LEVEL] or zstd[:LEVEL]
+    #[arg(long, value_name = "HOW", default_value = "none", help_heading = "Repository")]
+    pub compress: Encoding,
+
+    /// Show the plan and the exact bytes to download, change nothing
+    #[arg(long, help_heading = "Output")]
+    pub dry_run: bool,
+
+    /// Where the old files are.
+    #[command(flatten)]
+    pub base: BaseArgs,
+
+    /// How the source is reached.
+    #[command(flatten)]
+    pub source: SourceArgs,
+
+    /// Bounds.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// Where the old files are.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Base image")]
+pub struct BaseArgs {
+    /// Base image that is not in the repository (any REF)
+    #[arg(long, value_name = "REF", conflicts_with = "rootfs")]
+    pub base: Option<Reference>,
+
+    /// Unpacked or running root file system of the base image
+    #[arg(long, value_name = "DIR")]
+    pub rootfs: Option<PathBuf>,
+}
+
+/// How the source is reached.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Source")]
+pub struct SourceArgs {
+    /// Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<Platform>,
+
+    /// Registry credentials file [default: skopeo's]
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
+    pub authfile: Option<PathBuf>,
+
+    /// Registry credentials
+    #[arg(long, value_name = "USER[:PASSWORD]", conflicts_with = "authfile")]
+    pub creds: Option<String>,
+
+    /// Directory of certificates for the registry
+    #[arg(long, value_name = "DIR")]
+    pub cert_dir: Option<PathBuf>,
+
+    /// Require HTTPS and a valid certificate
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub tls_verify: Option<bool>,
+
+    /// registries.conf to use
+    #[arg(long, value_name = "FILE")]
+    pub registries_conf: Option<PathBuf>,
+
+    /// Accept images that the signature policy does not allow
+    #[arg(long)]
+    pub insecure_policy: bool,
+
+    /// skopeo to run
+    #[arg(long, value_name = "PATH", default_value = "skopeo")]
+    pub skopeo: PathBuf,
+
+    /// Times a transient fault is tried again
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub retries: u32,
+
+    /// Give up on a transfer that stands still for this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub stall_timeout: u64,
+
+    /// Blobs at once [default: 2 from a registry, the number of cores from a local source]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: Option<u16>,
+}
+
+/// Bounds that protect against hostile input.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// Largest size of a layer, unpacked; a suffix K, M, G or T is allowed
+    #[arg(long, value_name = "BYTES", default_value = "64G", value_parser = parse_size)]
+    pub max_layer_size: u64,
+
+    /// Largest zstd window of a delta or layer, as a power of two
+    #[arg(long, value_name = "LOG", default_value_t = 27, value_parser = clap::value_parser!(u32).range(10..=31))]
+    pub max_window_log: u32,
+}
+
+/// What to inspect.
+#[derive(Debug, Clone, Args)]
+pub struct InspectArgs {
+    /// Delta artifact or image
+    #[arg(value_name = "REF")]
+    pub reference: Reference,
+
+    /// Where the old files are.
+    #[command(flatten)]
+    pub base: BaseArgs,
+
+    /// How the source is reached.
+    #[command(flatten)]
+    pub source: SourceArgs,
+
+    /// Bounds.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+/// What to verify.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// Only this image, by name or manifest digest
+    #[arg(value_name = "NAME")]
+    pub image: Option<String>,
+}
+
+/// What to remove.
+#[derive(Debug, Clone, Args)]
+pub struct RemoveArgs {
+    /// Image, by name or manifest digest
+    #[arg(value_name = "NAME")]
+    pub image: String,
+}
+
+/// What to delete.
+#[derive(Debug, Clone, Args)]
+pub struct GcArgs {
+    /// Remove images that have no name, too
+    #[arg(long)]
+    pub untagged: bool,
+}
+
+/// Parses a byte count with an optional binary suffix.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        Some(b'T' | b't') => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is no byte count such as 500M or 64G"))?;
+    number.checked_shl(shift).filter(|n| n >> shift == number).ok_or_else(|| format!("{text} is too large"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_may_stand_before_and_after_the_reference() {
+        for line in [
+            vec!["x", "h/r:t", "--jobs", "3", "--repo", "/r"],
+            vec!["x", "--repo", "/r", "--jobs", "3", "h/r:t"],
+            vec!["x", "--repo", "/r", "fetch", "h/r:t", "--jobs", "3"],
+        ] {
+            let cli = Cli::try_parse_from(&line).unwrap();
+            let fetch = match cli.command {
+                Some(Command::Fetch(f)) => f,
+                None => cli.fetch.unwrap(),
+                _ => panic!("{line:?}"),
+            };
+            assert_eq!(fetch.source.jobs, Some(3));
+            assert_eq!(cli.global.repo, Some(PathBuf::from("/r")));
+        }
+        assert!(matches!(
+            Cli::try_parse_from(["x", "--repo", "/r", "list"]).unwrap().command,
+            Some(Command::List)
+        ));
+    }
+
+    #[test]
+    fn sizes_have_suffixes() {
+        assert_eq!(parse_size("5"), Ok(5));
+        assert_eq!(parse_size("2G"), Ok(2 << 30));
+        assert!(parse_size("99999999T").is_err());
+        assert!(parse_size("x").is_err());
+        assert!(parse_size("").is_err());
+    }
+}

@@ -1,0 +1,105 @@
+//! Finds the base image of a delta and opens its files.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::artifact::{Delta, TargetImage};
+use crate::base::{LayerSource, LayeredFiles, RootfsFiles, SourceFiles};
+use crate::cli::{BaseArgs, LimitArgs};
+use crate::digest::{DiffId, Digest};
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::platform::Platform;
+use crate::reference::Reference;
+use crate::store::Inventory;
+
+/// Where old files come from, and layers that the delta reuses.
+#[derive(Debug)]
+pub(super) enum Base {
+    /// An image in a layout: the repository itself or one named by `--base`.
+    Image { layout: Arc<Layout>, image: TargetImage },
+    /// A root file system, from which only files can be had.
+    Rootfs(Arc<RootfsFiles>),
+}
+
+impl Base {
+    /// Finds the base that `delta` names by config digest.
+    ///
+    /// # Errors
+    /// Misfit when it is not there.
+    pub(super) fn find(
+        delta: &Delta,
+        args: &BaseArgs,
+        repository: Option<(Arc<Layout>, &Inventory)>,
+        spool: &Path,
+    ) -> Result<Self> {
+        let wanted = delta.source_config();
+        if let Some(dir) = &args.rootfs {
+            return RootfsFiles::open_dir(dir).map(|files| Base::Rootfs(Arc::new(files)));
+        }
+        if let Some(reference) = &args.base
+            && let Some(layout) = Layout::open(reference, spool)?
+        {
+            let image = named_image(&layout, reference)?;
+            if image.config_digest != *wanted {
+                return Err(wrong_base(wanted, &reference.to_string(), &image.config_digest));
+            }
+            return Ok(Base::Image { layout: Arc::new(layout), image });
+        }
+        let found = repository.and_then(|(layout, inventory)| {
+            let image = inventory.by_config(wanted)?.image.clone();
+            Some(Base::Image { layout, image })
+        });
+        found.ok_or_else(|| {
+            Error::misfit(format!(
+                "the delta is for a base image with config {wanted}, which is not in the repository"
+            ))
+            .with_hint("fetch the base image first, name it with --base REF, or fetch the full image")
+        })
+    }
+
+    /// The blob of a base layer, for a layer that the target shares with a base outside the repository.
+    pub(super) fn layer(&self, diff_id: &DiffId) -> Option<(Arc<Layout>, oci_spec::image::Descriptor)> {
+        let Base::Image { layout, image } = self else { return None };
+        let position = image.diff_ids.iter().position(|d| d == diff_id)?;
+        Some((layout.clone(), image.layers[position].clone()))
+    }
+
+    /// Opens the files. Layers that the target does not share are indexed at
+    /// once, in parallel: patches read from them. The others only when needed.
+    pub(super) fn files(
+        &self,
+        target: &TargetImage,
+        limits: &LimitArgs,
+        spool: &Path,
+        threads: usize,
+    ) -> Result<Arc<dyn SourceFiles>> {
+        let (layout, image) = match self {
+            Base::Rootfs(files) => return Ok(files.clone()),
+            Base::Image { layout, image } => (layout, image),
+        };
+        let mut layers = Vec::new();
+        for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
+            layers.push(LayerSource { diff_id: diff_id.clone(), blob: layout.require_blob(layer)? });
+        }
+        let files = LayeredFiles::new(layers, spool, limits.max_layer_size);
+        let lowest_changed = image.diff_ids.iter().position(|d| !target.diff_ids.contains(d));
+        let first = lowest_changed.unwrap_or(image.diff_ids.len());
+        files.preload(first..image.diff_ids.len(), threads)?;
+        Ok(Arc::new(files))
+    }
+}
+
+fn named_image(layout: &Layout, reference: &Reference) -> Result<TargetImage> {
+    let descriptor = layout.resolve(reference.image_name(), &Platform::host())?;
+    layout
+        .image(&descriptor)?
+        .ok_or_else(|| Error::misfit(format!("{reference}: not a complete image, so it cannot be a base")))
+}
+
+fn wrong_base(wanted: &Digest, reference: &str, found: &Digest) -> Error {
+    Error::misfit(format!(
+        "the delta is for a base image with config {wanted}, but {reference} has config {found}"
+    ))
+    .with_hint("name the right release with --base, or fetch the full image")
+}

@@ -1,0 +1,163 @@
+//! `inspect`: what a delta or image holds, what it would cost here, and whether it fits.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::Context;
+use super::base::Base;
+use super::report::VERSION;
+use super::source::Opened;
+use crate::cli::InspectArgs;
+use crate::error::Result;
+use crate::layout::Layout;
+use crate::plan::{RebuildPlan, plan_delta, plan_image};
+use crate::progress::human_bytes;
+use crate::store::{Inventory, OciLayoutStore};
+
+#[derive(Debug, Serialize)]
+struct Inspection {
+    version: u32,
+    reference: String,
+    resolved: String,
+    kind: &'static str,
+    target_manifest: String,
+    config: String,
+    base_config: Option<String>,
+    signatures: usize,
+    /// Can it be brought here now? An image always can.
+    fits: bool,
+    /// Why it does not fit.
+    misfit: Option<String>,
+    present: bool,
+    /// Bytes that a fetch would read now, metadata included.
+    download_bytes: u64,
+    full_pull_bytes: u64,
+    layers: Vec<InspectedLayer>,
+}
+
+#[derive(Debug, Serialize)]
+struct InspectedLayer {
+    diff_id: String,
+    target: String,
+    media_type: String,
+    target_bytes: u64,
+    action: &'static str,
+    bytes: u64,
+}
+
+/// Runs the command.
+pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
+    let store = match context.repo.join("oci-layout").exists() {
+        true => Some(OciLayoutStore::open(&context.repo)?),
+        false => None,
+    };
+    let inventory = store.as_ref().map(OciLayoutStore::inventory).transpose()?.unwrap_or_default();
+    let spool = std::env::temp_dir();
+    let opened = Opened::open(&args.reference, &args.source, &spool).await?;
+    let have = |diff_id: &_| inventory.layers.contains_key(diff_id);
+    let limit = args.limits.max_layer_size;
+    let mut inspection = match opened.delta()? {
+        Some(manifest) => {
+            let signatures = manifest.signatures;
+            let delta = opened.target_of(manifest).await?;
+            let plan = plan_delta(&delta, have, limit);
+            let mut inspection = describe(args, &opened, &plan, &delta.target, &inventory);
+            let layouts = match &store {
+                Some(store) => Some((Arc::new(Layout::open_dir(store.root())?), &inventory)),
+                None => None,
+            };
+            inspection.misfit = Base::find(&delta, &args.base, layouts, &spool).err().map(|e| e.to_string());
+            inspection.kind = "delta";
+            inspection.signatures = signatures;
+            inspection.base_config = Some(delta.source_config().to_string());
+            inspection
+        }
+        None => {
+            let image = opened.image().await?;
+            describe(args, &opened, &plan_image(&image, have, limit), &image, &inventory)
+        }
+    };
+    inspection.fits = inspection.present || inspection.misfit.is_none();
+    context.print(&inspection, || inspection.text())
+}
+
+fn describe(
+    args: &InspectArgs,
+    opened: &Opened,
+    plan: &RebuildPlan,
+    image: &crate::artifact::TargetImage,
+    inventory: &Inventory,
+) -> Inspection {
+    let layers = plan.layers.iter().map(|layer| InspectedLayer {
+        diff_id: layer.diff_id.to_string(),
+        target: layer.target.digest().to_string(),
+        media_type: layer.target.media_type().to_string(),
+        target_bytes: layer.target.size(),
+        action: layer.action.name(),
+        bytes: layer.download_bytes(),
+    });
+    Inspection {
+        version: VERSION,
+        reference: args.reference.to_string(),
+        resolved: opened.digest.to_string(),
+        kind: "image",
+        target_manifest: image.manifest_digest.to_string(),
+        config: image.config_digest.to_string(),
+        base_config: None,
+        signatures: 0,
+        fits: true,
+        misfit: None,
+        present: inventory.by_manifest(&image.manifest_digest).is_some(),
+        download_bytes: opened.metadata_bytes() + plan.download_bytes,
+        full_pull_bytes: image.full_bytes(),
+        layers: layers.collect(),
+    }
+}
+
+impl Inspection {
+    fn text(&self) -> String {
+        let mut out = String::new();
+        let mut line = |name: &str, value: &str| {
+            let _ = writeln!(out, "{name:<16} {value}");
+        };
+        line(self.kind, &self.resolved);
+        line("target manifest", &self.target_manifest);
+        line("config", &self.config);
+        if let Some(base) = &self.base_config {
+            line("base config", base);
+        }
+        let fits = match (&self.misfit, self.present) {
+            (_, true) => "already here".to_owned(),
+            (Some(reason), _) => format!("no: {reason}"),
+            (None, _) => "yes".to_owned(),
+        };
+        line("fits", &fits);
+        let cost = format!(
+            "{} ({} of {})",
+            human_bytes(self.download_bytes),
+            percent(self.download_bytes, self.full_pull_bytes),
+            human_bytes(self.full_pull_bytes)
+        );
+        line("download", &cost);
+        for layer in &self.layers {
+            let digest = layer.diff_id.trim_start_matches("sha256:");
+            let value = format!(
+                "{:<8} {:>12} of {:>12}",
+                layer.action,
+                human_bytes(layer.bytes),
+                human_bytes(layer.target_bytes)
+            );
+            line(&format!("layer {}", &digest[..10]), &value);
+        }
+        out
+    }
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "-".into();
+    }
+    format!("{:.1} %", part as f64 * 100.0 / whole as f64)
+}

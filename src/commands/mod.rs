@@ -1,0 +1,100 @@
+//! The commands: each wires the parts together; no bytes are worked on here.
+
+mod base;
+mod fetch;
+mod inspect;
+mod report;
+mod repository;
+mod source;
+
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::cli::{Cli, Command, GlobalArgs};
+use crate::error::{Error, Kind, Result};
+use crate::fetch::Cancel;
+use crate::progress::{self, Event, Reporter};
+
+/// What every command gets.
+#[derive(Debug)]
+struct Context {
+    repo: PathBuf,
+    json: bool,
+    reporter: Arc<dyn Reporter>,
+    verbose: bool,
+    cancel: Cancel,
+}
+
+impl Context {
+    fn new(global: &GlobalArgs, cancel: Cancel) -> Result<Self> {
+        let reporter = progress::reporter(global.progress, global.quiet);
+        let repo = match &global.repo {
+            Some(repo) => repo.clone(),
+            None => default_repo()?,
+        };
+        Ok(Context { repo, json: global.json, reporter, verbose: global.verbose, cancel })
+    }
+
+    /// A line for people, on standard error.
+    fn say(&self, line: &str) {
+        self.reporter.event(Event::Message(line));
+    }
+
+    /// A line for people who asked for detail.
+    fn detail(&self, line: &str) {
+        if self.verbose {
+            self.say(line);
+        }
+    }
+
+    /// The result, on standard output: one JSON object or text.
+    fn print<T: Serialize>(&self, result: &T, text: impl FnOnce() -> String) -> Result<()> {
+        let shown = if self.json {
+            let mut json = serde_json::to_string_pretty(result)
+                .map_err(|e| Error::local(format!("report: {e}")).with_source(e))?;
+            json.push('\n');
+            json
+        } else {
+            text()
+        };
+        write_stdout(&shown)
+    }
+}
+
+/// Runs the command that was typed.
+///
+/// # Errors
+/// The command's; its kind picks the exit code.
+pub async fn run(cli: Cli, cancel: Cancel) -> Result<()> {
+    let context = Context::new(&cli.global, cancel)?;
+    match (cli.command, cli.fetch) {
+        (None, Some(args)) | (Some(Command::Fetch(args)), None) => fetch::run(&context, &args).await,
+        (Some(_), Some(_)) => Err(Error::usage("options of fetch do not go with another command")),
+        (Some(Command::Inspect(args)), None) => inspect::run(&context, &args).await,
+        (Some(Command::List), None) => repository::list(&context),
+        (Some(Command::Verify(args)), None) => repository::verify(&context, &args),
+        (Some(Command::Remove(args)), None) => repository::remove(&context, &args),
+        (Some(Command::Gc(args)), None) => repository::gc(&context, &args),
+        (None, None) => Err(Error::usage("nothing to do: no REF is given").with_hint("oci-delta-fetch --help")),
+    }
+}
+
+/// `$XDG_DATA_HOME/oci-delta-fetch`, else below `~/.local/share` (XDG base directory specification).
+fn default_repo() -> Result<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .map(|data| data.join("oci-delta-fetch"))
+        .ok_or_else(|| Error::usage("no repository: neither XDG_DATA_HOME nor HOME is set").with_hint("give --repo DIR"))
+}
+
+fn write_stdout(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| match e.kind() {
+        ErrorKind::BrokenPipe => Error::new(Kind::ClosedPipe, "standard output was closed"),
+        _ => Error::from_io(e, "standard output"),
+    })
+}

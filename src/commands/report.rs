@@ -1,0 +1,103 @@
+//! The report of a fetch: one object, as JSON or as text (`docs/cli.md`).
+
+use serde::Serialize;
+
+use crate::progress::human_bytes;
+
+/// Version of the report's form; grows when a field changes its meaning.
+pub(super) const VERSION: u32 = 1;
+
+/// What was asked, what was done, what it cost.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub version: u32,
+    pub reference: String,
+    /// Digest of the manifest that the reference led to.
+    pub resolved: String,
+    /// `delta` or `image`.
+    pub kind: &'static str,
+    /// `fetched`, `already-present` or `planned` (a dry run).
+    pub status: &'static str,
+    pub image: ImageReport,
+    pub layers: Vec<LayerReport>,
+    pub bytes: ByteReport,
+    pub seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ImageReport {
+    pub name: Option<String>,
+    /// Digest of the manifest in the repository; absent in a dry run.
+    pub manifest: Option<String>,
+    pub target_manifest: String,
+    pub config: String,
+    /// `verbatim` or `rewritten`; absent in a dry run.
+    pub fidelity: Option<&'static str>,
+    /// Config digest of the base image that the delta was made for.
+    pub base_config: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct LayerReport {
+    pub diff_id: String,
+    /// `reused`, `patched`, `copied` (whole, from the delta), `fetched` (whole) or `base` (from `--base`).
+    pub action: &'static str,
+    /// Bytes of the blob that is brought here, 0 for a reused layer.
+    pub bytes: u64,
+    /// Bytes of the layer in the target image, as its registry has it.
+    pub target_bytes: u64,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(super) struct ByteReport {
+    /// Read from the source: manifest, config and layer blobs.
+    pub downloaded: u64,
+    /// What a pull of the target image, whole, would have read.
+    pub full_pull: u64,
+    /// The difference, 0 when there is none.
+    pub saved: u64,
+}
+
+impl ByteReport {
+    pub(super) fn new(downloaded: u64, full_pull: u64) -> Self {
+        ByteReport { downloaded, full_pull, saved: full_pull.saturating_sub(downloaded) }
+    }
+}
+
+impl Report {
+    pub(super) fn text(&self) -> String {
+        let name = self.image.name.as_deref().unwrap_or("(no name)");
+        let manifest = self.image.manifest.as_deref().unwrap_or(&self.image.target_manifest);
+        let count = |action| self.layers.iter().filter(|l| l.action == action).count();
+        let mut parts = Vec::new();
+        for (action, words) in [
+            ("reused", "reused"),
+            ("patched", "rebuilt from patches"),
+            ("copied", "carried whole in the delta"),
+            ("fetched", "fetched whole"),
+            ("base", "copied from the base"),
+        ] {
+            if count(action) > 0 {
+                parts.push(format!("{} {words}", count(action)));
+            }
+        }
+        let layers = parts.join(", ");
+        let bytes = &self.bytes;
+        match self.status {
+            "already-present" => format!("{name} is already here\n{manifest}\n"),
+            "planned" => format!(
+                "{name}: would download {} bytes ({}); a full pull is {} bytes ({})\nlayers: {layers}\n",
+                bytes.downloaded,
+                human_bytes(bytes.downloaded),
+                bytes.full_pull,
+                human_bytes(bytes.full_pull)
+            ),
+            _ => format!(
+                "{name}\n{manifest}\nlayers: {layers}\nread {} in {:.1} s, {} less than a full pull\n",
+                human_bytes(bytes.downloaded),
+                self.seconds,
+                human_bytes(bytes.saved)
+            ),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Opens what a reference names and reads its metadata, counting every byte.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use oci_spec::image::Descriptor;
+
+use crate::artifact::{
+    self, Delta, DeltaManifest, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage,
+};
+use crate::cli::SourceArgs;
+use crate::digest::{Digest, digest_of};
+use crate::error::{Error, Result};
+use crate::fetch::Source;
+use crate::layout::Layout;
+use crate::platform::Platform;
+use crate::proxy::{Credentials, Proxy, ProxyOptions};
+use crate::reference::Reference;
+
+/// A manifest and the place that it and its blobs are in.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub source: Source,
+    pub digest: Digest,
+    pub manifest: Vec<u8>,
+    /// Bytes of metadata read so far.
+    read: Cell<u64>,
+}
+
+impl Opened {
+    /// Resolves `reference` and reads its manifest.
+    pub(super) async fn open(reference: &Reference, args: &SourceArgs, spool: &Path) -> Result<Self> {
+        let platform = args.platform.clone().unwrap_or_else(Platform::host);
+        if let Some(layout) = Layout::open(reference, spool)? {
+            let descriptor = layout.resolve(reference.image_name(), &platform)?;
+            let manifest = layout.read_blob(&descriptor, MAX_MANIFEST_SIZE)?;
+            let (digest, source) = (descriptor.digest().clone(), Source::Local(Arc::new(layout)));
+            return Ok(Opened { source, digest, read: Cell::new(manifest.len() as u64), manifest });
+        }
+        let proxy = Proxy::new(&reference.skopeo(), options(args, platform)?);
+        let (digest, manifest) = proxy.manifest().await?;
+        let source = Source::Remote(Rc::new(proxy));
+        Ok(Opened { source, digest, read: Cell::new(manifest.len() as u64), manifest })
+    }
+
+    /// The delta manifest, if this is one.
+    pub(super) fn delta(&self) -> Result<Option<DeltaManifest>> {
+        if artifact::is_delta(&self.manifest)? { DeltaManifest::parse(&self.manifest).map(Some) } else { Ok(None) }
+    }
+
+    /// The target image inside a delta.
+    pub(super) async fn target_of(&self, delta: DeltaManifest) -> Result<Delta> {
+        let manifest = self.blob(&delta.target_manifest, MAX_MANIFEST_SIZE).await?;
+        let config = self.blob(&delta.target_config, MAX_CONFIG_SIZE).await?;
+        let target = TargetImage::parse(manifest, delta.target_manifest.digest(), config)?;
+        delta.with_target(target)
+    }
+
+    /// The image itself, when this is no delta.
+    pub(super) async fn image(&self) -> Result<TargetImage> {
+        let config = artifact::image_config(&self.manifest)?.ok_or_else(|| {
+            Error::misfit(format!("{} is neither an image nor an oci-delta artifact", self.digest))
+        })?;
+        let config = self.blob(&config, MAX_CONFIG_SIZE).await?;
+        TargetImage::parse(self.manifest.clone(), &digest_of(&self.manifest), config)
+    }
+
+    async fn blob(&self, descriptor: &Descriptor, max: u64) -> Result<Vec<u8>> {
+        self.read.set(self.read.get() + descriptor.size());
+        self.source.read_blob(descriptor, max).await
+    }
+
+    /// Bytes of metadata read so far.
+    pub(super) fn metadata_bytes(&self) -> u64 {
+        self.read.get()
+    }
+}
+
+fn options(args: &SourceArgs, platform: Platform) -> Result<ProxyOptions> {
+    Ok(ProxyOptions {
+        skopeo: args.skopeo.clone(),
+        authfile: args.authfile.clone(),
+        creds: args.creds.as_deref().map(Credentials::parse).transpose()?,
+        cert_dir: args.cert_dir.clone(),
+        tls_verify: args.tls_verify.unwrap_or(true),
+        registries_conf: args.registries_conf.clone(),
+        insecure_policy: args.insecure_policy,
+        platform: Some(platform),
+        inactivity_timeout: Duration::from_secs(args.stall_timeout),
+        retries: args.retries,
+        tmpdir: None,
+    })
+}
+
+/// Blobs in flight and at work for a source (`--jobs` sets both).
+pub(super) fn concurrency(source: &Source, jobs: Option<u16>) -> crate::fetch::Concurrency {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    match (source, jobs) {
+        (_, Some(n)) => crate::fetch::Concurrency { downloads: n.into(), workers: usize::from(n) + 1 },
+        // Two hide the latency of a registry; the extra worker lets a download
+        // start while the last layer is finished.
+        (Source::Remote(_), None) => crate::fetch::Concurrency { downloads: 2, workers: cores.max(3) },
+        (Source::Local(_), None) => crate::fetch::Concurrency { downloads: cores, workers: cores },
+    }
+}

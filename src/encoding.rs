@@ -1,0 +1,297 @@
+//! How a layer is kept: plain, gzip or zstd; readers by sniffing, writers that are deterministic.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::str::FromStr;
+
+use flate2::bufread::MultiGzDecoder;
+use flate2::write::GzEncoder;
+use oci_spec::image::MediaType;
+
+/// Largest zstd window that is accepted without a flag: 2^27 bytes, what libzstd's own tools accept.
+pub const MAX_WINDOW_LOG: u32 = 27;
+
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// Size of the reads from a compressed stream.
+const CHUNK: usize = 128 << 10;
+
+/// How a layer is kept in a layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Encoding {
+    /// The tar itself.
+    #[default]
+    Plain,
+    /// One gzip member, level 1 to 9.
+    Gzip(u32),
+    /// One zstd frame with a checksum, level 1 to 22.
+    Zstd(i32),
+}
+
+impl Encoding {
+    /// The OCI media type of a layer kept so (image-spec, layer.md).
+    pub fn media_type(self) -> MediaType {
+        match self {
+            Encoding::Plain => MediaType::ImageLayer,
+            Encoding::Gzip(_) => MediaType::ImageLayerGzip,
+            Encoding::Zstd(_) => MediaType::ImageLayerZstd,
+        }
+    }
+}
+
+impl FromStr for Encoding {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, level) = match text.split_once(':') {
+            Some((name, level)) => {
+                let level = level.parse().map_err(|_| format!("{level:?} is no compression level"))?;
+                (name, Some(level))
+            }
+            None => (text, None),
+        };
+        match (name, level) {
+            ("none", None) => Ok(Encoding::Plain),
+            ("gzip", level @ (None | Some(1..=9))) => Ok(Encoding::Gzip(level.unwrap_or(6))),
+            ("zstd", level @ (None | Some(1..=22))) => Ok(Encoding::Zstd(level.unwrap_or(3) as i32)),
+            ("gzip" | "zstd", _) => Err(format!("{name} has levels 1 to {}", if name == "gzip" { 9 } else { 22 })),
+            _ => Err(format!("{text:?} is none of none, gzip[:LEVEL], zstd[:LEVEL]")),
+        }
+    }
+}
+
+impl fmt::Display for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Encoding::Plain => f.write_str("none"),
+            Encoding::Gzip(level) => write!(f, "gzip:{level}"),
+            Encoding::Zstd(level) => write!(f, "zstd:{level}"),
+        }
+    }
+}
+
+/// Is this the start of a gzip or zstd stream? Needs four bytes to know.
+pub fn is_compressed(head: &[u8]) -> bool {
+    media_type_of(head) != MediaType::ImageLayer
+}
+
+/// The media type that a layer with these first bytes truly has.
+pub fn media_type_of(head: &[u8]) -> MediaType {
+    if head.starts_with(&GZIP_MAGIC) {
+        MediaType::ImageLayerGzip
+    } else if head.starts_with(&ZSTD_MAGIC) || is_skippable(head) {
+        MediaType::ImageLayerZstd
+    } else {
+        MediaType::ImageLayer
+    }
+}
+
+/// A zstd skippable frame may stand first (RFC 8878, 3.1.2).
+fn is_skippable(head: &[u8]) -> bool {
+    head.len() >= 4 && (0x50..=0x5f).contains(&head[0]) && head[1..4] == [0x2a, 0x4d, 0x18]
+}
+
+/// Decompresses by what the first bytes say: gzip (all members), zstd (all frames) or as it is.
+///
+/// # Errors
+/// When the reader fails.
+pub fn decompress<'a>(reader: impl Read + Send + 'a, window_log: u32) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let mut head = [0; 4];
+    let mut reader = reader;
+    let n = read_full(&mut reader, &mut head)?;
+    let head = io::Cursor::new(head).take(n as u64);
+    let kind = media_type_of(&head.get_ref().get_ref()[..n]);
+    let mut reader = BufReader::with_capacity(CHUNK, head.chain(reader));
+    Ok(match kind {
+        MediaType::ImageLayerGzip => Box::new(Gunzip { inner: Some(MultiGzDecoder::new(reader)) }),
+        MediaType::ImageLayerZstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
+            decoder.window_log_max(window_log)?;
+            Box::new(decoder)
+        }
+        _ => {
+            reader.fill_buf()?;
+            Box::new(reader)
+        }
+    })
+}
+
+/// All gzip members; zeros after the last one, which some tools pad with, are passed over.
+struct Gunzip<R> {
+    inner: Option<MultiGzDecoder<R>>,
+}
+
+impl<R: BufRead> Read for Gunzip<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let Some(inner) = &mut self.inner else { return Ok(0) };
+        match inner.read(buf) {
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput && e.get_ref().is_none_or(|e| !e.is::<crate::error::Error>()) => {
+                let Some(inner) = self.inner.take() else { return Ok(0) };
+                let mut rest = inner.into_inner();
+                only_zeros(&mut rest)?.then_some(0).ok_or(e)
+            }
+            other => other,
+        }
+    }
+}
+
+fn only_zeros(reader: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let piece = reader.fill_buf()?;
+        if piece.is_empty() {
+            return Ok(true);
+        }
+        if piece.iter().any(|b| *b != 0) {
+            return Ok(false);
+        }
+        let n = piece.len();
+        reader.consume(n);
+    }
+}
+
+/// Reads until `buf` is full or the reader ends; returns how much that was.
+///
+/// # Errors
+/// The reader's.
+pub fn read_full(reader: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match reader.read(&mut buf[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}
+
+/// Compresses what is written; the same input gives the same bytes.
+pub struct EncodingWriter<W: Write>(Inner<W>);
+
+enum Inner<W: Write> {
+    Plain(W),
+    Gzip(GzEncoder<W>),
+    Zstd(zstd::stream::write::Encoder<'static, W>),
+}
+
+impl<W: Write> fmt::Debug for EncodingWriter<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EncodingWriter")
+    }
+}
+
+impl<W: Write> EncodingWriter<W> {
+    /// Starts a stream.
+    ///
+    /// # Errors
+    /// When libzstd has no memory.
+    pub fn new(writer: W, encoding: Encoding) -> io::Result<Self> {
+        Ok(EncodingWriter(match encoding {
+            Encoding::Plain => Inner::Plain(writer),
+            // GzBuilder writes mtime 0 and no name by default.
+            Encoding::Gzip(level) => Inner::Gzip(flate2::GzBuilder::new().write(writer, flate2::Compression::new(level))),
+            Encoding::Zstd(level) => {
+                let mut encoder = zstd::stream::write::Encoder::new(writer, level)?;
+                encoder.include_checksum(true)?;
+                Inner::Zstd(encoder)
+            }
+        }))
+    }
+
+    /// Ends the stream and gives the inner writer back.
+    ///
+    /// # Errors
+    /// The inner writer's.
+    pub fn finish(self) -> io::Result<W> {
+        match self.0 {
+            Inner::Plain(w) => Ok(w),
+            Inner::Gzip(w) => w.finish(),
+            Inner::Zstd(w) => w.finish(),
+        }
+    }
+}
+
+impl<W: Write> Write for EncodingWriter<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Inner::Plain(w) => w.write(buf),
+            Inner::Gzip(w) => w.write(buf),
+            Inner::Zstd(w) => w.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.0 {
+            Inner::Plain(w) => w.flush(),
+            Inner::Gzip(w) => w.flush(),
+            Inner::Zstd(w) => w.flush(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(data: &[u8], encoding: &str) -> Vec<u8> {
+        let mut w = EncodingWriter::new(Vec::new(), encoding.parse().unwrap()).unwrap();
+        w.write_all(data).unwrap();
+        w.finish().unwrap()
+    }
+
+    fn decode(blob: &[u8]) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        decompress(blob, MAX_WINDOW_LOG)?.read_to_end(&mut out)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn every_encoding_is_sniffed_and_read_back() {
+        let data: Vec<u8> = (0..100_000u32).flat_map(|i| (i / 7).to_le_bytes()).collect();
+        for encoding in ["none", "gzip", "gzip:1", "zstd", "zstd:19"] {
+            let blob = encode(&data, encoding);
+            assert_eq!(blob, encode(&data, encoding), "{encoding} is deterministic");
+            assert_eq!(media_type_of(&blob), encoding.parse::<Encoding>().unwrap().media_type());
+            assert_eq!(decode(&blob).unwrap(), data, "{encoding}");
+        }
+        assert_eq!(decode(b"").unwrap(), b"");
+        assert_eq!(decode(b"ab").unwrap(), b"ab");
+    }
+
+    #[test]
+    fn several_members_frames_and_padding_are_read() {
+        for encoding in ["gzip", "zstd"] {
+            let mut blob = encode(b"one ", encoding);
+            blob.extend(encode(b"two", encoding));
+            assert_eq!(decode(&blob).unwrap(), b"one two", "{encoding}");
+        }
+        let mut padded = encode(b"one", "gzip");
+        padded.extend([0; 512]);
+        assert_eq!(decode(&padded).unwrap(), b"one");
+        let mut skippable = vec![0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9];
+        skippable.extend(encode(b"x", "zstd"));
+        assert_eq!(decode(&skippable).unwrap(), b"x");
+    }
+
+    #[test]
+    fn garbage_after_the_end_and_cuts_are_errors() {
+        for encoding in ["gzip", "zstd"] {
+            let blob = encode(b"some content that is long enough", encoding);
+            let mut garbage = blob.clone();
+            garbage.extend(b"garbage!");
+            assert!(decode(&garbage).is_err(), "{encoding}");
+            for cut in 5..blob.len() {
+                assert!(decode(&blob[..cut]).is_err(), "{encoding} cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn levels_are_checked() {
+        for bad in ["gzip:0", "gzip:10", "zstd:23", "none:1", "xz", "gzip:x", ""] {
+            assert!(bad.parse::<Encoding>().is_err(), "{bad}");
+        }
+    }
+}

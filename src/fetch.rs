@@ -1,0 +1,301 @@
+//! The scheduler: which blob when, how many at once, retry, cancel.
+//!
+//! The border between tokio and threads: downloads are async and share one
+//! thread, each blob is consumed by a blocking worker through a bounded
+//! channel. Knows blobs, not what is in them.
+
+use std::io::{self, Read};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::{Buf, Bytes};
+use oci_spec::image::Descriptor;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinSet, LocalSet, spawn_blocking};
+
+use crate::digest::VerifyReader;
+use crate::error::{Error, Kind, Result};
+use crate::layout::{Layout, check_size, read_verified};
+use crate::proxy::{Proxy, with_retry};
+
+/// Chunks between a download and its worker: at 256 KiB each, 2 MiB a blob in flight.
+const QUEUE: usize = 8;
+
+/// Times a worker may ask for its blob anew because it met an ambiguous base file.
+const MAX_ROUNDS: u32 = 2;
+
+/// Where blobs come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A registry, through skopeo.
+    Remote(Rc<Proxy>),
+    /// A layout on this machine, read in place.
+    Local(Arc<Layout>),
+}
+
+impl Source {
+    /// Reads a small blob whole, verified.
+    ///
+    /// # Errors
+    /// Verification above `max` bytes or on a mismatch; what the source says.
+    pub async fn read_blob(&self, descriptor: &Descriptor, max: u64) -> Result<Vec<u8>> {
+        check_size(descriptor, max)?;
+        match self {
+            Source::Local(layout) => layout.read_blob(descriptor, max),
+            Source::Remote(proxy) => {
+                let bytes = with_retry(proxy.retries(), async || read_remote(proxy, descriptor).await).await?;
+                read_verified(&bytes[..], descriptor)
+            }
+        }
+    }
+}
+
+async fn read_remote(proxy: &Proxy, descriptor: &Descriptor) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut stream = proxy.open_blob(descriptor.digest(), descriptor.size()).await?;
+    while let Some(chunk) = stream.chunk().await? {
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// One blob to bring here.
+#[derive(Debug, Clone)]
+pub struct Download {
+    /// Position in the caller's list; results come back in that order.
+    pub index: usize,
+    /// Digest and size of the blob.
+    pub blob: Descriptor,
+    /// Where it is.
+    pub source: Source,
+}
+
+/// What a worker made of a blob.
+#[derive(Debug)]
+pub enum Step<T> {
+    /// It is done.
+    Done(T),
+    /// It wants the blob once more, for another round.
+    Again,
+}
+
+/// A flag that stops all work soon.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Raises the flag.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Is it raised?
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How much may happen at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Concurrency {
+    /// Blobs being downloaded.
+    pub downloads: usize,
+    /// Blobs being worked on, downloading or not.
+    pub workers: usize,
+}
+
+/// What a worker is given.
+pub struct Job {
+    /// [`Download::index`].
+    pub index: usize,
+    /// Counts from 0; more when the worker asked for the blob again.
+    pub round: u32,
+    /// The blob's bytes, verified at their end.
+    pub blob: VerifyReader<Box<dyn Read + Send>>,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job").field("index", &self.index).field("round", &self.round).finish()
+    }
+}
+
+/// What is done with each blob.
+pub type Work<T> = Arc<dyn Fn(Job) -> Result<Step<T>> + Send + Sync>;
+
+/// Brings all blobs here and runs `work` on each. The first error stops the rest and is returned.
+///
+/// # Errors
+/// The first failure that is not caused by stopping.
+pub async fn run<T: Send + 'static>(
+    downloads: Vec<Download>,
+    concurrency: Concurrency,
+    cancel: &Cancel,
+    work: Work<T>,
+) -> Result<Vec<T>> {
+    let slots = Rc::new(Slots {
+        downloads: Semaphore::new(concurrency.downloads.max(1)),
+        workers: Semaphore::new(concurrency.workers.max(1)),
+    });
+    let mut results: Vec<Option<T>> = downloads.iter().map(|_| None).collect();
+    let local = LocalSet::new();
+    local
+        .run_until(async {
+            let mut tasks = JoinSet::new();
+            for (position, download) in downloads.into_iter().enumerate() {
+                let (slots, cancel, work) = (slots.clone(), cancel.clone(), work.clone());
+                tasks.spawn_local(
+                    async move { (position, bring(download, &slots, &cancel, &work).await) },
+                );
+            }
+            let mut first_error = None;
+            while let Some(joined) = tasks.join_next().await {
+                match joined {
+                    Ok((position, Ok(value))) => results[position] = Some(value),
+                    Ok((_, Err(e))) => {
+                        cancel.cancel();
+                        keep_cause(&mut first_error, e);
+                    }
+                    Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+                    Err(_) => {}
+                }
+            }
+            first_error.map_or(Ok(()), Err)
+        })
+        .await?;
+    results
+        .into_iter()
+        .map(|r| r.ok_or_else(interrupted))
+        .collect()
+}
+
+/// Keeps the first error, but lets a real cause replace "interrupted", its echo in the other workers.
+fn keep_cause(first: &mut Option<Error>, e: Error) {
+    if first.as_ref().is_none_or(|f| f.kind() == Kind::Interrupted && e.kind() != Kind::Interrupted) {
+        *first = Some(e);
+    }
+}
+
+struct Slots {
+    downloads: Semaphore,
+    workers: Semaphore,
+}
+
+async fn bring<T: Send + 'static>(
+    download: Download,
+    slots: &Slots,
+    cancel: &Cancel,
+    work: &Work<T>,
+) -> Result<T> {
+    let _worker = slots.workers.acquire().await.map_err(|_| interrupted())?;
+    for round in 0..MAX_ROUNDS {
+        let step = match &download.source {
+            Source::Remote(proxy) => {
+                let once = async || stream_once(&download, proxy, round, slots, cancel, work).await;
+                with_retry(proxy.retries(), once).await?
+            }
+            Source::Local(layout) => {
+                let _slot = slots.downloads.acquire().await.map_err(|_| interrupted())?;
+                let region = layout.require_blob(&download.blob)?;
+                let reader = Watched { inner: region.reader(), cancel: cancel.clone() };
+                start(&download, round, Box::new(reader), work).await?
+            }
+        };
+        if let Step::Done(value) = step {
+            return Ok(value);
+        }
+    }
+    Err(Error::verification(format!("blob {} was asked for too often", download.blob.digest())))
+}
+
+fn interrupted() -> Error {
+    Error::new(Kind::Interrupted, "interrupted")
+}
+
+/// One download with its worker. The slot is given back as soon as the last
+/// byte is here, so that the next download runs while this layer is finished.
+async fn stream_once<T: Send + 'static>(
+    download: &Download,
+    proxy: &Proxy,
+    round: u32,
+    slots: &Slots,
+    cancel: &Cancel,
+    work: &Work<T>,
+) -> Result<Step<T>> {
+    let slot = slots.downloads.acquire().await.map_err(|_| interrupted())?;
+    if cancel.is_cancelled() {
+        return Err(interrupted());
+    }
+    let mut stream = proxy.open_blob(download.blob.digest(), download.blob.size()).await?;
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let reader = Watched { inner: ChannelReader { receiver, chunk: Bytes::new() }, cancel: cancel.clone() };
+    let worker = start(download, round, Box::new(reader), work);
+    loop {
+        let item = stream.chunk().await.transpose();
+        let Some(item) = item else { break };
+        let failed = item.is_err();
+        // A worker that stopped early has an error of its own, which beats ours.
+        if sender.send(item).await.is_err() || failed {
+            break;
+        }
+    }
+    drop(sender);
+    drop(stream);
+    drop(slot);
+    worker.await
+}
+
+/// Starts a worker at once; the future gives its result.
+fn start<T: Send + 'static>(
+    download: &Download,
+    round: u32,
+    reader: Box<dyn Read + Send>,
+    work: &Work<T>,
+) -> impl Future<Output = Result<Step<T>>> + use<T> {
+    let blob = VerifyReader::new(reader, download.blob.digest().clone(), download.blob.size());
+    let (job, work) = (Job { index: download.index, round, blob }, work.clone());
+    let worker = spawn_blocking(move || work(job));
+    async {
+        match worker.await {
+            Ok(result) => result,
+            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+            Err(_) => Err(interrupted()),
+        }
+    }
+}
+
+struct ChannelReader {
+    receiver: mpsc::Receiver<Result<Bytes>>,
+    chunk: Bytes,
+}
+
+impl Read for ChannelReader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while self.chunk.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(chunk) => self.chunk = chunk?,
+                None => return Ok(0),
+            }
+        }
+        let n = buf.len().min(self.chunk.len());
+        buf[..n].copy_from_slice(&self.chunk[..n]);
+        self.chunk.advance(n);
+        Ok(n)
+    }
+}
+
+/// Ends a reader when the run is cancelled.
+struct Watched<R> {
+    inner: R,
+    cancel: Cancel,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            return Err(interrupted().into());
+        }
+        self.inner.read(buf)
+    }
+}

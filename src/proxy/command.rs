@@ -1,0 +1,184 @@
+//! The skopeo process: its command line, its credentials, and the leash it runs on.
+
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use containers_image_proxy::ImageProxyConfig;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{self, Pid, PidfdFlags, Signal};
+
+use super::{Credentials, ProxyOptions};
+use crate::error::{IoContext as _, Result};
+
+/// The configuration to start skopeo for `reference`, and the leash of that process.
+pub(super) fn prepare(reference: &str, options: &ProxyOptions) -> Result<(ImageProxyConfig, Leash)> {
+    let mut command = Command::new(&options.skopeo);
+    add_global_options(&mut command, options);
+    let leash = Leash::attach(&mut command).at("preparing to start skopeo")?;
+
+    let mut config = ImageProxyConfig::default();
+    config.skopeo_cmd = Some(command);
+    match (&options.creds, registry_of(reference)) {
+        (Some(creds), Some(registry)) => {
+            config.auth_data = Some(auth_file(registry, creds).at("writing credentials for skopeo")?);
+        }
+        _ => config.authfile = options.authfile.clone(),
+    }
+    config.certificate_directory = options.cert_dir.clone();
+    config.insecure_skip_tls_verification = Some(!options.tls_verify);
+    config.insecure_policy = Some(options.insecure_policy);
+    Ok((config, leash))
+}
+
+fn add_global_options(command: &mut Command, options: &ProxyOptions) {
+    if let Some(file) = &options.registries_conf {
+        command.arg("--registries-conf").arg(file);
+    }
+    if let Some(dir) = &options.tmpdir {
+        command.arg("--tmpdir").arg(dir);
+    }
+    if let Some(platform) = &options.platform {
+        command.arg("--override-os").arg(&platform.os).arg("--override-arch").arg(&platform.architecture);
+        if let Some(variant) = &platform.variant {
+            command.arg("--override-variant").arg(variant);
+        }
+    }
+}
+
+/// The registry's name in an auth file.
+fn registry_of(reference: &str) -> Option<&str> {
+    let name = reference.strip_prefix("docker://")?;
+    match name.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => Some(host),
+        _ => Some("docker.io"),
+    }
+}
+
+/// An unlinked file in the format of containers-auth.json.
+fn auth_file(registry: &str, creds: &Credentials) -> std::io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    let auth = base64(creds.user_and_password.as_bytes());
+    write!(file, "{}", serde_json::json!({ "auths": { registry: { "auth": auth } } }))?;
+    file.rewind()?;
+    Ok(file)
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for group in bytes.chunks(3) {
+        let bits = (0..3).fold(0u32, |bits, i| bits << 8 | u32::from(group.get(i).copied().unwrap_or(0)));
+        for i in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * i)) as usize & 63];
+            out.push(if i <= group.len() { digit.into() } else { '=' });
+        }
+    }
+    out
+}
+
+/// The means to kill a process that somebody else starts. Kills it when dropped.
+#[derive(Debug)]
+pub(super) struct Leash {
+    /// The process writes its pid here as it starts.
+    pid: OwnedFd,
+    process: OnceLock<Option<OwnedFd>>,
+}
+
+impl Leash {
+    /// Makes the process of `command` tell its pid, and die with the thread that starts it.
+    fn attach(command: &mut Command) -> std::io::Result<Leash> {
+        let (pid, tell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let parent = process::getpid();
+        let before_exec = move || {
+            process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            if process::getppid() != Some(parent) {
+                return Err(rustix::io::Errno::SRCH.into()); // we were gone before the signal was set
+            }
+            rustix::io::write(&tell, &process::getpid().as_raw_nonzero().get().to_ne_bytes())?;
+            Ok(())
+        };
+        // SAFETY: between fork and exec only plain system calls are made; nothing allocates or locks.
+        #[allow(unsafe_code)]
+        unsafe {
+            command.pre_exec(before_exec);
+        }
+        Ok(Leash { pid, process: OnceLock::new() })
+    }
+
+    /// Takes hold of the process, if it was started, so that its pid cannot become another's.
+    pub(super) fn grasp(&self) {
+        self.process();
+    }
+
+    fn process(&self) -> Option<&OwnedFd> {
+        let open = || {
+            let mut pid = [0; 4];
+            rustix::io::read(&self.pid, &mut pid).ok().filter(|&n| n == pid.len())?;
+            process::pidfd_open(Pid::from_raw(i32::from_ne_bytes(pid))?, PidfdFlags::empty()).ok()
+        };
+        self.process.get_or_init(open).as_ref()
+    }
+
+    /// Kills the process, if it was started and still runs.
+    pub(super) fn kill(&self) {
+        if let Some(process) = self.process() {
+            // It may be gone already, which is as good.
+            let _ = process::pidfd_send_signal(process, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+
+    #[test]
+    fn base64_is_that_of_rfc_4648() {
+        for (plain, coded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("\u{fb}\u{ff}", "w7vDvw==")]
+        {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+
+    #[test]
+    fn registries_are_found_in_references() {
+        for (reference, registry) in [
+            ("docker://h:5000/a:b", Some("h:5000")),
+            ("docker://localhost/a", Some("localhost")),
+            ("docker://busybox:1.0", Some("docker.io")),
+            ("docker://library/busybox", Some("docker.io")),
+            ("oci:/a/b", None),
+        ] {
+            assert_eq!(registry_of(reference), registry, "{reference}");
+        }
+    }
+
+    #[test]
+    fn an_auth_file_is_json() {
+        let mut text = String::new();
+        auth_file("h", &Credentials::parse("a:b").unwrap()).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, r#"{"auths":{"h":{"auth":"YTpi"}}}"#);
+    }
+
+    #[test]
+    fn a_leash_kills_what_was_started_and_only_that() {
+        let mut command = Command::new("sleep");
+        let leash = Leash::attach(command.arg("1000")).unwrap();
+        let mut child = command.spawn().unwrap();
+        drop(leash);
+        assert!(!child.wait().unwrap().success());
+        drop(Leash::attach(&mut Command::new("true")).unwrap());
+    }
+}

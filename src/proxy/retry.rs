@@ -1,0 +1,83 @@
+//! Trying again, a bounded number of times.
+
+use std::time::{Duration, SystemTime};
+
+use crate::error::{Kind, Result};
+
+/// Wait before the first retry; each further one waits twice as long.
+const FIRST_DELAY: Duration = Duration::from_millis(400);
+/// No single wait is longer than this.
+const LONGEST_DELAY: Duration = Duration::from_secs(15);
+
+/// Runs `attempt` until it succeeds, fails for good, or has been tried again `retries` times.
+///
+/// # Errors
+/// That of the last attempt.
+pub async fn with_retry<T>(retries: u32, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let mut tried = 0;
+    loop {
+        match attempt().await {
+            Err(e) if e.kind() == Kind::Transient && tried < retries => {
+                tokio::time::sleep(delay(tried, noise())).await;
+                tried += 1;
+            }
+            Err(e) if tried > 0 => return Err(e.context(format!("tried {} times", tried + 1))),
+            result => return result,
+        }
+    }
+}
+
+/// The wait after `tried` retries: between half and all of an exponentially growing
+/// time, so that many machines that failed together do not come back together.
+fn delay(tried: u32, noise: u32) -> Duration {
+    let full = FIRST_DELAY.saturating_mul(1 << tried.min(16)).min(LONGEST_DELAY);
+    full / 2 + (full / 2).mul_f64(f64::from(noise) / f64::from(u32::MAX))
+}
+
+/// Something that differs between machines and moments; needs no quality.
+fn noise() -> u32 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    (now.subsec_nanos() ^ std::process::id()).wrapping_mul(0x9E37_79B9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn delays_grow_and_are_bounded() {
+        for noise in [0, u32::MAX] {
+            assert!(delay(0, noise) >= FIRST_DELAY / 2);
+            assert!(delay(1, noise) > delay(0, noise));
+            assert!(delay(u32::MAX, noise) <= LONGEST_DELAY);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_transient_faults_are_tried_again() {
+        for (error, retries, calls) in
+            [(Error::transient("x"), 1, 2), (Error::transient("x"), 0, 1), (Error::local("x"), 3, 1)]
+        {
+            let kind = error.kind();
+            let mut seen = 0;
+            let result: Result<()> = with_retry(retries, async || {
+                seen += 1;
+                Err(Error::new(kind, "x"))
+            })
+            .await;
+            assert_eq!((result.unwrap_err().kind(), seen), (kind, calls));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_second_try_may_succeed() {
+        let mut seen = 0;
+        let result = with_retry(3, async || {
+            seen += 1;
+            if seen < 2 { Err(Error::transient("x")) } else { Ok(seen) }
+        })
+        .await;
+        assert_eq!(result.unwrap(), 2);
+    }
+}

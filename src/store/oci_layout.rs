@@ -1,0 +1,380 @@
+//! Our repository: an OCI image layout that skopeo and podman read as it is.
+//!
+//! Beside the layout's own files, `.oci-delta-fetch/` holds `lock` (shared by
+//! everyone at work, exclusive for gc), `publish.lock`, `tmp/` (unfinished
+//! files, swept when nobody is at work) and `finished/` (a descriptor for each
+//! layer that is complete while its image is not yet, so a rerun goes on there).
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use oci_spec::image::{Descriptor, MediaType};
+use rustix::fs::{FlockOperation, flock};
+
+use super::index::{IndexEdit, sync_dir, write_durably};
+use super::inventory::{Inventory, StoredImage};
+use super::sink::{BlobSink, LayerSink};
+use crate::artifact::{self, TargetImage};
+use crate::digest::{DiffId, Digest, digest_of, parse_digest};
+use crate::encoding::Encoding;
+use crate::error::{Error, IoContext, Result};
+use crate::layout::Layout;
+
+const STATE: &str = ".oci-delta-fetch";
+
+/// An OCI image layout on this machine, locked against `gc` while this value lives.
+#[derive(Debug)]
+pub struct OciLayoutStore {
+    root: PathBuf,
+    layout: Layout,
+    lock: Option<File>,
+}
+
+/// Did the target manifest survive as its publisher made it?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fidelity {
+    /// Yes, byte for byte: digest pins and signatures hold.
+    Verbatim,
+    /// Same config and diff_ids, but other layer digests, so another manifest digest.
+    Rewritten,
+}
+
+/// An image that has just been published.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// Digest of the manifest in the store.
+    pub manifest: Digest,
+    /// Whether that is the target's own.
+    pub fidelity: Fidelity,
+}
+
+/// What [`OciLayoutStore::gc`] did.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Swept {
+    /// Blobs deleted.
+    pub blobs: usize,
+    /// Their size in bytes.
+    pub bytes: u64,
+}
+
+impl OciLayoutStore {
+    /// Opens the repository for writing, making it if it is not there, and
+    /// sweeps what a killed run left.
+    ///
+    /// # Errors
+    /// Local I/O errors; Misfit when the directory holds something else.
+    pub fn open_or_create(root: &Path) -> Result<Self> {
+        let fresh = !root.join("oci-layout").exists();
+        let state = root.join(STATE);
+        if fresh && root.is_dir() && !state.is_dir() && fs::read_dir(root).at(root.display())?.next().is_some() {
+            return Err(Error::misfit(format!("{}: not empty and not an OCI layout", root.display()))
+                .with_hint("choose another --repo"));
+        }
+        for dir in [root.join("blobs/sha256"), state.join("tmp"), state.join("finished")] {
+            fs::create_dir_all(&dir).at(dir.display())?;
+        }
+        let lock = open_lock(&state.join("lock"))?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            sweep(&state.join("tmp"))?;
+        }
+        flock(&lock, FlockOperation::LockShared).map_err(std::io::Error::from).at(state.display())?;
+        if fresh {
+            let tmp = state.join("tmp");
+            IndexEdit::begin(root, &state.join("publish.lock"))?.commit(&tmp)?;
+            write_durably(&root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#, &tmp)?;
+            sync_dir(root)?;
+        }
+        Ok(OciLayoutStore { root: root.to_owned(), layout: Layout::open_dir(root)?, lock: Some(lock) })
+    }
+
+    /// Opens an existing layout for reading; works on a read-only file system.
+    ///
+    /// # Errors
+    /// Misfit when it is no layout.
+    pub fn open(root: &Path) -> Result<Self> {
+        let layout = Layout::open_dir(root)?;
+        let lock = File::open(root.join(STATE).join("lock")).ok();
+        if let Some(lock) = &lock {
+            flock(lock, FlockOperation::LockShared).map_err(std::io::Error::from).at(root.display())?;
+        }
+        Ok(OciLayoutStore { root: root.to_owned(), layout, lock })
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The layout, for reading blobs.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Where unfinished files live.
+    pub fn tmp(&self) -> PathBuf {
+        self.root.join(STATE).join("tmp")
+    }
+
+    fn finished(&self) -> PathBuf {
+        self.root.join(STATE).join("finished")
+    }
+
+    fn blobs(&self) -> PathBuf {
+        self.root.join("blobs/sha256")
+    }
+
+    /// All images and layers that are complete here. What is not an image
+    /// (artifacts, indexes) or misses a blob is left out.
+    ///
+    /// # Errors
+    /// When `index.json` or a manifest cannot be read.
+    pub fn inventory(&self) -> Result<Inventory> {
+        let mut inventory = Inventory::default();
+        for descriptor in self.layout.index()?.manifests() {
+            let Some(image) = self.image(descriptor)? else { continue };
+            for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
+                inventory.layers.insert(diff_id.clone(), layer.clone());
+            }
+            let name = StoredImage::name_of(descriptor);
+            inventory.images.push(StoredImage { name, descriptor: descriptor.clone(), image });
+        }
+        for (diff_id, layer) in self.finished_layers()? {
+            inventory.layers.entry(diff_id).or_insert(layer);
+        }
+        Ok(inventory)
+    }
+
+    /// The image behind an index entry, if it is an image and complete.
+    fn image(&self, descriptor: &Descriptor) -> Result<Option<TargetImage>> {
+        if matches!(descriptor.media_type(), MediaType::ImageIndex) {
+            return Ok(None);
+        }
+        let Some(image) = self.layout.image(descriptor)? else { return Ok(None) };
+        for layer in &image.layers {
+            if self.layout.blob(layer.digest())?.is_none_or(|blob| blob.len() != layer.size()) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(image))
+    }
+
+    fn finished_layers(&self) -> Result<Vec<(DiffId, Descriptor)>> {
+        let dir = self.finished();
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::from_io(e, dir.display())),
+        };
+        let mut layers = Vec::new();
+        for entry in entries {
+            let entry = entry.at(dir.display())?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Ok(diff_id) = parse_digest(&format!("sha256:{name}"), "finished layer") else { continue };
+            let bytes = fs::read(entry.path()).at(entry.path().display())?;
+            let Ok(layer) = serde_json::from_slice::<Descriptor>(&bytes) else { continue };
+            if self.layout.blob(layer.digest())?.is_some_and(|blob| blob.len() == layer.size()) {
+                layers.push((DiffId::new(diff_id), layer));
+            }
+        }
+        Ok(layers)
+    }
+
+    /// Refuses to begin what cannot fit: `needed` bytes are the least that will be written.
+    ///
+    /// # Errors
+    /// Local when the file system has less free space.
+    pub fn require_free_space(&self, needed: u64) -> Result<()> {
+        let stat = rustix::fs::statvfs(&self.root).map_err(std::io::Error::from).at(self.root.display())?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if needed <= free {
+            return Ok(());
+        }
+        Err(Error::local(format!(
+            "{}: {free} bytes are free, at least {needed} are needed",
+            self.root.display()
+        ))
+        .with_hint("remove images and run gc, or choose another --repo"))
+    }
+
+    /// Starts a layer that arrives as a plain tar.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    pub fn begin_layer(&self, encoding: Encoding) -> Result<LayerSink> {
+        LayerSink::new(&self.tmp(), &self.blobs(), encoding)
+    }
+
+    /// Starts a layer that is kept exactly as it comes.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    pub fn begin_verbatim(&self) -> Result<BlobSink> {
+        BlobSink::new(&self.tmp(), &self.blobs())
+    }
+
+    /// Notes a finished layer, so that a rerun does not make it again.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    pub fn note_finished(&self, diff_id: &DiffId, layer: &Descriptor) -> Result<()> {
+        let bytes = serde_json::to_vec(layer).map_err(|e| Error::local(format!("{diff_id}: {e}")))?;
+        write_durably(&self.finished().join(diff_id.as_digest().digest()), &bytes, &self.tmp())
+    }
+
+    /// Publishes `image` with the given stored layers (one a layer of the
+    /// target, in order) under `name`. All blobs must be in the store.
+    ///
+    /// # Errors
+    /// Local I/O errors; nothing is visible then.
+    pub fn publish(&self, image: &TargetImage, layers: &[Descriptor], name: Option<&str>) -> Result<Published> {
+        let changes: Vec<_> = image
+            .layers
+            .iter()
+            .zip(layers)
+            .map(|(target, stored)| {
+                (target.digest() != stored.digest())
+                    .then(|| (stored.media_type().clone(), stored.digest().clone(), stored.size()))
+            })
+            .collect();
+        let bytes = artifact::rewrite_manifest(&image.manifest_raw, &changes)?;
+        let digest = digest_of(&bytes);
+        let fidelity =
+            if digest == image.manifest_digest { Fidelity::Verbatim } else { Fidelity::Rewritten };
+        self.write_blob(&image.config_raw, &image.config_digest)?;
+        self.write_blob(&image.manifest_raw, &image.manifest_digest)?;
+        self.write_blob(&bytes, &digest)?;
+        sync_dir(&self.blobs())?;
+        let media_type = image.manifest.media_type().clone().unwrap_or(MediaType::ImageManifest);
+        let descriptor = Descriptor::new(media_type, bytes.len() as u64, digest.clone());
+        let original = (fidelity == Fidelity::Rewritten).then_some(&image.manifest_digest);
+        self.edit(|index| index.put(&descriptor, name, original))?;
+        for diff_id in &image.diff_ids {
+            let _ = fs::remove_file(self.finished().join(diff_id.as_digest().digest()));
+        }
+        Ok(Published { manifest: digest, fidelity })
+    }
+
+    /// Gives an image that is here another name.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    pub fn tag(&self, image: &StoredImage, name: &str) -> Result<()> {
+        let target = image.target_manifest();
+        let original = (target != *image.descriptor.digest()).then_some(&target);
+        let mut descriptor = image.descriptor.clone();
+        descriptor.set_annotations(None);
+        self.edit(|index| index.put(&descriptor, Some(name), original))
+    }
+
+    /// Removes an image by name or manifest digest; its blobs stay until [`gc`](Self::gc).
+    ///
+    /// # Errors
+    /// Misfit when there is none.
+    pub fn remove(&self, name_or_digest: &str) -> Result<usize> {
+        let mut removed = 0;
+        self.edit(|index| {
+            removed = index.remove(|digest, name| name == Some(name_or_digest) || digest == name_or_digest)?;
+            Ok(())
+        })?;
+        if removed == 0 {
+            return Err(Error::misfit(format!("no image {name_or_digest:?} in {}", self.root.display()))
+                .with_hint("see: oci-delta-fetch list"));
+        }
+        Ok(removed)
+    }
+
+    /// Removes all images that have no name; returns how many.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    pub fn remove_unnamed(&self) -> Result<usize> {
+        let mut removed = 0;
+        self.edit(|index| {
+            removed = index.remove(|_, name| name.is_none())?;
+            Ok(())
+        })?;
+        Ok(removed)
+    }
+
+    fn edit(&self, change: impl FnOnce(&mut IndexEdit<'_>) -> Result<()>) -> Result<()> {
+        let mut index = IndexEdit::begin(&self.root, &self.root.join(STATE).join("publish.lock"))?;
+        change(&mut index)?;
+        index.commit(&self.tmp())
+    }
+
+    fn write_blob(&self, bytes: &[u8], digest: &Digest) -> Result<()> {
+        let path = self.blobs().join(digest.digest());
+        if path.exists() { Ok(()) } else { write_durably(&path, bytes, &self.tmp()) }
+    }
+
+    /// Deletes every blob that no image needs, and what unfinished runs left.
+    ///
+    /// # Errors
+    /// Local when another process is at work here; when a manifest cannot be
+    /// read (then nothing is deleted).
+    pub fn gc(&self) -> Result<Swept> {
+        let lock = self.lock.as_ref().ok_or_else(|| {
+            Error::local(format!("{}: read-only, or not our repository", self.root.display()))
+        })?;
+        flock(lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| {
+            Error::local(format!("{}: another process is using the repository", self.root.display()))
+                .with_hint("run gc again when it is done")
+                .with_source(std::io::Error::from(e))
+        })?;
+        let keep = self.reachable()?;
+        let mut swept = Swept::default();
+        for entry in fs::read_dir(self.blobs()).at(self.blobs().display())? {
+            let entry = entry.at(self.blobs().display())?;
+            if keep.contains(&*entry.file_name().to_string_lossy()) {
+                continue;
+            }
+            swept.bytes += entry.metadata().at(entry.path().display())?.len();
+            swept.blobs += 1;
+            fs::remove_file(entry.path()).at(entry.path().display())?;
+        }
+        sweep(&self.finished())?;
+        sweep(&self.tmp())?;
+        flock(lock, FlockOperation::LockShared).map_err(std::io::Error::from).at(self.root.display())?;
+        Ok(swept)
+    }
+
+    /// Hex digests of all blobs that the index leads to.
+    fn reachable(&self) -> Result<HashSet<String>> {
+        let mut keep = HashSet::new();
+        let mut queue: Vec<Descriptor> = self.layout.index()?.manifests().clone();
+        while let Some(descriptor) = queue.pop() {
+            if !keep.insert(descriptor.digest().digest().to_owned()) {
+                continue;
+            }
+            let entry = StoredImageEntry(&descriptor);
+            keep.extend(entry.target_manifest());
+            queue.extend(self.layout.children(&descriptor)?);
+        }
+        Ok(keep)
+    }
+}
+
+/// An index entry of any sort, for its annotations.
+struct StoredImageEntry<'a>(&'a Descriptor);
+
+impl StoredImageEntry<'_> {
+    fn target_manifest(&self) -> Option<String> {
+        let text = self.0.annotations().as_ref()?.get(super::index::TARGET_MANIFEST)?;
+        parse_digest(text, "index.json").ok().map(|d| d.digest().to_owned())
+    }
+}
+
+fn open_lock(path: &Path) -> Result<File> {
+    File::options().create(true).truncate(false).read(true).write(true).open(path).at(path.display())
+}
+
+/// Empties a directory of ours.
+fn sweep(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).at(dir.display())? {
+        let path = entry.at(dir.display())?.path();
+        fs::remove_file(&path).at(path.display())?;
+    }
+    Ok(())
+}

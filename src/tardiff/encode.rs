@@ -1,0 +1,213 @@
+//! Writes patches: the mirror of the reader, with a clean stream of operations.
+
+use std::io::{self, Write};
+
+use zstd::stream::write::Encoder;
+use zstd::zstd_safe::CParameter;
+
+use super::{ADD, COPY, DATA, DICTIONARY, OPEN, SEEK, Version};
+use crate::base::SourcePath;
+
+/// ADD is split at this size: 16 MiB, so that appliers which buffer an ADD need little.
+const ADD_SPLIT: usize = 16 << 20;
+
+/// DATA is collected up to this size before it is written.
+const DATA_BUFFER: usize = 4 << 20;
+
+/// How the outer stream is compressed.
+#[derive(Debug, Clone, Copy)]
+pub struct WriterOptions {
+    /// zstd level, 1 to 22.
+    pub level: i32,
+    /// Window as a power of two; every applier accepts up to 27.
+    pub window_log: u32,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        WriterOptions { level: 12, window_log: 27 }
+    }
+}
+
+/// Writes operations; those without effect are left out, neighbours are joined.
+pub struct OpWriter<W: Write> {
+    stream: Encoder<'static, W>,
+    version: Version,
+    data: Vec<u8>,
+    /// Bytes of a COPY not yet written.
+    copy: u64,
+    open: Option<SourcePath>,
+    /// Where the applier's cursor is, pending COPY included.
+    cursor: u64,
+    /// Where it should be; a SEEK is written only when it matters.
+    wanted: u64,
+}
+
+impl<W: Write> std::fmt::Debug for OpWriter<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpWriter").field("open", &self.open).field("cursor", &self.cursor).finish()
+    }
+}
+
+impl<W: Write> OpWriter<W> {
+    /// Writes the magic and begins the stream.
+    ///
+    /// # Errors
+    /// The inner writer's; bad options.
+    pub fn new(mut writer: W, version: Version, options: WriterOptions) -> io::Result<Self> {
+        writer.write_all(&version.magic())?;
+        let mut stream = Encoder::new(writer, options.level)?;
+        stream.include_checksum(true)?;
+        stream.set_parameter(CParameter::WindowLog(options.window_log))?;
+        stream.set_parameter(CParameter::EnableLongDistanceMatching(true))?;
+        Ok(OpWriter { stream, version, data: Vec::new(), copy: 0, open: None, cursor: 0, wanted: 0 })
+    }
+
+    /// Appends literal bytes.
+    ///
+    /// # Errors
+    /// The inner writer's.
+    pub fn data(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.flush_copy()?;
+        self.data.extend_from_slice(bytes);
+        if self.data.len() >= DATA_BUFFER { self.flush_data() } else { Ok(()) }
+    }
+
+    /// Makes `path` the current file, its cursor at 0.
+    ///
+    /// # Errors
+    /// The inner writer's.
+    pub fn open(&mut self, path: &SourcePath) -> io::Result<()> {
+        self.wanted = 0;
+        if self.open.as_ref() == Some(path) {
+            return Ok(());
+        }
+        self.flush()?;
+        self.op(OPEN, path.as_bytes().len() as u64)?;
+        self.stream.write_all(path.as_bytes())?;
+        self.open = Some(path.clone());
+        self.cursor = 0;
+        Ok(())
+    }
+
+    /// Sets the cursor.
+    pub fn seek(&mut self, position: u64) {
+        self.wanted = position;
+    }
+
+    /// Copies from the current file.
+    ///
+    /// # Errors
+    /// The inner writer's.
+    pub fn copy(&mut self, len: u64) -> io::Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        self.settle()?;
+        self.flush_data()?;
+        self.copy += len;
+        self.advance(len);
+        Ok(())
+    }
+
+    /// Adds `sums` to bytes of the current file.
+    ///
+    /// # Errors
+    /// The inner writer's.
+    pub fn add_data(&mut self, sums: &[u8]) -> io::Result<()> {
+        if sums.is_empty() {
+            return Ok(());
+        }
+        self.settle()?;
+        self.flush()?;
+        for piece in sums.chunks(ADD_SPLIT) {
+            self.op(ADD, piece.len() as u64)?;
+            self.stream.write_all(piece)?;
+        }
+        self.advance(sums.len() as u64);
+        Ok(())
+    }
+
+    /// Appends the content of one zstd frame made with the whole current file,
+    /// of `file_size` bytes, as raw dictionary.
+    ///
+    /// # Errors
+    /// The inner writer's; InvalidInput in version 1 or with no file open.
+    pub fn dictionary(&mut self, frame: &[u8], file_size: u64) -> io::Result<()> {
+        if self.version == Version::V1 || self.open.is_none() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a dictionary frame needs tardf2 and an open file"));
+        }
+        self.flush()?;
+        self.op(DICTIONARY, frame.len() as u64)?;
+        self.stream.write_all(frame)?;
+        (self.cursor, self.wanted) = (file_size, file_size);
+        Ok(())
+    }
+
+    /// Ends the patch.
+    ///
+    /// # Errors
+    /// The inner writer's.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.flush()?;
+        self.stream.finish()
+    }
+
+    /// Brings the cursor where it is wanted, just before it is used.
+    fn settle(&mut self) -> io::Result<()> {
+        if self.cursor != self.wanted {
+            self.flush()?;
+            self.op(SEEK, self.wanted)?;
+            self.cursor = self.wanted;
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, len: u64) {
+        self.cursor += len;
+        self.wanted = self.cursor;
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.flush_copy()?;
+        self.flush_data()
+    }
+
+    fn flush_copy(&mut self) -> io::Result<()> {
+        match std::mem::take(&mut self.copy) {
+            0 => Ok(()),
+            len => self.op(COPY, len),
+        }
+    }
+
+    fn flush_data(&mut self) -> io::Result<()> {
+        if self.data.is_empty() {
+            return Ok(());
+        }
+        let data = std::mem::take(&mut self.data);
+        self.op(DATA, data.len() as u64)?;
+        self.stream.write_all(&data)?;
+        self.data = data;
+        self.data.clear();
+        Ok(())
+    }
+
+    fn op(&mut self, code: u8, mut size: u64) -> io::Result<()> {
+        let mut bytes = [0; 11];
+        bytes[0] = code;
+        let mut len = 1;
+        loop {
+            bytes[len] = (size & 0x7f) as u8;
+            size >>= 7;
+            len += 1;
+            if size == 0 {
+                break;
+            }
+            bytes[len - 1] |= 0x80;
+        }
+        self.stream.write_all(&bytes[..len])
+    }
+}
