@@ -114,7 +114,11 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ImageManifest> {
 pub fn is_delta(manifest: &[u8]) -> Result<bool> {
     let manifest = parse_manifest(manifest)?;
     let types = [manifest.artifact_type().clone(), Some(manifest.config().media_type().clone())];
-    Ok(types.into_iter().flatten().map(|t| t.to_string()).any(|t| t == ARTIFACT_TYPE || OLD_TYPES.contains(&&*t)))
+    Ok(types
+        .into_iter()
+        .flatten()
+        .map(|t| t.to_string())
+        .any(|t| t == ARTIFACT_TYPE || OLD_TYPES.contains(&&*t)))
 }
 
 /// The config descriptor, if this manifest is that of an image.
@@ -137,8 +141,9 @@ impl DeltaManifest {
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let manifest = parse_manifest(bytes)?;
         let annotation = |key: &str| manifest.annotations().as_ref().and_then(|a| a.get(key));
-        let source_config = annotation(SOURCE_CONFIG)
-            .ok_or_else(|| Error::verification(format!("delta names no base: annotation {SOURCE_CONFIG} is missing")))?;
+        let source_config = annotation(SOURCE_CONFIG).ok_or_else(|| {
+            Error::verification(format!("delta names no base: annotation {SOURCE_CONFIG} is missing"))
+        })?;
         let source_config = parse_digest(source_config, SOURCE_CONFIG)?;
         let mut parts = Parts::default();
         for layer in manifest.layers() {
@@ -168,7 +173,8 @@ impl DeltaManifest {
     pub fn with_target(self, target: TargetImage) -> Result<Delta> {
         agree(&target.config_digest, self.target_config.digest(), "embedded config")?;
         agree(&target.manifest_digest, self.target_manifest.digest(), "embedded manifest")?;
-        if let Some(foreign) = self.layers.keys().find(|to| !target.layers.iter().any(|l| l.digest() == *to)) {
+        if let Some(foreign) = self.layers.keys().find(|to| !target.layers.iter().any(|l| l.digest() == *to))
+        {
             return Err(Error::verification(format!(
                 "delta has a blob for layer {foreign}, which is not in the target image"
             )));
@@ -266,7 +272,15 @@ impl TargetImage {
             .iter()
             .map(|d| parse_digest(d, "diff_id").map(DiffId::new))
             .collect::<Result<Vec<_>>>()?;
-        Ok(TargetImage { manifest_raw, manifest, manifest_digest, config_raw, config_digest, diff_ids, layers })
+        Ok(TargetImage {
+            manifest_raw,
+            manifest,
+            manifest_digest,
+            config_raw,
+            config_digest,
+            diff_ids,
+            layers,
+        })
     }
 
     /// Bytes of a pull of the whole image: manifest, config, and each distinct layer once.

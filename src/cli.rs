@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::encoding::Encoding;
 use crate::platform::Platform;
@@ -34,7 +36,6 @@ Exit codes:
     version,
     after_help = EXAMPLES,
     subcommand_negates_reqs = true,
-    args_conflicts_with_subcommands = false,
     max_term_width = 100
 )]
 pub struct Cli {
@@ -44,18 +45,54 @@ pub struct Cli {
 
     /// Without a command: fetch.
     #[command(flatten)]
-    pub fetch: Option<FetchArgs>,
+    pub fetch: FetchArgs,
 
     /// Another command.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
+impl Cli {
+    /// Parses the process's arguments, or ends it with help or a usage error (exit code 2).
+    pub fn from_args() -> Self {
+        Self::try_from_args(std::env::args_os()).unwrap_or_else(|e| e.exit())
+    }
+
+    /// Parses a command line. Options of fetch before another command are refused.
+    ///
+    /// # Errors
+    /// clap's, also for `--help` and `--version`.
+    pub fn try_from_args<I, T>(args: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<std::ffi::OsString> + Clone,
+    {
+        let mut command = Cli::command();
+        let matches = command.try_get_matches_from_mut(args)?;
+        if let Some(name) = matches.subcommand_name() {
+            let fetch = FetchArgs::augment_args(clap::Command::new("fetch"));
+            for arg in fetch.get_arguments().filter(|a| a.get_id() != "help") {
+                if matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine) {
+                    let message = format!("{arg} does not go before the command {name}");
+                    return Err(command.error(ErrorKind::ArgumentConflict, message));
+                }
+            }
+        }
+        Cli::from_arg_matches(&matches)
+    }
+}
+
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct GlobalArgs {
     /// Repository, an OCI image layout directory [default: the user's data directory]
-    #[arg(long, global = true, value_name = "DIR", env = "OCI_DELTA_FETCH_REPO", help_heading = "Repository")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "OCI_DELTA_FETCH_REPO",
+        help_heading = "Repository"
+    )]
     pub repo: Option<PathBuf>,
 
     /// Print one JSON object on standard output
@@ -63,7 +100,14 @@ pub struct GlobalArgs {
     pub json: bool,
 
     /// Progress on standard error
-    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "HOW", help_heading = "Output")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        value_name = "HOW",
+        help_heading = "Output"
+    )]
     pub progress: Mode,
 
     /// Print errors only
@@ -97,8 +141,8 @@ pub enum Command {
 pub struct FetchArgs {
     /// Delta artifact or image: [docker://]HOST/REPO[:TAG|@DIGEST], oci:DIR[:NAME],
     /// oci-archive:FILE[:NAME] or dir:DIR
-    #[arg(value_name = "REF")]
-    pub reference: Reference,
+    #[arg(value_name = "REF", required = true)]
+    pub reference: Option<Reference>,
 
     /// Name of the image in the repository [default: the reference it came from]
     #[arg(long, value_name = "NAME", help_heading = "Repository")]
@@ -267,7 +311,6 @@ fn parse_size(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_sound() {
@@ -281,19 +324,22 @@ mod tests {
             vec!["x", "--repo", "/r", "--jobs", "3", "h/r:t"],
             vec!["x", "--repo", "/r", "fetch", "h/r:t", "--jobs", "3"],
         ] {
-            let cli = Cli::try_parse_from(&line).unwrap();
+            let cli = Cli::try_from_args(&line).unwrap();
             let fetch = match cli.command {
                 Some(Command::Fetch(f)) => f,
-                None => cli.fetch.unwrap(),
+                None => cli.fetch,
                 _ => panic!("{line:?}"),
             };
+            assert!(fetch.reference.is_some());
             assert_eq!(fetch.source.jobs, Some(3));
             assert_eq!(cli.global.repo, Some(PathBuf::from("/r")));
         }
         assert!(matches!(
-            Cli::try_parse_from(["x", "--repo", "/r", "list"]).unwrap().command,
+            Cli::try_from_args(["x", "--repo", "/r", "list"]).unwrap().command,
             Some(Command::List)
         ));
+        assert!(Cli::try_from_args(["x", "--dry-run", "list"]).is_err());
+        assert!(Cli::try_from_args(["x"]).is_err());
     }
 
     #[test]

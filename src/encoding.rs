@@ -55,7 +55,9 @@ impl FromStr for Encoding {
             ("none", None) => Ok(Encoding::Plain),
             ("gzip", level @ (None | Some(1..=9))) => Ok(Encoding::Gzip(level.unwrap_or(6))),
             ("zstd", level @ (None | Some(1..=22))) => Ok(Encoding::Zstd(level.unwrap_or(3) as i32)),
-            ("gzip" | "zstd", _) => Err(format!("{name} has levels 1 to {}", if name == "gzip" { 9 } else { 22 })),
+            ("gzip" | "zstd", _) => {
+                Err(format!("{name} has levels 1 to {}", if name == "gzip" { 9 } else { 22 }))
+            }
             _ => Err(format!("{text:?} is none of none, gzip[:LEVEL], zstd[:LEVEL]")),
         }
     }
@@ -96,7 +98,10 @@ fn is_skippable(head: &[u8]) -> bool {
 ///
 /// # Errors
 /// When the reader fails.
-pub fn decompress<'a>(reader: impl Read + Send + 'a, window_log: u32) -> io::Result<Box<dyn Read + Send + 'a>> {
+pub fn decompress<'a>(
+    reader: impl Read + Send + 'a,
+    window_log: u32,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut head = [0; 4];
     let mut reader = reader;
     let n = read_full(&mut reader, &mut head)?;
@@ -126,7 +131,10 @@ impl<R: BufRead> Read for Gunzip<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let Some(inner) = &mut self.inner else { return Ok(0) };
         match inner.read(buf) {
-            Err(e) if e.kind() == io::ErrorKind::InvalidInput && e.get_ref().is_none_or(|e| !e.is::<crate::error::Error>()) => {
+            Err(e)
+                if e.kind() == io::ErrorKind::InvalidInput
+                    && e.get_ref().is_none_or(|e| !e.is::<crate::error::Error>()) =>
+            {
                 let Some(inner) = self.inner.take() else { return Ok(0) };
                 let mut rest = inner.into_inner();
                 only_zeros(&mut rest)?.then_some(0).ok_or(e)
@@ -191,7 +199,9 @@ impl<W: Write> EncodingWriter<W> {
         Ok(EncodingWriter(match encoding {
             Encoding::Plain => Inner::Plain(writer),
             // GzBuilder writes mtime 0 and no name by default.
-            Encoding::Gzip(level) => Inner::Gzip(flate2::GzBuilder::new().write(writer, flate2::Compression::new(level))),
+            Encoding::Gzip(level) => {
+                Inner::Gzip(flate2::GzBuilder::new().write(writer, flate2::Compression::new(level)))
+            }
             Encoding::Zstd(level) => {
                 let mut encoder = zstd::stream::write::Encoder::new(writer, level)?;
                 encoder.include_checksum(true)?;

@@ -44,7 +44,8 @@ impl Source {
         match self {
             Source::Local(layout) => layout.read_blob(descriptor, max),
             Source::Remote(proxy) => {
-                let bytes = with_retry(proxy.retries(), async || read_remote(proxy, descriptor).await).await?;
+                let bytes =
+                    with_retry(proxy.retries(), async || read_remote(proxy, descriptor).await).await?;
                 read_verified(&bytes[..], descriptor)
             }
         }
@@ -145,9 +146,7 @@ pub async fn run<T: Send + 'static>(
             let mut tasks = JoinSet::new();
             for (position, download) in downloads.into_iter().enumerate() {
                 let (slots, cancel, work) = (slots.clone(), cancel.clone(), work.clone());
-                tasks.spawn_local(
-                    async move { (position, bring(download, &slots, &cancel, &work).await) },
-                );
+                tasks.spawn_local(async move { (position, bring(download, &slots, &cancel, &work).await) });
             }
             let mut first_error = None;
             while let Some(joined) = tasks.join_next().await {
@@ -164,10 +163,7 @@ pub async fn run<T: Send + 'static>(
             first_error.map_or(Ok(()), Err)
         })
         .await?;
-    results
-        .into_iter()
-        .map(|r| r.ok_or_else(interrupted))
-        .collect()
+    results.into_iter().map(|r| r.ok_or_else(interrupted)).collect()
 }
 
 /// Keeps the first error, but lets a real cause replace "interrupted", its echo in the other workers.

@@ -5,7 +5,6 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
 use oci_delta_fetch::cli::Cli;
 use oci_delta_fetch::error::{Error, Kind, Result};
 use oci_delta_fetch::{commands, fetch};
@@ -14,7 +13,7 @@ use oci_delta_fetch::{commands, fetch};
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_args();
     let verbose = cli.global.verbose;
     // One thread: skopeo is bound to the life of the thread that starts it.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

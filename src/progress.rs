@@ -127,7 +127,9 @@ struct BarState {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -140,14 +142,18 @@ impl Reporter for Bars {
         match event {
             Event::Start { total_bytes, layers } => {
                 let bar = self.multi.add(ProgressBar::new(total_bytes));
-                bar.set_style(style("{msg:<22} [{bar:30}] {bytes:>11}/{total_bytes:<11} {bytes_per_sec:>12} {eta:>4}"));
+                bar.set_style(style(
+                    "{msg:<22} [{bar:30}] {bytes:>11}/{total_bytes:<11} {bytes_per_sec:>12} {eta:>4}",
+                ));
                 bar.set_message(format!("total, {layers} blobs"));
                 bar.enable_steady_tick(Duration::from_millis(250));
                 state.total = Some(bar);
             }
             Event::LayerStart { index, label, bytes } => {
                 let bar = ProgressBar::new(bytes);
-                bar.set_style(style("{msg:<22} [{bar:30}] {bytes:>11}/{total_bytes:<11} {bytes_per_sec:>12}"));
+                bar.set_style(style(
+                    "{msg:<22} [{bar:30}] {bytes:>11}/{total_bytes:<11} {bytes_per_sec:>12}",
+                ));
                 bar.set_message(label.to_owned());
                 let bar = match &state.total {
                     Some(total) => self.multi.insert_before(total, bar),
@@ -220,8 +226,7 @@ struct JsonState<W> {
 impl<W: Write> JsonLines<W> {
     /// Writes to `out`; what it reports is ignored, progress is not worth a failure.
     pub fn new(out: W) -> Self {
-        let state =
-            JsonState { out, begun: false, bytes: 0, total: 0, told: None, layers: HashMap::new() };
+        let state = JsonState { out, begun: false, bytes: 0, total: 0, told: None, layers: HashMap::new() };
         JsonLines { state: Mutex::new(state) }
     }
 }
@@ -319,15 +324,27 @@ mod tests {
 
     #[test]
     fn bars_bear_events_in_any_order() {
-        let bars = Bars { multi: MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()), ..Bars::default() };
-        EVENTS.iter().rev().chain(&EVENTS).filter(|e| !matches!(e, Event::Message(_))).for_each(|e| bars.event(*e));
+        let bars = Bars {
+            multi: MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()),
+            ..Bars::default()
+        };
+        EVENTS
+            .iter()
+            .rev()
+            .chain(&EVENTS)
+            .filter(|e| !matches!(e, Event::Message(_)))
+            .for_each(|e| bars.event(*e));
     }
 
     #[test]
     fn byte_counts_are_short() {
-        for (bytes, text) in
-            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_572_864, "1.5 MiB"), (u64::MAX, "16777216.0 TiB")]
-        {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1_572_864, "1.5 MiB"),
+            (u64::MAX, "16777216.0 TiB"),
+        ] {
             assert_eq!(human_bytes(bytes), text);
         }
     }

@@ -56,7 +56,9 @@ impl LayerWorker {
         self.reporter.event(Event::LayerStart { index, label: &label, bytes: blob.remaining() });
         let result = self.store_layer(layer, index, round, &mut blob);
         let result = match result {
-            Err(e) if matches!(e.kind(), Kind::Misfit | Kind::Verification) && blob.remaining() <= MAX_DRAIN => {
+            Err(e)
+                if matches!(e.kind(), Kind::Misfit | Kind::Verification) && blob.remaining() <= MAX_DRAIN =>
+            {
                 // A damaged blob explains what came of it.
                 blob.drain().at(&label).and(Err(e))
             }
@@ -108,14 +110,21 @@ impl LayerWorker {
         let mut tee = Tee { inner: Cursor::new(&head[..n]).chain(blob), copy: self.store.begin_verbatim()? };
         let verified = check_whole(&mut tee, layer, self.limits.window_log)?;
         let blob = layer.blob();
-        let media_type =
-            if blob.digest() == layer.target.digest() { layer.target.media_type().clone() } else { media_type };
+        let media_type = if blob.digest() == layer.target.digest() {
+            layer.target.media_type().clone()
+        } else {
+            media_type
+        };
         tee.copy.finish(&verified, media_type, blob.digest(), blob.size())
     }
 }
 
 /// Unpacks a whole layer to nowhere and checks its diff_id; reads the blob to its end.
-fn check_whole(blob: &mut (impl Read + Send), layer: &PlannedLayer, window_log: u32) -> Result<VerifiedLayer> {
+fn check_whole(
+    blob: &mut (impl Read + Send),
+    layer: &PlannedLayer,
+    window_log: u32,
+) -> Result<VerifiedLayer> {
     let mut tar = LayerHasher::new(io::sink(), layer.limit);
     let mut plain = encoding::decompress(&mut *blob, window_log).at("layer")?;
     copy(&mut plain, &mut tar)?;
@@ -132,7 +141,9 @@ fn copy(from: &mut impl Read, to: &mut impl Write) -> Result<()> {
             Ok(n) => to.write_all(&buf[..n]).at("layer")?,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             // A decoder's own complaint is about the content, not about this machine.
-            Err(e) if e.get_ref().is_some_and(|inner| inner.is::<Error>()) => return Err(Error::from_io(e, "layer")),
+            Err(e) if e.get_ref().is_some_and(|inner| inner.is::<Error>()) => {
+                return Err(Error::from_io(e, "layer"));
+            }
             Err(e) => return Err(Error::verification(format!("broken layer: {e}")).with_source(e)),
         }
     }

@@ -107,7 +107,9 @@ impl FromStr for Reference {
         if let Some(rest) = text.strip_prefix("dir:") {
             return Ok(Reference::Dir { dir: nonempty(rest.into())? });
         }
-        for other in ["containers-storage:", "docker-archive:", "docker-daemon:", "ostree:", "sif:", "tarball:"] {
+        for other in
+            ["containers-storage:", "docker-archive:", "docker-daemon:", "ostree:", "sif:", "tarball:"]
+        {
             if text.starts_with(other) {
                 return Err(Error::usage(format!("transport {other} is not supported"))
                     .with_hint(format!("skopeo copy {text} oci:DIR:NAME, then use oci:DIR:NAME")));
@@ -132,7 +134,9 @@ impl fmt::Display for Reference {
         match self {
             Reference::Docker { name } => write!(f, "docker://{}", name.whole()),
             Reference::Oci { dir, name } => write!(f, "oci:{}{}", dir.display(), suffix(name)),
-            Reference::OciArchive { file, name } => write!(f, "oci-archive:{}{}", file.display(), suffix(name)),
+            Reference::OciArchive { file, name } => {
+                write!(f, "oci-archive:{}{}", file.display(), suffix(name))
+            }
             Reference::Dir { dir } => write!(f, "dir:{}", dir.display()),
         }
     }
@@ -148,7 +152,11 @@ mod tests {
         for (text, shown, tag) in [
             ("docker://h:5000/r:t", "docker://h:5000/r:t", Some("h:5000/r:t")),
             ("h.io/a/b", "docker://h.io/a/b:latest", Some("h.io/a/b:latest")),
-            ("busybox", "docker://docker.io/library/busybox:latest", Some("docker.io/library/busybox:latest")),
+            (
+                "busybox",
+                "docker://docker.io/library/busybox:latest",
+                Some("docker.io/library/busybox:latest"),
+            ),
             ("oci:/d:v1", "oci:/d:v1", Some("v1")),
             ("oci:d", "oci:d", None),
             ("oci:d:h/r:t", "oci:d:h/r:t", Some("h/r:t")),
@@ -167,7 +175,16 @@ mod tests {
 
     #[test]
     fn what_is_no_reference_gets_a_hint() {
-        for bad in ["/tmp/x", "./x", "containers-storage:x", "oci:", "dir:", "Docker://x y", "h/r:t@sha256:../../x", "h/R"] {
+        for bad in [
+            "/tmp/x",
+            "./x",
+            "containers-storage:x",
+            "oci:",
+            "dir:",
+            "Docker://x y",
+            "h/r:t@sha256:../../x",
+            "h/R",
+        ] {
             let e = bad.parse::<Reference>().unwrap_err();
             assert_eq!(e.kind(), crate::error::Kind::Usage, "{bad}");
         }

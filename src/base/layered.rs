@@ -123,7 +123,8 @@ impl LayeredFiles {
     fn spool(&self, source: &LayerSource) -> Result<Region> {
         let file: File = tempfile::tempfile_in(&self.spool).at(self.spool.display())?;
         let mut writer = LayerHasher::new(io::BufWriter::with_capacity(1 << 20, file), self.max_layer);
-        let mut plain = encoding::decompress(source.blob.reader(), encoding::MAX_WINDOW_LOG).at("base layer")?;
+        let mut plain =
+            encoding::decompress(source.blob.reader(), encoding::MAX_WINDOW_LOG).at("base layer")?;
         let mut buf = vec![0; 256 << 10];
         loop {
             let n = encoding::read_full(&mut plain, &mut buf)
@@ -277,7 +278,10 @@ fn hides(index: &LayerIndex, path: &SourcePath) -> bool {
         index.opaque.contains(dir)
             || SourcePath::clean(dir).is_ok_and(|dir| {
                 index.whiteouts.contains(&dir)
-                    || index.nodes.get(&dir).is_some_and(|node| !matches!(node, Node::Directory | Node::Symlink(_)))
+                    || index
+                        .nodes
+                        .get(&dir)
+                        .is_some_and(|node| !matches!(node, Node::Directory | Node::Symlink(_)))
             })
     })
 }

@@ -29,8 +29,9 @@ impl RootfsFiles {
     /// Local when it is not there.
     pub fn open_dir(path: &Path) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root =
-            rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(std::io::Error::from).at(path.display())?;
+        let root = rustix::fs::openat(CWD, path, flags, Mode::empty())
+            .map_err(std::io::Error::from)
+            .at(path.display())?;
         Ok(RootfsFiles { root })
     }
 
@@ -54,7 +55,8 @@ impl SourceFiles for RootfsFiles {
             fd = self.open_beneath(&twin)?;
         }
         let file = File::from(fd.ok_or_else(|| {
-            Error::misfit(format!("the root file system has no file {path}")).with_hint("fetch the full image")
+            Error::misfit(format!("the root file system has no file {path}"))
+                .with_hint("fetch the full image")
         })?);
         let meta = file.metadata().at(path)?;
         if !meta.is_file() {

@@ -160,7 +160,8 @@ fn check_extensions(tar: &Region) -> Result<()> {
             // Sizes of files may be overridden by a PAX record; the tar reader follows those. An
             // extension behind such a file is still bounded by the checked ones in real layers.
         }
-        let Some(next) = size.checked_next_multiple_of(BLOCK).and_then(|s| position.checked_add(BLOCK + s)) else {
+        let Some(next) = size.checked_next_multiple_of(BLOCK).and_then(|s| position.checked_add(BLOCK + s))
+        else {
             return Ok(());
         };
         position = next;

@@ -11,7 +11,7 @@ use super::base::Base;
 use super::report::{ByteReport, ImageReport, LayerReport, Report, VERSION};
 use super::source::{Opened, concurrency};
 use crate::artifact::TargetImage;
-use crate::cli::FetchArgs;
+use crate::cli::{BaseArgs, FetchArgs};
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{self as scheduler, Download, Job, Source};
@@ -25,12 +25,13 @@ use crate::tardiff;
 
 /// Runs the command.
 pub(super) async fn run(context: &Context, args: &FetchArgs) -> Result<()> {
+    let reference = args.reference.as_ref().ok_or_else(|| Error::usage("no REF is given"))?;
     if let Some(base @ Reference::Docker { .. }) = &args.base.base {
         context.say(&format!("fetching the base image {base}"));
-        let base_args = FetchArgs { reference: base.clone(), tag: None, base: Default::default(), ..args.clone() };
-        fetch(context, &base_args).await?;
+        let base_args = FetchArgs { tag: None, base: BaseArgs::default(), ..args.clone() };
+        fetch(context, base, &base_args).await?;
     }
-    let report = fetch(context, args).await?;
+    let report = fetch(context, reference, args).await?;
     context.print(&report, || report.text())
 }
 
@@ -42,24 +43,27 @@ struct Target {
     base_config: Option<Digest>,
 }
 
-async fn fetch(context: &Context, args: &FetchArgs) -> Result<Report> {
+async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Result<Report> {
     let started = Instant::now();
     let repository = open_repository(context, args)?;
     let inventory = repository.as_ref().map(|r| r.inventory()).transpose()?.unwrap_or_default();
     let spool = repository.as_ref().map_or_else(std::env::temp_dir, |r| r.tmp());
-    let opened = Opened::open(&args.reference, &args.source, &spool).await?;
-    let name = args.tag.clone().or_else(|| args.reference.tag_name());
+    let opened = Opened::open(reference, &args.source, &spool).await?;
+    let name = args.tag.clone().or_else(|| reference.tag_name());
     let delta = opened.delta()?;
     let wanted = delta.as_ref().map_or(&opened.digest, |d| d.target_manifest.digest());
     if let (Some(stored), Some(store)) = (inventory.by_manifest(wanted), &repository) {
         let mut stored = stored.clone();
         if let (Some(name), false) = (&name, args.dry_run)
-            && !inventory.images.iter().any(|i| i.name.as_ref() == Some(name) && i.descriptor.digest() == stored.descriptor.digest())
+            && !inventory
+                .images
+                .iter()
+                .any(|i| i.name.as_ref() == Some(name) && i.descriptor.digest() == stored.descriptor.digest())
         {
             store.tag(&stored, name)?;
             stored.name = Some(name.clone());
         }
-        return Ok(already_here(args, &opened, &stored, started));
+        return Ok(already_here(reference, &opened, &stored, started));
     }
 
     let target = match delta {
@@ -80,10 +84,12 @@ async fn fetch(context: &Context, args: &FetchArgs) -> Result<Report> {
             Target { image, plan, base: None, base_config: None }
         }
     };
-    let mut report = planned(args, &opened, &target, name.clone());
+    let mut report = planned(reference, &opened, &target, name.clone());
     match repository {
         Some(store) if !args.dry_run => {
-            let published = rebuild(context, args, &opened, &target, Arc::new(store), &inventory, name.as_deref()).await?;
+            let published =
+                rebuild(context, args, &opened, &target, Arc::new(store), &inventory, name.as_deref())
+                    .await?;
             report.status = "fetched";
             report.image.manifest = Some(published.manifest.to_string());
             report.image.fidelity = Some(fidelity_name(published.fidelity));
@@ -99,7 +105,11 @@ fn open_repository(context: &Context, args: &FetchArgs) -> Result<Option<OciLayo
     if !args.dry_run {
         return OciLayoutStore::open_or_create(&context.repo).map(Some);
     }
-    if context.repo.join("oci-layout").exists() { OciLayoutStore::open(&context.repo).map(Some) } else { Ok(None) }
+    if context.repo.join("oci-layout").exists() {
+        OciLayoutStore::open(&context.repo).map(Some)
+    } else {
+        Ok(None)
+    }
 }
 
 async fn rebuild(
@@ -140,7 +150,8 @@ async fn rebuild(
     for (index, layer) in plan.layers.iter().enumerate() {
         let first = plan.first_with(&layer.diff_id).unwrap_or(index);
         let stored = made.get(&first).or_else(|| inventory.layers.get(&layer.diff_id)).ok_or_else(|| {
-            Error::local(format!("layer {} is gone from the repository", layer.diff_id)).with_hint("run again")
+            Error::local(format!("layer {} is gone from the repository", layer.diff_id))
+                .with_hint("run again")
         })?;
         layers.push(stored.clone());
     }
@@ -171,12 +182,13 @@ fn downloads(plan: &RebuildPlan, base: Option<&Base>, source: &Source) -> Vec<Do
 }
 
 /// The report as far as the plan tells it.
-fn planned(args: &FetchArgs, opened: &Opened, target: &Target, name: Option<String>) -> Report {
+fn planned(reference: &Reference, opened: &Opened, target: &Target, name: Option<String>) -> Report {
     let base = target.base.as_ref();
     let mut downloaded = opened.metadata_bytes();
     let mut layers = Vec::new();
     for layer in &target.plan.layers {
-        let from_base = layer.action == LayerAction::Fetch && base.is_some_and(|b| b.layer(&layer.diff_id).is_some());
+        let from_base =
+            layer.action == LayerAction::Fetch && base.is_some_and(|b| b.layer(&layer.diff_id).is_some());
         let bytes = match layer.action {
             LayerAction::Present => 0,
             _ if from_base => 0,
@@ -192,7 +204,7 @@ fn planned(args: &FetchArgs, opened: &Opened, target: &Target, name: Option<Stri
     }
     Report {
         version: VERSION,
-        reference: args.reference.to_string(),
+        reference: reference.to_string(),
         resolved: opened.digest.to_string(),
         kind: if target.base_config.is_some() { "delta" } else { "image" },
         status: "planned",
@@ -210,7 +222,7 @@ fn planned(args: &FetchArgs, opened: &Opened, target: &Target, name: Option<Stri
     }
 }
 
-fn already_here(args: &FetchArgs, opened: &Opened, stored: &StoredImage, started: Instant) -> Report {
+fn already_here(reference: &Reference, opened: &Opened, stored: &StoredImage, started: Instant) -> Report {
     let verbatim = stored.target_manifest() == *stored.descriptor.digest();
     let fidelity = if verbatim { Fidelity::Verbatim } else { Fidelity::Rewritten };
     let layers = stored.image.diff_ids.iter().zip(&stored.image.layers).map(|(diff_id, layer)| LayerReport {
@@ -221,7 +233,7 @@ fn already_here(args: &FetchArgs, opened: &Opened, stored: &StoredImage, started
     });
     Report {
         version: VERSION,
-        reference: args.reference.to_string(),
+        reference: reference.to_string(),
         resolved: opened.digest.to_string(),
         kind: if opened.digest == stored.target_manifest() { "image" } else { "delta" },
         status: "already-present",

@@ -70,15 +70,14 @@ impl Context {
 /// The command's; its kind picks the exit code.
 pub async fn run(cli: Cli, cancel: Cancel) -> Result<()> {
     let context = Context::new(&cli.global, cancel)?;
-    match (cli.command, cli.fetch) {
-        (None, Some(args)) | (Some(Command::Fetch(args)), None) => fetch::run(&context, &args).await,
-        (Some(_), Some(_)) => Err(Error::usage("options of fetch do not go with another command")),
-        (Some(Command::Inspect(args)), None) => inspect::run(&context, &args).await,
-        (Some(Command::List), None) => repository::list(&context),
-        (Some(Command::Verify(args)), None) => repository::verify(&context, &args),
-        (Some(Command::Remove(args)), None) => repository::remove(&context, &args),
-        (Some(Command::Gc(args)), None) => repository::gc(&context, &args),
-        (None, None) => Err(Error::usage("nothing to do: no REF is given").with_hint("oci-delta-fetch --help")),
+    match cli.command {
+        None => fetch::run(&context, &cli.fetch).await,
+        Some(Command::Fetch(args)) => fetch::run(&context, &args).await,
+        Some(Command::Inspect(args)) => inspect::run(&context, &args).await,
+        Some(Command::List) => repository::list(&context),
+        Some(Command::Verify(args)) => repository::verify(&context, &args),
+        Some(Command::Remove(args)) => repository::remove(&context, &args),
+        Some(Command::Gc(args)) => repository::gc(&context, &args),
     }
 }
 
@@ -88,7 +87,9 @@ fn default_repo() -> Result<PathBuf> {
     absolute("XDG_DATA_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
         .map(|data| data.join("oci-delta-fetch"))
-        .ok_or_else(|| Error::usage("no repository: neither XDG_DATA_HOME nor HOME is set").with_hint("give --repo DIR"))
+        .ok_or_else(|| {
+            Error::usage("no repository: neither XDG_DATA_HOME nor HOME is set").with_hint("give --repo DIR")
+        })
 }
 
 fn write_stdout(text: &str) -> Result<()> {

@@ -83,7 +83,12 @@ pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<()> {
         return Err(Error::misfit(format!("no image {wanted:?} in {}", context.repo.display())));
     }
     context.print(&verified, || {
-        format!("{} images, {} blobs, {}: good\n", verified.images, verified.blobs, human_bytes(verified.bytes))
+        format!(
+            "{} images, {} blobs, {}: good\n",
+            verified.images,
+            verified.blobs,
+            human_bytes(verified.bytes)
+        )
     })
 }
 

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use oci_spec::image::Descriptor;
 
-use crate::artifact::{
-    self, Delta, DeltaManifest, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage,
-};
+use crate::artifact::{self, Delta, DeltaManifest, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage};
 use crate::cli::SourceArgs;
 use crate::digest::{Digest, digest_of};
 use crate::error::{Error, Result};
@@ -48,7 +46,11 @@ impl Opened {
 
     /// The delta manifest, if this is one.
     pub(super) fn delta(&self) -> Result<Option<DeltaManifest>> {
-        if artifact::is_delta(&self.manifest)? { DeltaManifest::parse(&self.manifest).map(Some) } else { Ok(None) }
+        if artifact::is_delta(&self.manifest)? {
+            DeltaManifest::parse(&self.manifest).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// The target image inside a delta.

@@ -73,7 +73,8 @@ fn is_compressed(region: &Region) -> io::Result<bool> {
 
 fn spool(region: &Region, shown: &str, dir: &Path) -> Result<Region> {
     let mut file = tempfile::tempfile_in(dir).at(dir.display())?;
-    let mut plain = encoding::decompress(region.reader(), encoding::MAX_WINDOW_LOG).at(shown)?.take(MAX_SPOOL + 1);
+    let mut plain =
+        encoding::decompress(region.reader(), encoding::MAX_WINDOW_LOG).at(shown)?.take(MAX_SPOOL + 1);
     let size = io::copy(&mut plain, &mut file).at(shown)?;
     if size > MAX_SPOOL {
         return Err(Error::verification(format!("{shown}: unpacks to more than {MAX_SPOOL} bytes")));

@@ -21,7 +21,10 @@ impl OciDir {
     pub(super) fn open(root: &Path) -> Result<Self> {
         let marker = root.join("oci-layout");
         if !marker.is_file() {
-            return Err(Error::misfit(format!("{}: not an OCI layout, it has no oci-layout file", root.display())));
+            return Err(Error::misfit(format!(
+                "{}: not an OCI layout, it has no oci-layout file",
+                root.display()
+            )));
         }
         Ok(OciDir { root: root.to_owned() })
     }

@@ -126,7 +126,8 @@ impl Layout {
             if !is_index(chosen.media_type()) {
                 return Ok(chosen);
             }
-            let nested = parse_index(&self.read_blob(&chosen, MAX_INDEX_SIZE)?, &chosen.digest().to_string())?;
+            let nested =
+                parse_index(&self.read_blob(&chosen, MAX_INDEX_SIZE)?, &chosen.digest().to_string())?;
             chosen = platform.choose(nested.manifests())?.clone();
         }
         Err(Error::verification(format!("{}: image indexes are nested too deep", self.shown)))

@@ -9,19 +9,30 @@ const MAX_TEXT: usize = 2048;
 
 const NOT_FOUND: &str = "check the name and the tag; the image may have been removed from the registry";
 const AUTH: &str = "log in with `skopeo login` or name an --authfile";
-const TLS: &str = "name the registry's CA with --cert-dir, or use --tls-verify=false if the network is trusted";
+const TLS: &str =
+    "name the registry's CA with --cert-dir, or use --tls-verify=false if the network is trusted";
 const POLICY: &str = "the signature policy of this machine refuses the image; \
                       use --insecure-policy only if you trust it otherwise";
-const NO_POLICY: &str = "install a containers policy.json, or use --insecure-policy if you trust the image otherwise";
+const NO_POLICY: &str =
+    "install a containers policy.json, or use --insecure-policy if you trust the image otherwise";
 const OLD: &str = "skopeo 1.6 or newer is needed; install it or name another with --skopeo PATH";
 
 /// Words of skopeo (lower case) and what they mean. The first line that fits wins,
 /// so what stands higher is what is more certain.
 const WORDS: &[(&[&str], Kind, Option<&str>)] = &[
     (&["policy.json: no such file"], Kind::Local, Some(NO_POLICY)),
-    (&["rejected by policy", "source image rejected", "signature was required"], Kind::Verification, Some(POLICY)),
     (
-        &["corrupted blob", "does not match provided manifest digest", "bytes in blob, got", "manifest digest mismatch"],
+        &["rejected by policy", "source image rejected", "signature was required"],
+        Kind::Verification,
+        Some(POLICY),
+    ),
+    (
+        &[
+            "corrupted blob",
+            "does not match provided manifest digest",
+            "bytes in blob, got",
+            "manifest digest mismatch",
+        ],
         Kind::Verification,
         None,
     ),
@@ -41,7 +52,14 @@ const WORDS: &[(&[&str], Kind, Option<&str>)] = &[
     ),
     (&["too many requests", "toomanyrequests"], Kind::Transient, None),
     (
-        &["unauthorized", "authentication required", "invalid username/password", "forbidden", "access denied", ": denied"],
+        &[
+            "unauthorized",
+            "authentication required",
+            "invalid username/password",
+            "forbidden",
+            "access denied",
+            ": denied",
+        ],
         Kind::Local,
         Some(AUTH),
     ),
@@ -151,10 +169,11 @@ pub(super) fn of_request(e: ProxyError) -> Error {
 pub(super) fn of_start(e: ProxyError, skopeo: &std::path::Path) -> Error {
     let skopeo = skopeo.display();
     match e {
-        ProxyError::SkopeoSpawnError(e) => {
-            Error::local(format!("cannot run {skopeo}: {e}")).with_hint("install skopeo or name it with --skopeo PATH")
+        ProxyError::SkopeoSpawnError(e) => Error::local(format!("cannot run {skopeo}: {e}"))
+            .with_hint("install skopeo or name it with --skopeo PATH"),
+        e => {
+            Error::local(format!("{skopeo} does not serve images: {}", clean(&e.to_string()))).with_hint(OLD)
         }
-        e => Error::local(format!("{skopeo} does not serve images: {}", clean(&e.to_string()))).with_hint(OLD),
     }
 }
 
@@ -166,11 +185,23 @@ mod tests {
     #[test]
     fn texts_have_their_kinds() {
         for (text, retryable, kind) in [
-            ("pinging container registry localhost:1: dial tcp [::1]:1: connect: connection refused", false, Kind::Transient),
+            (
+                "pinging container registry localhost:1: dial tcp [::1]:1: connect: connection refused",
+                false,
+                Kind::Transient,
+            ),
             ("unexpected EOF", false, Kind::Transient),
             ("(heuristic tuning data: …): unexpected EOF", false, Kind::Transient),
-            ("reading manifest t in h/r: received unexpected HTTP status: 500 Internal Server Error", false, Kind::Transient),
-            ("fetching blob: invalid status code from registry 503 (Service Unavailable)", false, Kind::Transient),
+            (
+                "reading manifest t in h/r: received unexpected HTTP status: 500 Internal Server Error",
+                false,
+                Kind::Transient,
+            ),
+            (
+                "fetching blob: invalid status code from registry 503 (Service Unavailable)",
+                false,
+                Kind::Transient,
+            ),
             ("StatusCode: 502, <html>", false, Kind::Transient),
             ("toomanyrequests: You have reached your pull rate limit", false, Kind::Transient),
             ("net/http: TLS handshake timeout", false, Kind::Transient),

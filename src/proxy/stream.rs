@@ -69,7 +69,17 @@ impl BlobStream {
             reader = &mut take => reader.map_err(|_| Error::transient("no blob came"))?,
         };
         let (ask, buffer) = (Some(ask), BytesMut::new());
-        Ok(BlobStream { connection, digest, size, left: size, buffer, reader, session, ask, state: State::Open })
+        Ok(BlobStream {
+            connection,
+            digest,
+            size,
+            left: size,
+            buffer,
+            reader,
+            session,
+            ask,
+            state: State::Open,
+        })
     }
 
     /// The next bytes, or `None` after the last one when skopeo has confirmed the transfer.

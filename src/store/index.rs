@@ -79,7 +79,8 @@ impl<'a> IndexEdit<'a> {
         let digest = descriptor.digest().to_string();
         let manifests = self.manifests()?;
         if let Some(name) = name {
-            manifests.retain(|m| !(digest_of(m) == digest && (name_of(m).is_none() || name_of(m) == Some(name))));
+            manifests
+                .retain(|m| !(digest_of(m) == digest && (name_of(m).is_none() || name_of(m) == Some(name))));
             for other in manifests.iter_mut().filter(|m| name_of(m) == Some(name)) {
                 unname(other);
             }

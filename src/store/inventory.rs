@@ -54,6 +54,9 @@ impl Inventory {
 
     /// The image made from this target manifest.
     pub fn by_manifest(&self, manifest: &Digest) -> Option<&StoredImage> {
-        self.images.iter().rev().find(|i| i.target_manifest() == *manifest || i.descriptor.digest() == manifest)
+        self.images
+            .iter()
+            .rev()
+            .find(|i| i.target_manifest() == *manifest || i.descriptor.digest() == manifest)
     }
 }

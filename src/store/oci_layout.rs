@@ -68,7 +68,11 @@ impl OciLayoutStore {
     pub fn open_or_create(root: &Path) -> Result<Self> {
         let fresh = !root.join("oci-layout").exists();
         let state = root.join(STATE);
-        if fresh && root.is_dir() && !state.is_dir() && fs::read_dir(root).at(root.display())?.next().is_some() {
+        if fresh
+            && root.is_dir()
+            && !state.is_dir()
+            && fs::read_dir(root).at(root.display())?.next().is_some()
+        {
             return Err(Error::misfit(format!("{}: not empty and not an OCI layout", root.display()))
                 .with_hint("choose another --repo"));
         }
@@ -228,7 +232,12 @@ impl OciLayoutStore {
     ///
     /// # Errors
     /// Local I/O errors; nothing is visible then.
-    pub fn publish(&self, image: &TargetImage, layers: &[Descriptor], name: Option<&str>) -> Result<Published> {
+    pub fn publish(
+        &self,
+        image: &TargetImage,
+        layers: &[Descriptor],
+        name: Option<&str>,
+    ) -> Result<Published> {
         let changes: Vec<_> = image
             .layers
             .iter()
@@ -240,8 +249,7 @@ impl OciLayoutStore {
             .collect();
         let bytes = artifact::rewrite_manifest(&image.manifest_raw, &changes)?;
         let digest = digest_of(&bytes);
-        let fidelity =
-            if digest == image.manifest_digest { Fidelity::Verbatim } else { Fidelity::Rewritten };
+        let fidelity = if digest == image.manifest_digest { Fidelity::Verbatim } else { Fidelity::Rewritten };
         self.write_blob(&image.config_raw, &image.config_digest)?;
         self.write_blob(&image.manifest_raw, &image.manifest_digest)?;
         self.write_blob(&bytes, &digest)?;
@@ -275,7 +283,8 @@ impl OciLayoutStore {
     pub fn remove(&self, name_or_digest: &str) -> Result<usize> {
         let mut removed = 0;
         self.edit(|index| {
-            removed = index.remove(|digest, name| name == Some(name_or_digest) || digest == name_or_digest)?;
+            removed =
+                index.remove(|digest, name| name == Some(name_or_digest) || digest == name_or_digest)?;
             Ok(())
         })?;
         if removed == 0 {

@@ -52,7 +52,8 @@ impl<R: Read> OpReader<R> {
     /// Misfit for an unknown magic, Verification when the patch is too short.
     pub fn new(mut reader: R, limits: &Limits) -> Result<Self> {
         let mut magic = [0; MAGIC_LEN];
-        let n = crate::encoding::read_full(&mut reader, &mut magic).map_err(|e| Error::from_io(e, "patch"))?;
+        let n =
+            crate::encoding::read_full(&mut reader, &mut magic).map_err(|e| Error::from_io(e, "patch"))?;
         let version = match magic {
             _ if n < MAGIC_LEN => return Err(Error::verification(format!("patch ends after {n} bytes"))),
             super::MAGIC_V1 => Version::V1,

@@ -138,7 +138,10 @@ impl<W: Write> OpWriter<W> {
     /// The inner writer's; InvalidInput in version 1 or with no file open.
     pub fn dictionary(&mut self, frame: &[u8], file_size: u64) -> io::Result<()> {
         if self.version == Version::V1 || self.open.is_none() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a dictionary frame needs tardf2 and an open file"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a dictionary frame needs tardf2 and an open file",
+            ));
         }
         self.flush()?;
         self.op(DICTIONARY, frame.len() as u64)?;
