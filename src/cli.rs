@@ -35,6 +35,7 @@ Exit codes:
     name = "oci-delta-fetch",
     version,
     after_help = EXAMPLES,
+    override_usage = "oci-delta-fetch [OPTIONS] REF\n       oci-delta-fetch COMMAND [OPTIONS] …",
     subcommand_negates_reqs = true,
     max_term_width = 100
 )]
@@ -73,7 +74,10 @@ impl Cli {
             let fetch = FetchArgs::augment_args(clap::Command::new("fetch"));
             for arg in fetch.get_arguments().filter(|a| a.get_id() != "help") {
                 if matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine) {
-                    let message = format!("{arg} does not go before the command {name}");
+                    let message = format!(
+                        "--{} does not go before the command {name}",
+                        arg.get_long().unwrap_or_default()
+                    );
                     return Err(command.error(ErrorKind::ArgumentConflict, message));
                 }
             }
@@ -91,6 +95,7 @@ pub struct GlobalArgs {
         global = true,
         value_name = "DIR",
         env = "OCI_DELTA_FETCH_REPO",
+        hide_env_values = true,
         help_heading = "Repository"
     )]
     pub repo: Option<PathBuf>,
@@ -114,7 +119,7 @@ pub struct GlobalArgs {
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
     pub quiet: bool,
 
-    /// Print more detail: causes of errors, where each layer comes from
+    /// Print the causes of errors, too
     #[arg(short, long, global = true, help_heading = "Output")]
     pub verbose: bool,
 }
@@ -191,7 +196,7 @@ pub struct SourceArgs {
     pub platform: Option<Platform>,
 
     /// Registry credentials file [default: skopeo's]
-    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
     pub authfile: Option<PathBuf>,
 
     /// Registry credentials

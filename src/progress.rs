@@ -324,10 +324,8 @@ mod tests {
 
     #[test]
     fn bars_bear_events_in_any_order() {
-        let bars = Bars {
-            multi: MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()),
-            ..Bars::default()
-        };
+        let hidden = indicatif::ProgressDrawTarget::hidden();
+        let bars = Bars { multi: MultiProgress::with_draw_target(hidden), state: Mutex::default() };
         EVENTS
             .iter()
             .rev()

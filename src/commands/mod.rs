@@ -24,7 +24,6 @@ struct Context {
     repo: PathBuf,
     json: bool,
     reporter: Arc<dyn Reporter>,
-    verbose: bool,
     cancel: Cancel,
 }
 
@@ -35,19 +34,12 @@ impl Context {
             Some(repo) => repo.clone(),
             None => default_repo()?,
         };
-        Ok(Context { repo, json: global.json, reporter, verbose: global.verbose, cancel })
+        Ok(Context { repo, json: global.json, reporter, cancel })
     }
 
     /// A line for people, on standard error.
     fn say(&self, line: &str) {
         self.reporter.event(Event::Message(line));
-    }
-
-    /// A line for people who asked for detail.
-    fn detail(&self, line: &str) {
-        if self.verbose {
-            self.say(line);
-        }
     }
 
     /// The result, on standard output: one JSON object or text.

@@ -1,0 +1,159 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_oci_delta_fetch_global_optspecs
+    string join \n repo= json progress= q/quiet v/verbose tag= compress= dry-run base= rootfs= platform= authfile= creds= cert-dir= tls-verify= registries-conf= insecure-policy skopeo= retries= stall-timeout= j/jobs= max-layer-size= max-window-log= h/help V/version
+end
+
+function __fish_oci_delta_fetch_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_oci_delta_fetch_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_oci_delta_fetch_using_subcommand
+    set -l cmd (__fish_oci_delta_fetch_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l repo -d 'Repository, an OCI image layout directory [default: the user\'s data directory]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
+bar\t'Bars'
+json\t'JSON lines'
+none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l tag -d 'Name of the image in the repository [default: the reference it came from]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l compress -d 'Keep rebuilt layers compressed: none, gzip[:LEVEL] or zstd[:LEVEL]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l base -d 'Base image that is not in the repository (any REF)' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l rootfs -d 'Unpacked or running root file system of the base image' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l creds -d 'Registry credentials' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l cert-dir -d 'Directory of certificates for the registry' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
+false\t''"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l registries-conf -d 'registries.conf to use' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l skopeo -d 'skopeo to run' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l retries -d 'Times a transient fault is tried again' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l json -d 'Print one JSON object on standard output'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -s q -l quiet -d 'Print errors only'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -s v -l verbose -d 'Print the causes of errors, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l dry-run -d 'Show the plan and the exact bytes to download, change nothing'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l insecure-policy -d 'Accept images that the signature policy does not allow'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -s V -l version -d 'Print version'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "fetch" -d 'Bring an image here (the default command)'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "list" -d 'List the images in the repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "verify" -d 'Hash everything in the repository again'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "remove" -d 'Remove an image from the repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "gc" -d 'Delete blobs that no image needs'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l tag -d 'Name of the image in the repository [default: the reference it came from]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l compress -d 'Keep rebuilt layers compressed: none, gzip[:LEVEL] or zstd[:LEVEL]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l base -d 'Base image that is not in the repository (any REF)' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l rootfs -d 'Unpacked or running root file system of the base image' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l creds -d 'Registry credentials' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l cert-dir -d 'Directory of certificates for the registry' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
+false\t''"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l registries-conf -d 'registries.conf to use' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l skopeo -d 'skopeo to run' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l retries -d 'Times a transient fault is tried again' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l repo -d 'Repository, an OCI image layout directory [default: the user\'s data directory]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
+bar\t'Bars'
+json\t'JSON lines'
+none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l dry-run -d 'Show the plan and the exact bytes to download, change nothing'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l insecure-policy -d 'Accept images that the signature policy does not allow'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l json -d 'Print one JSON object on standard output'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -s q -l quiet -d 'Print errors only'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -s v -l verbose -d 'Print the causes of errors, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l base -d 'Base image that is not in the repository (any REF)' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l rootfs -d 'Unpacked or running root file system of the base image' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l creds -d 'Registry credentials' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l cert-dir -d 'Directory of certificates for the registry' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
+false\t''"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l registries-conf -d 'registries.conf to use' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l skopeo -d 'skopeo to run' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l retries -d 'Times a transient fault is tried again' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l repo -d 'Repository, an OCI image layout directory [default: the user\'s data directory]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
+bar\t'Bars'
+json\t'JSON lines'
+none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l insecure-policy -d 'Accept images that the signature policy does not allow'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l json -d 'Print one JSON object on standard output'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s q -l quiet -d 'Print errors only'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s v -l verbose -d 'Print the causes of errors, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -l repo -d 'Repository, an OCI image layout directory [default: the user\'s data directory]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
+bar\t'Bars'
+json\t'JSON lines'
+none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -l json -d 'Print one JSON object on standard output'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -s q -l quiet -d 'Print errors only'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -s v -l verbose -d 'Print the causes of errors, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" -l repo -d 'Repository, an OCI image layout directory [default: the user\'s data directory]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
+bar\t'Bars'
+json\t'JSON lines'
+none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" -l json -d 'Print one JSON object on standard output'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" -s q -l quiet -d 'Print errors only'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" -s v -l verbose -d 'Print the causes of errors, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" -l repo -d 'Repository, an OCI image layout directory [default: the user\'s data directory]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
+bar\t'Bars'
+json\t'JSON lines'
+none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" -l json -d 'Print one JSON object on standard output'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" -s q -l quiet -d 'Print errors only'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" -s v -l verbose -d 'Print the causes of errors, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l repo -d 'Repository, an OCI image layout directory [default: the user\'s data directory]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
+bar\t'Bars'
+json\t'JSON lines'
+none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l untagged -d 'Remove images that have no name, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l json -d 'Print one JSON object on standard output'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s q -l quiet -d 'Print errors only'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s v -l verbose -d 'Print the causes of errors, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch inspect list verify remove gc help" -f -a "fetch" -d 'Bring an image here (the default command)'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch inspect list verify remove gc help" -f -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch inspect list verify remove gc help" -f -a "list" -d 'List the images in the repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch inspect list verify remove gc help" -f -a "verify" -d 'Hash everything in the repository again'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch inspect list verify remove gc help" -f -a "remove" -d 'Remove an image from the repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch inspect list verify remove gc help" -f -a "gc" -d 'Delete blobs that no image needs'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch inspect list verify remove gc help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -1,0 +1,256 @@
+//! The main job with real parts: skopeo, a registry, layouts.
+#![allow(missing_docs)]
+
+mod support;
+
+use support::images::{self, noise, tar};
+use support::registry::skopeo;
+use support::{Delta, Image, Layer, OciDir, Registry, Sandbox};
+
+/// An old and a new image that share their first layer; the second has an equal, a changed and a new file.
+fn pair() -> (Image, Image) {
+    let (shared, kept, changed) = (noise(1, 90_000), noise(2, 300_000), noise(3, 200_000));
+    let mut later = changed.clone();
+    later[1000..1100].fill(7);
+    later.extend_from_slice(b"and a tail");
+    let base = Layer::gzip(tar(&[("usr/lib/shared", &shared)]));
+    let old = Layer::gzip(tar(&[("usr/bin/kept", &kept), ("usr/bin/changed", &changed)]));
+    let new =
+        Layer::gzip(tar(&[("opt/moved", &kept), ("usr/bin/changed", &later), ("usr/bin/new", b"new file")]));
+    (Image::new(vec![base.clone(), old]), Image::new(vec![base, new]))
+}
+
+fn layout(sandbox: &Sandbox) -> (OciDir, Image, Image) {
+    let (old, new) = pair();
+    let mut dir = OciDir::create(&sandbox.path("source"));
+    dir.image("old", &old).image("new", &new).delta("delta", &Delta::new(&old, &new));
+    (dir, old, new)
+}
+
+#[test]
+fn a_delta_from_a_registry_rebuilds_the_image() {
+    let sandbox = Sandbox::new();
+    let registry = Registry::start();
+    let (dir, _, new) = layout(&sandbox);
+    registry.push(&dir.reference("old"), "os:1");
+    registry.push(&dir.reference("delta"), "os:1-to-2");
+    let remote = ["--tls-verify=false", "--insecure-policy"];
+
+    let base = sandbox.json(&[&["docker://", &registry.address, "/os:1"].concat(), remote[0], remote[1]]);
+    assert_eq!(base["status"], "fetched");
+    assert_eq!(base["image"]["fidelity"], "verbatim");
+
+    let reference = format!("{}/os:1-to-2", registry.address);
+    let planned = sandbox.json(&[&reference, remote[0], remote[1], "--dry-run"]);
+    let report = sandbox.json(&[&reference, remote[0], remote[1], "--tag", "os:2"]);
+    assert_eq!(planned["bytes"], report["bytes"], "the dry run tells the exact bytes");
+    assert_eq!(report["image"]["config"], new.config_digest().to_string());
+    assert_eq!(report["layers"][0]["action"], "reused");
+    assert_eq!(report["layers"][1]["action"], "patched");
+    assert!(report["bytes"]["saved"].as_u64().unwrap() > 300_000, "{report:#}");
+
+    // The repository is a layout that skopeo reads, and the target's layers are all in it.
+    let out = sandbox.path("out");
+    let from = format!("oci:{}:os:2", sandbox.repo().display());
+    skopeo(&["copy", &from, &format!("dir:{}", out.display())], sandbox.dir.path());
+    let config = std::fs::read(out.join(new.config_digest().digest())).unwrap();
+    assert_eq!(config, new.config);
+    let rebuilt = new.diff_ids()[1].trim_start_matches("sha256:").to_owned();
+    assert_eq!(std::fs::read(out.join(rebuilt)).unwrap(), new.layers[1].tar);
+    sandbox.ok(&["verify"]);
+
+    let again = sandbox.json(&[&reference, remote[0], remote[1], "--tag", "os:2"]);
+    assert_eq!(again["status"], "already-present");
+}
+
+#[test]
+fn every_local_transport_gives_the_same_image() {
+    for transport in ["oci", "oci-archive", "oci-archive.gz", "dir"] {
+        let sandbox = Sandbox::new();
+        let (dir, _, new) = layout(&sandbox);
+        let to = |name: &str| sandbox.path(name).display().to_string();
+        let (old_ref, delta_ref) = match transport {
+            "oci" => (dir.reference("old"), dir.reference("delta")),
+            kind => {
+                let kind = kind.trim_end_matches(".gz");
+                let (old, delta) = (format!("{kind}:{}", to("old")), format!("{kind}:{}", to("delta")));
+                skopeo(&["copy", &dir.reference("old"), &old], sandbox.dir.path());
+                skopeo(&["copy", &dir.reference("delta"), &delta], sandbox.dir.path());
+                if transport.ends_with(".gz") {
+                    let packed = images::gzip(&std::fs::read(sandbox.path("delta")).unwrap());
+                    std::fs::write(sandbox.path("delta"), packed).unwrap();
+                }
+                (old, delta)
+            }
+        };
+        sandbox.ok(&[&old_ref, "--tag", "old"]);
+        let report = sandbox.json(&[&delta_ref, "--tag", "new"]);
+        assert_eq!(report["image"]["config"], new.config_digest().to_string(), "{transport}");
+        sandbox.ok(&["verify"]);
+    }
+}
+
+#[test]
+fn rebuilt_layers_are_kept_as_asked_and_the_rest_of_the_manifest_survives() {
+    for (how, media_type) in [
+        ("none", images::TAR),
+        ("gzip", images::TAR_GZIP),
+        ("gzip:1", images::TAR_GZIP),
+        ("zstd", images::TAR_ZSTD),
+    ] {
+        let sandbox = Sandbox::new();
+        let (dir, _, new) = layout(&sandbox);
+        sandbox.ok(&[&dir.reference("old")]);
+        let report = sandbox.json(&[&dir.reference("delta"), "--tag", "new", "--compress", how]);
+        assert_eq!(report["image"]["fidelity"], "rewritten");
+        assert_eq!(report["image"]["target_manifest"], new.manifest_digest().to_string());
+        let stored = report["image"]["manifest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+        let blobs = sandbox.repo().join("blobs/sha256");
+        let manifest: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(blobs.join(stored)).unwrap()).unwrap();
+        assert_eq!(manifest["layers"][1]["mediaType"], media_type, "{how}");
+        assert_eq!(manifest["annotations"]["org.example.kept"], "yes ✓");
+        let original = blobs.join(new.manifest_digest().digest());
+        assert_eq!(std::fs::read(original).unwrap(), new.manifest, "the target manifest is kept");
+        sandbox.ok(&["verify"]);
+        let swept = sandbox.json(&["gc"]);
+        assert_eq!(swept["blobs"], 0, "gc keeps it, too");
+    }
+}
+
+#[test]
+fn the_next_delta_applies_to_the_rebuilt_image() {
+    let sandbox = Sandbox::new();
+    let (mut dir, _, second) = layout(&sandbox);
+    let third = Image::new(vec![
+        second.layers[0].clone(),
+        Layer::zstd(tar(&[("usr/bin/changed", &noise(3, 150_000)), ("opt/moved", &noise(2, 300_000))])),
+    ]);
+    dir.delta("next", &Delta::new(&second, &third));
+    sandbox.ok(&[&dir.reference("old")]);
+    for compress in ["none", "zstd"] {
+        sandbox.ok(&[&dir.reference("delta"), "--compress", compress]);
+        let report = sandbox.json(&[&dir.reference("next"), "--compress", compress]);
+        assert_eq!(report["image"]["config"], third.config_digest().to_string());
+        sandbox.ok(&["verify"]);
+        sandbox.ok(&["remove", "next"]);
+        sandbox.ok(&["remove", "delta"]);
+    }
+}
+
+#[test]
+fn a_layer_may_be_whole_in_any_encoding() {
+    let two_members = |tar: &[u8]| {
+        let (a, b) = tar.split_at(tar.len() / 2);
+        [images::gzip(a), images::gzip(b)].concat()
+    };
+    let encodings: [(&str, &dyn Fn(&[u8]) -> Vec<u8>); 4] = [
+        ("tar", &|tar| tar.to_vec()),
+        ("gzip", &|tar| images::gzip(tar)),
+        ("two gzip members", &two_members),
+        ("zstd", &|tar| zstd::encode_all(tar, 3).unwrap()),
+    ];
+    for (name, encode) in encodings {
+        let sandbox = Sandbox::new();
+        let (mut dir, old, new) = layout(&sandbox);
+        // The reference tool always claims gzip; the bytes count.
+        dir.delta("whole", &Delta::with(&old, &new, |tar| (images::TAR_GZIP.into(), encode(tar))));
+        sandbox.ok(&[&dir.reference("old")]);
+        let report = sandbox.json(&[&dir.reference("whole")]);
+        assert_eq!(report["layers"][1]["action"], "copied", "{name}");
+        sandbox.ok(&["verify"]);
+        let out = format!("dir:{}", sandbox.path("out").display());
+        skopeo(&["copy", &format!("oci:{}:whole", sandbox.repo().display()), &out], sandbox.dir.path());
+    }
+}
+
+#[test]
+fn the_base_may_be_elsewhere() {
+    let sandbox = Sandbox::new();
+    let (dir, _, new) = layout(&sandbox);
+    let report = sandbox.json(&[&dir.reference("delta"), "--base", &dir.reference("old")]);
+    assert_eq!(report["image"]["config"], new.config_digest().to_string());
+    assert_eq!(report["layers"][0]["action"], "base", "the shared layer comes from the base");
+    sandbox.ok(&["verify"]);
+}
+
+#[test]
+fn the_base_may_be_a_root_file_system() {
+    let sandbox = Sandbox::new();
+    let (mut dir, old, new) = layout(&sandbox);
+    let root = sandbox.path("root");
+    for layer in &old.layers {
+        tar::Archive::new(&layer.tar[..]).unpack(&root).unwrap();
+    }
+    // The shared layer cannot come out of a root file system; it is read whole, as here from the source.
+    let report = sandbox.json(&[&dir.reference("delta"), "--rootfs", root.to_str().unwrap()]);
+    assert_eq!(report["layers"][0]["action"], "fetched");
+    assert_eq!(report["image"]["config"], new.config_digest().to_string());
+    sandbox.ok(&["verify"]);
+
+    // Where the source has it not, the delta does not fit.
+    let bare = Sandbox::new();
+    dir = OciDir::create(&bare.path("source"));
+    dir.delta("delta", &Delta::new(&old, &new));
+    let ended = bare.run(&[&dir.reference("delta"), "--rootfs", root.to_str().unwrap()]);
+    assert_eq!(ended.code, 3, "{ended:#?}");
+}
+
+#[test]
+fn names_move_and_images_without_a_name_stay_until_gc() {
+    let sandbox = Sandbox::new();
+    let (dir, old, new) = layout(&sandbox);
+    sandbox.ok(&[&dir.reference("old"), "--tag", "os"]);
+    sandbox.ok(&[&dir.reference("delta"), "--tag", "os"]);
+    let list = sandbox.json(&["list"]);
+    assert_eq!(list[0]["name"], serde_json::Value::Null);
+    assert_eq!(list[0]["config"], old.config_digest().to_string());
+    assert_eq!(list[1]["name"], "os");
+    assert_eq!(list[1]["config"], new.config_digest().to_string());
+    let swept = sandbox.json(&["gc", "--untagged"]);
+    assert_eq!(swept["removed"], 1);
+    assert_eq!(sandbox.json(&["list"]).as_array().unwrap().len(), 1);
+    sandbox.ok(&["verify"]);
+    sandbox.ok(&["remove", "os"]);
+    assert_eq!(sandbox.json(&["list"]).as_array().unwrap().len(), 0);
+    let blobs = std::fs::read_dir(sandbox.repo().join("blobs/sha256")).unwrap().count();
+    assert_eq!(blobs, 0, "nothing is left");
+}
+
+#[test]
+fn inspect_tells_cost_and_fit() {
+    let sandbox = Sandbox::new();
+    let (dir, old, _) = layout(&sandbox);
+    let before = sandbox.json(&["inspect", &dir.reference("delta")]);
+    assert_eq!(before["fits"], false);
+    assert_eq!(before["base_config"], old.config_digest().to_string());
+    assert!(!sandbox.repo().exists(), "inspect changes nothing");
+    sandbox.ok(&[&dir.reference("old")]);
+    let after = sandbox.json(&["inspect", &dir.reference("delta")]);
+    assert_eq!(after["fits"], true);
+    assert!(after["download_bytes"].as_u64() < after["full_pull_bytes"].as_u64());
+    let text = sandbox.ok(&["inspect", &dir.reference("delta")]).stdout;
+    assert!(text.contains("fits             yes"), "{text}");
+}
+
+#[test]
+fn deltas_of_the_reference_tool_give_their_digests() {
+    // These are large; they are used where a machine has them.
+    let Some(root) = std::env::var_os("OCI_DELTA_INTEROP") else { return };
+    for case in std::fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()) {
+        let expect: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(case.join("expect.json")).unwrap()).unwrap();
+        let archive = |name: &str| format!("oci-archive:{}", case.join(name).display());
+        for delta in ["delta-v1.oci", "delta-v2.oci"] {
+            let sandbox = Sandbox::new();
+            sandbox.ok(&[&archive("base.oci"), "--tag", "base"]);
+            let report = sandbox.json(&[&archive(delta), "--tag", "new"]);
+            assert_eq!(report["image"]["config"], expect["config"]);
+            assert_eq!(report["image"]["target_manifest"], expect["manifest"]);
+            let diff_ids: Vec<_> =
+                report["layers"].as_array().unwrap().iter().map(|l| l["diff_id"].clone()).collect();
+            assert_eq!(serde_json::Value::from(diff_ids), expect["diff_ids"]);
+            sandbox.ok(&["verify"]);
+        }
+    }
+}

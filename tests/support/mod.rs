@@ -1,0 +1,10 @@
+//! What the integration tests share.
+#![allow(dead_code, unused_imports, missing_docs, missing_debug_implementations)] // each test file uses a part
+
+pub mod cli;
+pub mod images;
+pub mod registry;
+
+pub use cli::Sandbox;
+pub use images::{Delta, Image, Layer, OciDir};
+pub use registry::Registry;
