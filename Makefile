@@ -2,13 +2,13 @@
 
 CARGO ?= cargo
 
-.PHONY: build demo test check fmt clippy doc deny docs-check fuzz-smoke tools test-tools
+.PHONY: build demo test check fmt clippy doc deny docs-check docs-generate fuzz-smoke tools demo-tools test-tools
 
 build:
 	$(CARGO) build --release --locked
 
 # The main job on real input; see contrib/demo/run.sh.
-demo: tools
+demo: tools demo-tools
 	contrib/demo/run.sh
 
 test: tools test-tools
@@ -39,6 +39,9 @@ deny:
 
 fuzz-smoke:
 	contrib/ci/fuzz-smoke
+
+demo-tools:
+	@contrib/ci/install python3:python3 zstd:zstd dpkg-deb:dpkg
 
 # Tools of the main job and its tests.
 tools:

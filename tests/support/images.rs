@@ -49,7 +49,7 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
 
 pub fn gzip(data: &[u8]) -> Vec<u8> {
     use std::io::Write;
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(9));
     encoder.write_all(data).unwrap();
     encoder.finish().unwrap()
 }
