@@ -1,0 +1,11 @@
+//! Whatever skopeo says becomes one bounded line of known kind.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use oci_delta_fetch::proxy::classify;
+
+fuzz_target!(|data: &[u8]| {
+    let text = String::from_utf8_lossy(data);
+    let error = classify(&text, data.len() % 2 == 0).to_string();
+    assert!(error.len() < 8192 && !error.contains(|c: char| c.is_control()));
+});
