@@ -169,13 +169,34 @@ impl BlobStream {
         verdict
     }
 
+    /// Asks skopeo how the transfer went and waits for the answer.
     async fn verdict(&mut self) -> Result<()> {
-        if self.state != State::Open {
-            return Ok(());
-        }
         self.ask();
-        let connection = Arc::clone(&self.connection);
-        connection.timed(&mut self.session).await
+        let patience = self.connection.patience;
+        match timeout(patience, self.end_or_verdict()).await {
+            Ok(verdict) => verdict,
+            Err(_) => {
+                self.connection.kill();
+                Err(stalled(patience))
+            }
+        }
+    }
+
+    /// Waits for the verdict, and sees to it that no bytes follow: those would keep skopeo waiting.
+    async fn end_or_verdict(&mut self) -> Result<()> {
+        let mut surplus = [0];
+        tokio::select! {
+            biased;
+            n = self.reader.read(&mut surplus) => if n.at("reading from skopeo")? > 0 {
+                self.connection.kill();
+                return Err(Error::verification(format!("more than the stated {} bytes came", self.size)));
+            },
+            verdict = &mut self.session, if self.state == State::Open => return verdict,
+        }
+        match self.state {
+            State::Open => (&mut self.session).await,
+            _ => Ok(()),
+        }
     }
 
     fn ask(&mut self) {
