@@ -8,6 +8,8 @@ use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use oci_spec::image::MediaType;
 
+use crate::error::Error;
+
 /// Largest zstd window that is accepted without a flag: 2^27 bytes, what libzstd's own tools accept.
 pub const MAX_WINDOW_LOG: u32 = 27;
 
@@ -109,17 +111,37 @@ pub fn decompress<'a>(
     let kind = media_type_of(&head.get_ref().get_ref()[..n]);
     let mut reader = BufReader::with_capacity(CHUNK, head.chain(reader));
     Ok(match kind {
-        MediaType::ImageLayerGzip => Box::new(Gunzip { inner: Some(MultiGzDecoder::new(reader)) }),
+        MediaType::ImageLayerGzip => {
+            Box::new(Blame { stream: "gzip", inner: Gunzip { inner: Some(MultiGzDecoder::new(reader)) } })
+        }
         MediaType::ImageLayerZstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
-            decoder.window_log_max(window_log)?;
-            Box::new(decoder)
+            let mut inner = zstd::stream::read::Decoder::with_buffer(reader)?;
+            inner.window_log_max(window_log)?;
+            Box::new(Blame { stream: "zstd", inner })
         }
         _ => {
             reader.fill_buf()?;
             Box::new(reader)
         }
     })
+}
+
+/// Tells a decoder's own complaints, which are about the content, from faults of the source.
+struct Blame<R> {
+    stream: &'static str,
+    inner: R,
+}
+
+impl<R: Read> Read for Blame<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buf).map_err(|e| {
+            let ours = e.get_ref().is_some_and(|inner| inner.is::<Error>());
+            if ours || e.raw_os_error().is_some() || e.kind() == io::ErrorKind::Interrupted {
+                return e;
+            }
+            Error::verification(format!("broken {} stream: {e}", self.stream)).with_source(e).into()
+        })
+    }
 }
 
 /// All gzip members; zeros after the last one, which some tools pad with, are passed over.
@@ -133,7 +155,7 @@ impl<R: BufRead> Read for Gunzip<R> {
         match inner.read(buf) {
             Err(e)
                 if e.kind() == io::ErrorKind::InvalidInput
-                    && e.get_ref().is_none_or(|e| !e.is::<crate::error::Error>()) =>
+                    && e.get_ref().is_none_or(|e| !e.is::<Error>()) =>
             {
                 let Some(inner) = self.inner.take() else { return Ok(0) };
                 let mut rest = inner.into_inner();

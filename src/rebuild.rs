@@ -105,7 +105,7 @@ impl LayerWorker {
     fn keep(&self, layer: &PlannedLayer, blob: impl Read + Send) -> Result<Descriptor> {
         let mut head = [0; 4];
         let mut blob = blob;
-        let n = read_up_to(&mut blob, &mut head).at("blob")?;
+        let n = encoding::read_full(&mut blob, &mut head).at("blob")?;
         let media_type = encoding::media_type_of(&head[..n]);
         let mut tee = Tee { inner: Cursor::new(&head[..n]).chain(blob), copy: self.store.begin_verbatim()? };
         let verified = check_whole(&mut tee, layer, self.limits.window_log)?;
@@ -127,37 +127,10 @@ fn check_whole(
 ) -> Result<VerifiedLayer> {
     let mut tar = LayerHasher::new(io::sink(), layer.limit);
     let mut plain = encoding::decompress(&mut *blob, window_log).at("layer")?;
-    copy(&mut plain, &mut tar)?;
+    io::copy(&mut plain, &mut tar).at("layer")?;
     drop(plain);
     io::copy(blob, &mut io::sink()).at("blob")?;
     Ok(tar.finish(&layer.diff_id)?.1)
-}
-
-fn copy(from: &mut impl Read, to: &mut impl Write) -> Result<()> {
-    let mut buf = vec![0; 256 << 10];
-    loop {
-        match from.read(&mut buf) {
-            Ok(0) => return Ok(()),
-            Ok(n) => to.write_all(&buf[..n]).at("layer")?,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            // A decoder's own complaint is about the content, not about this machine.
-            Err(e) if e.get_ref().is_some_and(|inner| inner.is::<Error>()) => {
-                return Err(Error::from_io(e, "layer"));
-            }
-            Err(e) => return Err(Error::verification(format!("broken layer: {e}")).with_source(e)),
-        }
-    }
-}
-
-fn read_up_to(from: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buf.len() {
-        match from.read(&mut buf[filled..])? {
-            0 => break,
-            n => filled += n,
-        }
-    }
-    Ok(filled)
 }
 
 fn label(layer: &PlannedLayer) -> String {

@@ -9,7 +9,7 @@
 //! second attempt gives the other file, and the layer's diff_id decides.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -125,15 +125,7 @@ impl LayeredFiles {
         let mut writer = LayerHasher::new(io::BufWriter::with_capacity(1 << 20, file), self.max_layer);
         let mut plain =
             encoding::decompress(source.blob.reader(), encoding::MAX_WINDOW_LOG).at("base layer")?;
-        let mut buf = vec![0; 256 << 10];
-        loop {
-            let n = encoding::read_full(&mut plain, &mut buf)
-                .map_err(|e| Error::verification(format!("cannot be unpacked: {e}")).with_source(e))?;
-            if n == 0 {
-                break;
-            }
-            writer.write_all(&buf[..n]).at(self.spool.display())?;
-        }
+        io::copy(&mut plain, &mut writer).at(self.spool.display())?;
         let (writer, _) = writer.finish(&source.diff_id)?;
         let file = writer.into_inner().map_err(|e| Error::from_io(e.into_error(), self.spool.display()))?;
         Region::whole(file).at(self.spool.display())

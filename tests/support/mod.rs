@@ -2,9 +2,11 @@
 #![allow(dead_code, unused_imports, missing_docs, missing_debug_implementations)] // each test file uses a part
 
 pub mod cli;
+pub mod hostile;
 pub mod images;
 pub mod registry;
 
-pub use cli::Sandbox;
+pub use cli::{Ended, Sandbox};
+pub use hostile::Victim;
 pub use images::{Delta, Image, Layer, OciDir};
 pub use registry::Registry;
