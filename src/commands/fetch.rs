@@ -54,14 +54,9 @@ async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Re
     let wanted = delta.as_ref().map_or(&opened.digest, |d| d.target_manifest.digest());
     if let (Some(stored), Some(store)) = (inventory.by_manifest(wanted), &repository) {
         let mut stored = stored.clone();
-        if let (Some(name), false) = (&name, args.dry_run)
-            && !inventory
-                .images
-                .iter()
-                .any(|i| i.name.as_ref() == Some(name) && i.descriptor.digest() == stored.descriptor.digest())
-        {
-            store.tag(&stored, name)?;
-            stored.name = Some(name.clone());
+        if !args.dry_run {
+            store.forget_finished(&stored.image);
+            name_it(store, &inventory, &mut stored, name)?;
         }
         return Ok(already_here(reference, &opened, &stored, started));
     }
@@ -98,6 +93,22 @@ async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Re
     }
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Gives an image that is here the wanted name, if it does not have it.
+fn name_it(
+    store: &OciLayoutStore,
+    inventory: &Inventory,
+    stored: &mut StoredImage,
+    name: Option<String>,
+) -> Result<()> {
+    let Some(name) = name else { return Ok(()) };
+    let digest = stored.descriptor.digest();
+    if !inventory.images.iter().any(|i| i.name.as_ref() == Some(&name) && i.descriptor.digest() == digest) {
+        store.tag(stored, &name)?;
+    }
+    stored.name = Some(name);
+    Ok(())
 }
 
 /// A dry run leaves even the repository's directory alone.

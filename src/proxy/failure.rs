@@ -122,7 +122,7 @@ fn meaning(text: &str) -> Option<(Kind, Option<&'static str>)> {
 /// Only near such words: digests and ports are full of three-digit numbers.
 fn http_status(text: &str) -> Option<u16> {
     let tokens: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).filter(|t| !t.is_empty()).collect();
-    let near = |i: usize| tokens[i.saturating_sub(3)..i].iter().any(|t| t.contains("status"));
+    let near = |i: usize| tokens[i.saturating_sub(4)..i].iter().any(|t| t.contains("status"));
     let code = |t: &str| (t.len() == 3).then(|| t.parse().ok()).flatten();
     // The words are few and near, so the last of two numbers never matters.
     (1..tokens.len()).find_map(|i| code(tokens[i]).filter(|_| near(i)))
@@ -203,6 +203,7 @@ mod tests {
                 Kind::Transient,
             ),
             ("StatusCode: 502, <html>", false, Kind::Transient),
+            ("Error fetching blob: invalid status code from registry 404 (Not Found)", false, Kind::Misfit),
             ("toomanyrequests: You have reached your pull rate limit", false, Kind::Transient),
             ("net/http: TLS handshake timeout", false, Kind::Transient),
             ("unauthorized: authentication required", false, Kind::Local),

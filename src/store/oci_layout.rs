@@ -258,10 +258,17 @@ impl OciLayoutStore {
         let descriptor = Descriptor::new(media_type, bytes.len() as u64, digest.clone());
         let original = (fidelity == Fidelity::Rewritten).then_some(&image.manifest_digest);
         self.edit(|index| index.put(&descriptor, name, original))?;
+        self.forget_finished(image);
+        Ok(Published { manifest: digest, fidelity })
+    }
+
+    /// Drops the notes on finished layers of a published image; a run that was
+    /// killed just after publishing leaves them.
+    pub fn forget_finished(&self, image: &TargetImage) {
         for diff_id in &image.diff_ids {
+            // A note that stays only costs its bytes, and gc takes it.
             let _ = fs::remove_file(self.finished().join(diff_id.as_digest().digest()));
         }
-        Ok(Published { manifest: digest, fidelity })
     }
 
     /// Gives an image that is here another name.
