@@ -29,6 +29,9 @@ Exit codes:
   0 done, 1 local failure, 2 usage, 3 the delta does not fit, 4 verification failed,
   5 transient fault, 130 interrupted, 141 closed pipe";
 
+const REF_HELP: &str = "\
+Delta artifact or image: [docker://]HOST/REPO[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME] or dir:DIR";
+
 /// Brings a container or OS image into a local repository by applying a delta to the image already here
 #[derive(Debug, Parser)]
 #[command(
@@ -144,17 +147,22 @@ pub enum Command {
 /// What to fetch and how.
 #[derive(Debug, Clone, Args)]
 pub struct FetchArgs {
-    /// Delta artifact or image: [docker://]HOST/REPO[:TAG|@DIGEST], oci:DIR[:NAME],
-    /// oci-archive:FILE[:NAME] or dir:DIR
-    #[arg(value_name = "REF", required = true)]
+    /// Delta artifact or image to bring here.
+    #[arg(value_name = "REF", required = true, help = REF_HELP)]
     pub reference: Option<Reference>,
 
     /// Name of the image in the repository [default: the reference it came from]
     #[arg(long, value_name = "NAME", help_heading = "Repository")]
     pub tag: Option<String>,
 
-    /// Keep rebuilt layers compressed: none, gzip[:LEVEL] or zstd[:LEVEL]
-    #[arg(long, value_name = "HOW", default_value = "none", help_heading = "Repository")]
+    /// How rebuilt layers are kept.
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "none",
+        help = "Keep rebuilt layers compressed: none, gzip[:LEVEL] or zstd[:LEVEL]",
+        help_heading = "Repository"
+    )]
     pub compress: Encoding,
 
     /// Show the plan and the exact bytes to download, change nothing
@@ -191,8 +199,12 @@ pub struct BaseArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Source")]
 pub struct SourceArgs {
-    /// Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine's]
-    #[arg(long, value_name = "PLATFORM")]
+    /// Platform to choose from a multi-arch image.
+    #[arg(
+        long,
+        value_name = "PLATFORM",
+        help = "Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine's]"
+    )]
     pub platform: Option<Platform>,
 
     /// Registry credentials file [default: skopeo's]

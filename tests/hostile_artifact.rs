@@ -155,7 +155,7 @@ fn damaged(which: impl Fn(&Delta) -> Vec<u8>) {
     let delta = victim.delta();
     victim.source.delta("attack", &delta);
     let mut blob = which(&delta);
-    let path = victim.source.blob_path(&oci_delta_fetch::digest::digest_of(&blob).to_string());
+    let path = victim.source.blob_path(oci_delta_fetch::digest::digest_of(&blob).as_ref());
     let middle = blob.len() / 2;
     blob[middle] ^= 1;
     std::fs::write(path, blob).unwrap();

@@ -88,10 +88,9 @@ impl LayeredFiles {
                     })
                 })
                 .collect();
-            workers
-                .into_iter()
-                .map(|w| w.join().unwrap_or_else(|_| Err(Error::local("a base layer's thread died"))))
-                .collect()
+            workers.into_iter().try_for_each(|w| {
+                w.join().unwrap_or_else(|_| Err(Error::local("a base layer's thread died")))
+            })
         })
     }
 

@@ -156,11 +156,8 @@ fn check_extensions(tar: &Region) -> Result<()> {
                 "tar has an extension record of {size} bytes, at most {MAX_EXTENSION} are allowed"
             )));
         }
-        if !extension {
-            // Sizes of files may be overridden by a PAX record; the tar reader follows those. An
-            // extension behind such a file is still bounded by the checked ones in real layers.
-        }
-        let Some(next) = size.checked_next_multiple_of(BLOCK).and_then(|s| position.checked_add(BLOCK + s))
+        let content = size.checked_next_multiple_of(BLOCK);
+        let Some(next) = content.and_then(|c| c.checked_add(BLOCK)).and_then(|c| c.checked_add(position))
         else {
             return Ok(());
         };

@@ -17,7 +17,7 @@ use crate::store::Inventory;
 #[derive(Debug)]
 pub(super) enum Base {
     /// An image in a layout: the repository itself or one named by `--base`.
-    Image { layout: Arc<Layout>, image: TargetImage },
+    Image { layout: Arc<Layout>, image: Box<TargetImage> },
     /// A root file system, from which only files can be had.
     Rootfs(Arc<RootfsFiles>),
 }
@@ -44,10 +44,10 @@ impl Base {
             if image.config_digest != *wanted {
                 return Err(wrong_base(wanted, &reference.to_string(), &image.config_digest));
             }
-            return Ok(Base::Image { layout: Arc::new(layout), image });
+            return Ok(Base::Image { layout: Arc::new(layout), image: Box::new(image) });
         }
         let found = repository.and_then(|(layout, inventory)| {
-            let image = inventory.by_config(wanted)?.image.clone();
+            let image = Box::new(inventory.by_config(wanted)?.image.clone());
             Some(Base::Image { layout, image })
         });
         found.ok_or_else(|| {

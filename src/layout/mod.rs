@@ -126,8 +126,7 @@ impl Layout {
             if !is_index(chosen.media_type()) {
                 return Ok(chosen);
             }
-            let nested =
-                parse_index(&self.read_blob(&chosen, MAX_INDEX_SIZE)?, &chosen.digest().to_string())?;
+            let nested = parse_index(&self.read_blob(&chosen, MAX_INDEX_SIZE)?, chosen.digest().as_ref())?;
             chosen = platform.choose(nested.manifests())?.clone();
         }
         Err(Error::verification(format!("{}: image indexes are nested too deep", self.shown)))
@@ -161,7 +160,7 @@ impl Layout {
     pub fn children(&self, descriptor: &Descriptor) -> Result<Vec<Descriptor>> {
         if is_index(descriptor.media_type()) && self.blob(descriptor.digest())?.is_some() {
             let bytes = self.read_blob(descriptor, MAX_INDEX_SIZE)?;
-            return Ok(parse_index(&bytes, &descriptor.digest().to_string())?.manifests().clone());
+            return Ok(parse_index(&bytes, descriptor.digest().as_ref())?.manifests().clone());
         }
         if !is_manifest(descriptor.media_type()) || self.blob(descriptor.digest())?.is_none() {
             return Ok(Vec::new());

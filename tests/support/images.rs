@@ -248,7 +248,7 @@ impl OciDir {
     }
 
     pub fn blob(&self, bytes: &[u8]) {
-        fs::write(self.blob_path(&digest_of(bytes).to_string()), bytes).unwrap();
+        fs::write(self.blob_path(digest_of(bytes).as_ref()), bytes).unwrap();
     }
 
     pub fn blob_path(&self, digest: &str) -> PathBuf {
