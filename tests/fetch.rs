@@ -144,7 +144,8 @@ fn a_layer_may_be_whole_in_any_encoding() {
         let (a, b) = tar.split_at(tar.len() / 2);
         [images::gzip(a), images::gzip(b)].concat()
     };
-    let encodings: [(&str, &dyn Fn(&[u8]) -> Vec<u8>); 4] = [
+    type Encode<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+    let encodings: [(&str, Encode<'_>); 4] = [
         ("tar", &|tar| tar.to_vec()),
         ("gzip", &|tar| images::gzip(tar)),
         ("two gzip members", &two_members),
