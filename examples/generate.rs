@@ -1,5 +1,6 @@
 //! Writes what comes from the CLI definition: man pages, shell completions, `docs/cli.md`.
 //! With `--check`, says what is out of date instead.
+#![allow(clippy::print_stderr)]
 
 use std::fmt::Write as _;
 use std::fs;

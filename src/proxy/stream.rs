@@ -155,6 +155,8 @@ impl BlobStream {
         let verdict = self.verdict().await;
         self.state = State::Done;
         verdict.err().unwrap_or_else(|| {
+            // An end that skopeo does not explain is often its own.
+            self.connection.kill();
             Error::transient(format!("the transfer ended after {found} of {} bytes", self.size))
         })
     }

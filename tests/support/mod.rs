@@ -1,7 +1,9 @@
 //! What the integration tests share.
 #![allow(dead_code, unused_imports, missing_docs, missing_debug_implementations)] // each test file uses a part
 
+pub mod blobs;
 pub mod cli;
+pub mod fake;
 pub mod hostile;
 pub mod images;
 pub mod registry;
