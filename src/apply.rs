@@ -58,6 +58,7 @@ pub fn apply_patch(
         stats: ApplyStats::default(),
         base: vec![0; CHUNK],
         sums: vec![0; CHUNK],
+        dictionary: None,
     };
     applier.run(out)?;
     Ok(applier.stats)
@@ -79,6 +80,8 @@ struct Applier<'a, R: Read> {
     stats: ApplyStats,
     base: Vec<u8>,
     sums: Vec<u8>,
+    /// The last file that served as dictionary; frames of one file follow each other.
+    dictionary: Option<(SourcePath, Vec<u8>)>,
 }
 
 impl<R: Read> Applier<'_, R> {
@@ -182,11 +185,18 @@ impl<R: Read> Applier<'_, R> {
                 current.path, self.limits.dictionary
             )));
         }
-        let file = current.file.clone();
-        let mut dictionary = vec![0; size as usize];
-        file.read_exact_at(&mut dictionary, 0)?;
+        let path = current.path.clone();
+        if self.dictionary.as_ref().is_none_or(|(held, _)| *held != path) {
+            let file = current.file.clone();
+            // The old one goes first: there is never more than one in memory.
+            self.dictionary = None;
+            let mut content = vec![0; size as usize];
+            file.read_exact_at(&mut content, 0)?;
+            self.dictionary = Some((path, content));
+        }
+        let dictionary = self.dictionary.as_ref().map_or(&[][..], |(_, content)| content);
         let mut frame = self.ops.payload();
-        let made = decode_frame(&mut frame, len, &dictionary, self.limits, &mut self.sums, out)?;
+        let made = decode_frame(&mut frame, len, dictionary, self.limits, &mut self.sums, out)?;
         self.cursor = size;
         self.stats.dictionary += made;
         Ok(made)

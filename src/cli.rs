@@ -148,7 +148,7 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct FetchArgs {
     /// Delta artifact or image to bring here.
-    #[arg(value_name = "REF", required = true, help = REF_HELP)]
+    #[arg(value_name = "REF", required = true, help = REF_HELP, value_parser = parse_reference)]
     pub reference: Option<Reference>,
 
     /// Name of the image in the repository [default: the reference it came from]
@@ -187,7 +187,7 @@ pub struct FetchArgs {
 #[command(next_help_heading = "Base image")]
 pub struct BaseArgs {
     /// Base image that is not in the repository (any REF)
-    #[arg(long, value_name = "REF", conflicts_with = "rootfs")]
+    #[arg(long, value_name = "REF", conflicts_with = "rootfs", value_parser = parse_reference)]
     pub base: Option<Reference>,
 
     /// Unpacked or running root file system of the base image
@@ -272,7 +272,7 @@ pub struct LimitArgs {
 #[derive(Debug, Clone, Args)]
 pub struct InspectArgs {
     /// Delta artifact or image
-    #[arg(value_name = "REF")]
+    #[arg(value_name = "REF", value_parser = parse_reference)]
     pub reference: Reference,
 
     /// Where the old files are.
@@ -310,6 +310,14 @@ pub struct GcArgs {
     /// Remove images that have no name, too
     #[arg(long)]
     pub untagged: bool,
+}
+
+/// Parses a reference; clap shows one text, so the hint goes into it.
+fn parse_reference(text: &str) -> Result<Reference, String> {
+    text.parse().map_err(|e: crate::error::Error| match e.hint() {
+        Some(hint) => format!("{e}\nhint: {hint}"),
+        None => e.to_string(),
+    })
 }
 
 /// Parses a byte count with an optional binary suffix.
