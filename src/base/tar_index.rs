@@ -1,17 +1,17 @@
 //! The table of contents of one layer tar, from a walk over its headers.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
+use std::io::{self, Read, Seek};
 
 use super::path::{MAX_PATH, SourcePath};
 use crate::error::{Error, Result};
-use crate::region::Region;
+use crate::region::{Region, RegionReader};
 
 /// Most entries of a layer: ten times the largest distribution images.
 const MAX_ENTRIES: usize = 10_000_000;
 
 /// Longest extension record (a long name, PAX headers) in bytes; real ones have a few KiB.
-/// The tar reader holds one in memory, so the bound is checked before it reads.
+/// The tar reader holds one in memory.
 const MAX_EXTENSION: u64 = 1 << 20;
 
 /// What stands at a path of a layer.
@@ -57,9 +57,7 @@ impl LayerIndex {
     /// # Errors
     /// Verification when it is no sound tar.
     pub fn read(tar: &Region) -> Result<Self> {
-        check_extensions(tar)?;
-        let broken = |e: io::Error| Error::verification(format!("broken tar: {e}")).with_source(e);
-        let mut archive = tar::Archive::new(tar.reader());
+        let mut archive = tar::Archive::new(BoundedRecords { inner: tar.reader(), run: 0 });
         let mut index = LayerIndex::default();
         for (count, entry) in archive.entries_with_seek().map_err(broken)?.enumerate() {
             if count >= MAX_ENTRIES {
@@ -97,11 +95,18 @@ impl LayerIndex {
     }
 }
 
+fn broken(e: io::Error) -> Error {
+    if e.get_ref().is_some_and(|inner| inner.is::<Error>()) {
+        return Error::from_io(e, "tar");
+    }
+    Error::verification(format!("broken tar: {e}")).with_source(e)
+}
+
 fn clean(raw: &[u8]) -> Option<SourcePath> {
     SourcePath::clean(raw).ok()
 }
 
-fn node(entry: &mut tar::Entry<'_, crate::region::RegionReader>, tar: &Region) -> Result<Node> {
+fn node(entry: &mut tar::Entry<'_, BoundedRecords>, tar: &Region) -> Result<Node> {
     use tar::EntryType;
     let kind = entry.header().entry_type();
     let link = || entry.link_name_bytes().map(|l| l.into_owned()).unwrap_or_default();
@@ -127,41 +132,39 @@ fn node(entry: &mut tar::Entry<'_, crate::region::RegionReader>, tar: &Region) -
     })
 }
 
-fn is_pax_sparse(entry: &mut tar::Entry<'_, crate::region::RegionReader>) -> Result<bool> {
-    let Some(records) =
-        entry.pax_extensions().map_err(|e| Error::verification(format!("broken PAX record: {e}")))?
-    else {
+fn is_pax_sparse(entry: &mut tar::Entry<'_, BoundedRecords>) -> Result<bool> {
+    let Some(records) = entry.pax_extensions().map_err(broken)? else {
         return Ok(false);
     };
     Ok(records.flatten().any(|record| record.key_bytes().starts_with(b"GNU.sparse.")))
 }
 
-/// Walks the raw headers once to bound every extension record before the tar
-/// reader takes one into memory.
-fn check_extensions(tar: &Region) -> Result<()> {
-    const BLOCK: u64 = 512;
-    let mut position = 0;
-    let mut header = [0u8; BLOCK as usize];
-    let broken = |e: io::Error| Error::from_io(e, "base layer");
-    while position + BLOCK <= tar.len() {
-        let n = tar.read_at(&mut header, position).map_err(broken)?;
-        if n < header.len() || header.iter().all(|b| *b == 0) {
-            return Ok(());
-        }
-        let parsed = tar::Header::from_byte_slice(&header);
-        let Ok(size) = parsed.entry_size() else { return Ok(()) };
-        let extension = matches!(parsed.as_bytes()[156], b'x' | b'g' | b'L' | b'K');
-        if extension && size > MAX_EXTENSION {
+/// Bounds what the tar reader takes into memory. It reads headers in pieces of
+/// one block, skips content by seeking, and reads an extension record at once,
+/// in larger pieces; so a long run of those is an extension beyond the bound.
+struct BoundedRecords {
+    inner: RegionReader,
+    run: u64,
+}
+
+impl Read for BoundedRecords {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        const BLOCK: usize = 512;
+        let n = self.inner.read(buf)?;
+        self.run = if buf.len() > BLOCK { self.run + n as u64 } else { 0 };
+        if self.run > MAX_EXTENSION {
             return Err(Error::verification(format!(
-                "tar has an extension record of {size} bytes, at most {MAX_EXTENSION} are allowed"
-            )));
+                "tar has an extension record of more than {MAX_EXTENSION} bytes"
+            ))
+            .into());
         }
-        let content = size.checked_next_multiple_of(BLOCK);
-        let Some(next) = content.and_then(|c| c.checked_add(BLOCK)).and_then(|c| c.checked_add(position))
-        else {
-            return Ok(());
-        };
-        position = next;
+        Ok(n)
     }
-    Ok(())
+}
+
+impl Seek for BoundedRecords {
+    fn seek(&mut self, position: io::SeekFrom) -> io::Result<u64> {
+        self.run = 0;
+        self.inner.seek(position)
+    }
 }
