@@ -4,10 +4,10 @@
 //! memory is used. Only a dictionary (version 2) is held whole, up to its limit.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::sync::Arc;
 
-use crate::base::{OpenedFile, SourceFile, SourceFiles, SourcePath};
+use crate::base::{LayerWrite, OpenedFile, SourceFile, SourceFiles, SourcePath};
 use crate::error::{Error, IoContext, Result};
 use crate::tardiff::{Limits, Op, OpReader};
 
@@ -45,7 +45,7 @@ pub fn apply_patch(
     files: &dyn SourceFiles,
     attempt: u32,
     limits: &Limits,
-    out: &mut impl Write,
+    out: &mut impl LayerWrite,
 ) -> Result<ApplyStats> {
     let mut applier = Applier {
         ops: OpReader::new(patch, limits)?,
@@ -85,7 +85,7 @@ struct Applier<'a, R: Read> {
 }
 
 impl<R: Read> Applier<'_, R> {
-    fn run(&mut self, out: &mut impl Write) -> Result<()> {
+    fn run(&mut self, out: &mut impl LayerWrite) -> Result<()> {
         let mut idle = 0;
         while let Some(op) = self.ops.next_op()? {
             self.stats.ops += 1;
@@ -132,7 +132,7 @@ impl<R: Read> Applier<'_, R> {
         Ok(0)
     }
 
-    fn literal(&mut self, len: u64, out: &mut impl Write) -> Result<u64> {
+    fn literal(&mut self, len: u64, out: &mut impl LayerWrite) -> Result<u64> {
         let mut payload = self.ops.payload();
         let mut left = len;
         while left > 0 {
@@ -144,8 +144,11 @@ impl<R: Read> Applier<'_, R> {
         Ok(len)
     }
 
-    fn copy(&mut self, len: u64, out: &mut impl Write) -> Result<u64> {
+    fn copy(&mut self, len: u64, out: &mut impl LayerWrite) -> Result<u64> {
         let file = self.span(len)?;
+        if self.cursor == 0 && len == file.size() {
+            out.begin_file(&*file);
+        }
         let mut left = len;
         while left > 0 {
             let n = left.min(CHUNK as u64) as usize;
@@ -158,7 +161,7 @@ impl<R: Read> Applier<'_, R> {
         Ok(len)
     }
 
-    fn add(&mut self, len: u64, out: &mut impl Write) -> Result<u64> {
+    fn add(&mut self, len: u64, out: &mut impl LayerWrite) -> Result<u64> {
         let file = self.span(len)?;
         let mut left = len;
         while left > 0 {
@@ -176,7 +179,7 @@ impl<R: Read> Applier<'_, R> {
         Ok(len)
     }
 
-    fn dictionary(&mut self, len: u64, out: &mut impl Write) -> Result<u64> {
+    fn dictionary(&mut self, len: u64, out: &mut impl LayerWrite) -> Result<u64> {
         let current = self.current()?;
         let size = current.file.size();
         if size > self.limits.dictionary {
@@ -227,7 +230,7 @@ fn decode_frame(
     dictionary: &[u8],
     limits: &Limits,
     buf: &mut [u8],
-    out: &mut impl Write,
+    out: &mut impl LayerWrite,
 ) -> Result<u64> {
     if len == 0 {
         return Ok(0);

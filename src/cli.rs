@@ -10,6 +10,7 @@ use crate::encoding::Encoding;
 use crate::platform::Platform;
 use crate::progress::Mode;
 use crate::reference::Reference;
+use crate::store::{Algorithm, StoreRef};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -92,16 +93,17 @@ impl Cli {
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct GlobalArgs {
-    /// Repository, an OCI image layout directory [default: the user's data directory]
+    /// Repository: an OCI image layout, or composefs:DIR [default: in the user's data directory]
     #[arg(
         long,
         global = true,
         value_name = "DIR",
         env = "OCI_DELTA_FETCH_REPO",
         hide_env_values = true,
-        help_heading = "Repository"
+        help_heading = "Repository",
+        value_parser = parse_store
     )]
-    pub repo: Option<PathBuf>,
+    pub repo: Option<StoreRef>,
 
     /// Print one JSON object on standard output
     #[arg(long, global = true, help_heading = "Output")]
@@ -134,6 +136,8 @@ pub enum Command {
     Fetch(FetchArgs),
     /// Show what a delta or image holds and what it would cost here
     Inspect(InspectArgs),
+    /// Make a repository
+    Init(InitArgs),
     /// List the images in the repository
     List,
     /// Hash everything in the repository again
@@ -288,6 +292,22 @@ pub struct InspectArgs {
     pub limits: LimitArgs,
 }
 
+/// What to make.
+#[derive(Debug, Clone, Args)]
+pub struct InitArgs {
+    /// DIR for an OCI image layout, or composefs:DIR [default: the one of --repo]
+    #[arg(value_name = "REPO", value_parser = parse_store)]
+    pub repository: Option<StoreRef>,
+
+    /// Do not demand fs-verity of a composefs repository's file system
+    #[arg(long)]
+    pub insecure: bool,
+
+    /// Hash that names the objects of a composefs repository [default: sha512]
+    #[arg(long, value_enum, value_name = "HASH")]
+    pub algorithm: Option<Algorithm>,
+}
+
 /// What to verify.
 #[derive(Debug, Clone, Args)]
 pub struct VerifyArgs {
@@ -318,6 +338,10 @@ fn parse_reference(text: &str) -> Result<Reference, String> {
         Some(hint) => format!("{e}\nhint: {hint}"),
         None => e.to_string(),
     })
+}
+
+fn parse_store(text: &str) -> Result<StoreRef, String> {
+    text.parse().map_err(|e: crate::error::Error| e.to_string())
 }
 
 /// Parses a byte count with an optional binary suffix.
@@ -357,7 +381,7 @@ mod tests {
             };
             assert!(fetch.reference.is_some());
             assert_eq!(fetch.source.jobs, Some(3));
-            assert_eq!(cli.global.repo, Some(PathBuf::from("/r")));
+            assert_eq!(cli.global.repo, Some(StoreRef::Layout("/r".into())));
         }
         assert!(matches!(
             Cli::try_from_args(["x", "--repo", "/r", "list"]).unwrap().command,

@@ -206,6 +206,10 @@ impl<W: Write> LayerHasher<W> {
         self.hasher.bytes()
     }
 
+    pub(crate) fn inner_mut(&mut self) -> &mut W {
+        &mut self.inner
+    }
+
     /// Compares the digest of all that was written with `expected`.
     ///
     /// # Errors

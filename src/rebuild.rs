@@ -17,7 +17,7 @@ use crate::error::{Error, IoContext, Kind, Result};
 use crate::fetch::{Job, Step};
 use crate::plan::PlannedLayer;
 use crate::progress::{Event, Reporter};
-use crate::store::OciLayoutStore;
+use crate::store::Store;
 use crate::tardiff;
 
 /// After a failure, at most this much more of a blob is read to find out
@@ -31,7 +31,7 @@ const HEAD: u64 = 8;
 #[derive(Debug)]
 pub struct LayerWorker {
     /// Takes the layers.
-    pub store: Arc<OciLayoutStore>,
+    pub store: Arc<dyn Store>,
     /// Base files, for patches.
     pub files: Option<Arc<dyn SourceFiles>>,
     /// How rebuilt layers are kept.
@@ -97,18 +97,24 @@ impl LayerWorker {
         match tar.finish(&layer.diff_id) {
             Ok((sink, verified)) => sink.finish(&verified).map(Step::Done),
             Err(e) if e.kind() == Kind::Verification && stats.ambiguous && round == 0 => Ok(Step::Again),
-            Err(e) => Err(e),
+            // A damaged base file explains what came of it.
+            Err(e) => files.check_opened().and(Err(e)),
         }
     }
 
-    /// Stores a whole layer verbatim.
-    fn keep(&self, layer: &PlannedLayer, blob: impl Read + Send) -> Result<Descriptor> {
+    /// Stores a whole layer: verbatim, or in a store that takes layers apart, its tar.
+    fn keep(&self, layer: &PlannedLayer, mut blob: impl Read + Send) -> Result<Descriptor> {
         let mut head = [0; 4];
-        let mut blob = blob;
         let n = encoding::read_full(&mut blob, &mut head).at("blob")?;
         let media_type = encoding::media_type_of(&head[..n]);
-        let mut tee = Tee { inner: Cursor::new(&head[..n]).chain(blob), copy: self.store.begin_verbatim()? };
-        let verified = check_whole(&mut tee, layer, self.limits.window_log)?;
+        let mut blob = Cursor::new(&head[..n]).chain(blob);
+        let Some(copy) = self.store.begin_verbatim()? else {
+            let sink = self.store.begin_layer(Encoding::Plain)?;
+            let (sink, verified) = self.unpack(&mut blob, layer, sink)?;
+            return sink.finish(&verified);
+        };
+        let mut tee = Tee { inner: blob, copy };
+        let (_, verified) = self.unpack(&mut tee, layer, io::sink())?;
         let blob = layer.blob();
         let media_type = if blob.digest() == layer.target.digest() {
             layer.target.media_type().clone()
@@ -117,20 +123,21 @@ impl LayerWorker {
         };
         tee.copy.finish(&verified, media_type, blob.digest(), blob.size())
     }
-}
 
-/// Unpacks a whole layer to nowhere and checks its diff_id; reads the blob to its end.
-fn check_whole(
-    blob: &mut (impl Read + Send),
-    layer: &PlannedLayer,
-    window_log: u32,
-) -> Result<VerifiedLayer> {
-    let mut tar = LayerHasher::new(io::sink(), layer.limit);
-    let mut plain = encoding::decompress(&mut *blob, window_log).at("layer")?;
-    io::copy(&mut plain, &mut tar).at("layer")?;
-    drop(plain);
-    io::copy(blob, &mut io::sink()).at("blob")?;
-    Ok(tar.finish(&layer.diff_id)?.1)
+    /// Unpacks a whole layer into `out` and checks its diff_id; reads the blob to its end.
+    fn unpack<W: Write>(
+        &self,
+        blob: &mut (impl Read + Send),
+        layer: &PlannedLayer,
+        out: W,
+    ) -> Result<(W, VerifiedLayer)> {
+        let mut tar = LayerHasher::new(out, layer.limit);
+        let mut plain = encoding::decompress(&mut *blob, self.limits.window_log).at("layer")?;
+        io::copy(&mut plain, &mut tar).at("layer")?;
+        drop(plain);
+        io::copy(blob, &mut io::sink()).at("blob")?;
+        tar.finish(&layer.diff_id)
+    }
 }
 
 fn label(layer: &PlannedLayer) -> String {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use oci_delta_fetch::base::{OpenedFile, SourceFile, SourceFiles, SourcePath};
+use oci_delta_fetch::base::{LayerWrite, OpenedFile, SourceFile, SourceFiles, SourcePath};
 use oci_delta_fetch::error::{Error, Result};
 
 #[derive(Debug)]
@@ -43,3 +43,5 @@ impl Write for Bounded {
         Ok(())
     }
 }
+
+impl LayerWrite for Bounded {}

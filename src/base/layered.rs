@@ -8,63 +8,51 @@
 //! whiteouts and opaque directories take a path over. Where the two differ, a
 //! second attempt gives the other file, and the layer's diff_id decides.
 
-use std::fs::File;
-use std::io;
+use std::collections::HashMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 
+use super::layer::{BaseLayer, LayerSource, LoadedLayer, TarLayer};
 use super::tar_index::{FileNode, LayerIndex, Node};
-use super::{OpenedFile, SourceFile, SourceFiles, SourcePath};
-use crate::digest::{DiffId, LayerHasher};
-use crate::encoding;
-use crate::error::{Error, IoContext, Result};
-use crate::region::Region;
+use super::{OpenedFile, SourceFiles, SourcePath};
+use crate::error::{Error, Result};
 
 /// Links followed before a path is given up; the bound of Linux itself (`ELOOP`).
 const MAX_LINKS: usize = 40;
-
-/// A layer of the base image.
-#[derive(Debug, Clone)]
-pub struct LayerSource {
-    /// Digest of its plain tar.
-    pub diff_id: DiffId,
-    /// Its blob: a plain tar is read in place, a compressed one is spooled when needed.
-    pub blob: Region,
-}
 
 /// The files of an image, by path.
 #[derive(Debug)]
 pub struct LayeredFiles {
     layers: Vec<Layer>,
-    spool: PathBuf,
-    max_layer: u64,
+    /// What was opened, to be looked at again when a layer comes out wrong.
+    opened: Mutex<HashMap<(usize, u64), (SourcePath, FileNode)>>,
 }
 
 #[derive(Debug)]
 struct Layer {
-    source: LayerSource,
+    source: Box<dyn BaseLayer>,
     /// A damaged layer keeps its error text for everyone who asks.
-    loaded: OnceLock<Result<Loaded, (crate::error::Kind, String)>>,
+    loaded: OnceLock<Result<Box<dyn LoadedLayer>, (crate::error::Kind, String)>>,
     loading: Mutex<()>,
-}
-
-#[derive(Debug)]
-struct Loaded {
-    tar: Region,
-    index: LayerIndex,
 }
 
 impl LayeredFiles {
     /// Takes the layers bottom to top. Nothing is read yet. Compressed layers
     /// are spooled to unlinked files in `spool`, at most `max_layer` bytes each.
     pub fn new(layers: Vec<LayerSource>, spool: &Path, max_layer: u64) -> Self {
+        let tar = |source| -> Box<dyn BaseLayer> { Box::new(TarLayer::new(source, spool, max_layer)) };
+        Self::of_layers(layers.into_iter().map(tar).collect())
+    }
+
+    /// Takes layers of any sort, bottom to top.
+    pub(crate) fn of_layers(layers: Vec<Box<dyn BaseLayer>>) -> Self {
         let layers = layers
             .into_iter()
             .map(|source| Layer { source, loaded: OnceLock::new(), loading: Mutex::new(()) })
             .collect();
-        LayeredFiles { layers, spool: spool.to_owned(), max_layer }
+        LayeredFiles { layers, opened: Mutex::default() }
     }
 
     /// Loads some layers now, on up to `threads` threads.
@@ -94,46 +82,26 @@ impl LayeredFiles {
         })
     }
 
-    fn layer(&self, at: usize) -> Result<&Loaded> {
+    fn layer(&self, at: usize) -> Result<&dyn LoadedLayer> {
         let layer = &self.layers[at];
         if layer.loaded.get().is_none() {
             // A poisoned lock only means that another thread died; the work is done anew.
             let _one = layer.loading.lock().unwrap_or_else(|e| e.into_inner());
-            layer.loaded.get_or_init(|| self.load(&layer.source).map_err(|e| (e.kind(), e.to_string())));
+            layer.loaded.get_or_init(|| layer.source.load().map_err(|e| (e.kind(), e.to_string())));
         }
         match layer.loaded.get() {
-            Some(Ok(loaded)) => Ok(loaded),
+            Some(Ok(loaded)) => Ok(&**loaded),
             Some(Err((kind, text))) => {
-                Err(Error::new(*kind, format!("base layer {}: {text}", layer.source.diff_id)))
+                Err(Error::new(*kind, format!("base layer {}: {text}", layer.source.diff_id())))
             }
             None => Err(Error::local("base layer was not loaded")),
         }
     }
 
-    fn load(&self, source: &LayerSource) -> Result<Loaded> {
-        let mut head = [0; 4];
-        let n = source.blob.read_at(&mut head, 0).at("base layer")?;
-        let tar = if encoding::is_compressed(&head[..n]) { self.spool(source)? } else { source.blob.clone() };
-        let index = LayerIndex::read(&tar)?;
-        Ok(Loaded { tar, index })
-    }
-
-    /// Unpacks a layer, checking its diff_id on the way.
-    fn spool(&self, source: &LayerSource) -> Result<Region> {
-        let file: File = tempfile::tempfile_in(&self.spool).at(self.spool.display())?;
-        let mut writer = LayerHasher::new(io::BufWriter::with_capacity(1 << 20, file), self.max_layer);
-        let mut plain =
-            encoding::decompress(source.blob.reader(), encoding::MAX_WINDOW_LOG).at("base layer")?;
-        io::copy(&mut plain, &mut writer).at(self.spool.display())?;
-        let (writer, _) = writer.finish(&source.diff_id)?;
-        let file = writer.into_inner().map_err(|e| Error::from_io(e.into_error(), self.spool.display()))?;
-        Region::whole(file).at(self.spool.display())
-    }
-
     /// What stands at exactly this path in the root file system of layers `..top`.
     fn merged(&self, path: &SourcePath, top: usize) -> Result<Option<(usize, Node)>> {
         for at in (0..top).rev() {
-            let index = &self.layer(at)?.index;
+            let index = self.layer(at)?.index();
             if let Some(node) = index.nodes.get(path) {
                 return Ok(Some((at, node.clone())));
             }
@@ -164,7 +132,7 @@ impl LayeredFiles {
     /// The file that the Go generator would take for this path.
     fn producer_file(&self, path: &SourcePath) -> Result<Option<(usize, FileNode)>> {
         for at in (0..self.layers.len()).rev() {
-            let index = &self.layer(at)?.index;
+            let index = self.layer(at)?.index();
             if let Some(file) = usable(index, path) {
                 return Ok(Some((at, file)));
             }
@@ -178,7 +146,7 @@ impl LayeredFiles {
     /// The newest regular file that any layer has at this path, hidden or not.
     fn shadowed_file(&self, path: &SourcePath) -> Result<Option<(usize, FileNode)>> {
         for at in (0..self.layers.len()).rev() {
-            if let Some(Node::File(file)) = self.layer(at)?.index.nodes.get(path) {
+            if let Some(Node::File(file)) = self.layer(at)?.index().nodes.get(path) {
                 return Ok(Some((at, *file)));
             }
         }
@@ -245,9 +213,20 @@ impl SourceFiles for LayeredFiles {
             Error::misfit(format!("the base image has no file {path}")).with_hint("fetch the full image")
         })?;
         let (at, file) = found[last.min(attempt as usize)];
-        let content = self.layer(at)?.tar.slice(file.offset, file.size);
-        let file = Arc::new(LayerFile { path: path.clone(), content });
-        Ok(OpenedFile { file, ambiguous: last > 0 })
+        let opened = self.layer(at)?.open(path, &file)?;
+        self.opened
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .insert((at, file.content), (path.clone(), file));
+        Ok(OpenedFile { file: opened, ambiguous: last > 0 })
+    }
+
+    fn check_opened(&self) -> Result<()> {
+        let opened = self.opened.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        for ((at, _), (path, file)) in opened {
+            self.layer(at)?.check(&path, &file)?;
+        }
+        Ok(())
     }
 }
 
@@ -294,45 +273,4 @@ fn usable(index: &LayerIndex, path: &SourcePath) -> Option<FileNode> {
         node => usable_node(node),
     };
     linked.or_else(|| index.shadowed.get(path).and_then(usable_node))
-}
-
-#[derive(Debug)]
-struct LayerFile {
-    path: SourcePath,
-    content: Region,
-}
-
-impl SourceFile for LayerFile {
-    fn size(&self) -> u64 {
-        self.content.len()
-    }
-
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        read_exact(|buf, offset| self.content.read_at(buf, offset), buf, offset, &self.path)
-    }
-}
-
-/// Fills `buf` by positional reads; a file that ends early is not the one the delta was made for.
-pub(super) fn read_exact(
-    read_at: impl Fn(&mut [u8], u64) -> io::Result<usize>,
-    buf: &mut [u8],
-    offset: u64,
-    path: &SourcePath,
-) -> Result<()> {
-    let mut filled = 0;
-    while filled < buf.len() {
-        match read_at(&mut buf[filled..], offset + filled as u64) {
-            Ok(0) => {
-                return Err(Error::misfit(format!(
-                    "base file {path} ends at byte {}, {} were wanted from {offset}",
-                    offset + filled as u64,
-                    buf.len()
-                )));
-            }
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(Error::from_io(e, format!("base file {path}"))),
-        }
-    }
-    Ok(())
 }

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::layered::{etc_twin, read_exact};
+use super::layer::read_exact;
+use super::layered::etc_twin;
 use super::{OpenedFile, SourceFile, SourceFiles, SourcePath};
 use crate::error::{Error, IoContext, Result};
 

@@ -16,7 +16,7 @@ const MAX_EXTENSION: u64 = 1 << 20;
 
 /// What stands at a path of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Node {
+pub(crate) enum Node {
     /// A file with content in the tar.
     File(FileNode),
     /// Another name of a file of this or a lower layer.
@@ -30,8 +30,9 @@ pub(super) enum Node {
 
 /// Where a file's content is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileNode {
-    pub offset: u64,
+pub(crate) struct FileNode {
+    /// Where its layer finds the content: in a tar, the offset.
+    pub content: u64,
     pub size: u64,
     /// The Go generator takes only world-readable files as sources.
     pub world_readable: bool,
@@ -39,7 +40,7 @@ pub(super) struct FileNode {
 
 /// All paths of a layer.
 #[derive(Debug, Default)]
-pub(super) struct LayerIndex {
+pub(crate) struct LayerIndex {
     /// What a path finally is in this layer.
     pub nodes: HashMap<SourcePath, Node>,
     /// Files that a later entry of the same layer replaced by something that is
@@ -72,7 +73,8 @@ impl LayerIndex {
         Ok(index)
     }
 
-    fn insert(&mut self, path: SourcePath, node: Node) {
+    /// Adds an entry, which replaces an earlier one of its path; whiteouts become what they mean.
+    pub(crate) fn insert(&mut self, path: SourcePath, node: Node) {
         let bytes = path.as_bytes();
         let (dir, name) = match bytes.iter().rposition(|b| *b == b'/') {
             Some(slash) => (&bytes[..slash], &bytes[slash + 1..]),
@@ -120,7 +122,7 @@ fn node(entry: &mut tar::Entry<'_, BoundedRecords>, tar: &Region) -> Result<Node
             if offset.checked_add(size).is_none_or(|end| end > tar.len()) {
                 return Err(Error::verification("tar ends inside a file"));
             }
-            Node::File(FileNode { offset, size, world_readable })
+            Node::File(FileNode { content: offset, size, world_readable })
         }
         EntryType::Link => clean(&link()).map_or(Node::Other, Node::Link),
         EntryType::Symlink => {

@@ -11,12 +11,14 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::store::Inventory;
+use crate::store::{Inventory, Store};
 
 /// Where old files come from, and layers that the delta reuses.
 #[derive(Debug)]
 pub(super) enum Base {
-    /// An image in a layout: the repository itself or one named by `--base`.
+    /// An image in the repository.
+    Stored { store: Arc<dyn Store>, image: Box<TargetImage> },
+    /// An image in a layout named by `--base`.
     Image { layout: Arc<Layout>, image: Box<TargetImage> },
     /// A root file system, from which only files can be had.
     Rootfs(Arc<RootfsFiles>),
@@ -30,7 +32,7 @@ impl Base {
     pub(super) fn find(
         delta: &Delta,
         args: &BaseArgs,
-        repository: Option<(Arc<Layout>, &Inventory)>,
+        repository: Option<(&Arc<dyn Store>, &Inventory)>,
         spool: &Path,
     ) -> Result<Self> {
         let wanted = delta.source_config();
@@ -46,9 +48,9 @@ impl Base {
             }
             return Ok(Base::Image { layout: Arc::new(layout), image: Box::new(image) });
         }
-        let found = repository.and_then(|(layout, inventory)| {
+        let found = repository.and_then(|(store, inventory)| {
             let image = Box::new(inventory.by_config(wanted)?.image.clone());
-            Some(Base::Image { layout, image })
+            Some(Base::Stored { store: store.clone(), image })
         });
         found.ok_or_else(|| {
             Error::misfit(format!(
@@ -74,15 +76,17 @@ impl Base {
         spool: &Path,
         threads: usize,
     ) -> Result<Arc<dyn SourceFiles>> {
-        let (layout, image) = match self {
+        let (files, image) = match self {
             Base::Rootfs(files) => return Ok(files.clone()),
-            Base::Image { layout, image } => (layout, image),
+            Base::Stored { store, image } => (store.files(image, limits.max_layer_size)?, image),
+            Base::Image { layout, image } => {
+                let mut layers = Vec::new();
+                for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
+                    layers.push(LayerSource { diff_id: diff_id.clone(), blob: layout.require_blob(layer)? });
+                }
+                (LayeredFiles::new(layers, spool, limits.max_layer_size), image)
+            }
         };
-        let mut layers = Vec::new();
-        for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
-            layers.push(LayerSource { diff_id: diff_id.clone(), blob: layout.require_blob(layer)? });
-        }
-        let files = LayeredFiles::new(layers, spool, limits.max_layer_size);
         let lowest_changed = image.diff_ids.iter().position(|d| !target.diff_ids.contains(d));
         let first = lowest_changed.unwrap_or(image.diff_ids.len());
         files.preload(first..image.diff_ids.len(), threads)?;

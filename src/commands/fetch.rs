@@ -15,12 +15,11 @@ use crate::cli::{BaseArgs, FetchArgs};
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{self as scheduler, Download, Job, Source};
-use crate::layout::Layout;
 use crate::plan::{LayerAction, RebuildPlan, plan_delta, plan_image};
 use crate::progress::Event;
 use crate::rebuild::LayerWorker;
 use crate::reference::Reference;
-use crate::store::{Fidelity, Inventory, OciLayoutStore, Published, StoredImage};
+use crate::store::{Fidelity, Inventory, Published, Store, StoredImage};
 use crate::tardiff;
 
 /// Runs the command.
@@ -47,7 +46,7 @@ async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Re
     let started = Instant::now();
     let repository = open_repository(context, args)?;
     let inventory = repository.as_ref().map(|r| r.inventory()).transpose()?.unwrap_or_default();
-    let spool = repository.as_ref().map_or_else(std::env::temp_dir, |r| r.tmp());
+    let spool = repository.as_ref().map_or_else(std::env::temp_dir, |r| r.spool());
     let opened = Opened::open(reference, &args.source, &spool).await?;
     let name = args.tag.clone().or_else(|| reference.tag_name());
     let delta = opened.delta()?;
@@ -55,8 +54,7 @@ async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Re
     if let (Some(stored), Some(store)) = (inventory.by_manifest(wanted), &repository) {
         let mut stored = stored.clone();
         if !args.dry_run {
-            store.forget_finished(&stored.image);
-            name_it(store, &inventory, &mut stored, name)?;
+            settle(&**store, &inventory, &mut stored, name)?;
         }
         return Ok(already_here(reference, &opened, &stored, started));
     }
@@ -64,11 +62,8 @@ async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Re
     let target = match delta {
         Some(delta) => {
             let delta = opened.target_of(delta).await?;
-            let layouts = match &repository {
-                Some(store) => Some((Arc::new(Layout::open_dir(store.root())?), &inventory)),
-                None => None,
-            };
-            let base = Base::find(&delta, &args.base, layouts, &spool)?;
+            let here = repository.as_ref().map(|store| (store, &inventory));
+            let base = Base::find(&delta, &args.base, here, &spool)?;
             let plan = plan_delta(&delta, |d| inventory.layers.contains_key(d), args.limits.max_layer_size);
             let base_config = Some(delta.source_config().clone());
             Target { image: delta.target, plan, base: Some(base), base_config }
@@ -83,8 +78,7 @@ async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Re
     match repository {
         Some(store) if !args.dry_run => {
             let published =
-                rebuild(context, args, &opened, &target, Arc::new(store), &inventory, name.as_deref())
-                    .await?;
+                rebuild(context, args, &opened, &target, store, &inventory, name.as_deref()).await?;
             report.status = "fetched";
             report.image.manifest = Some(published.manifest.to_string());
             report.image.fidelity = Some(fidelity_name(published.fidelity));
@@ -96,30 +90,27 @@ async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Re
 }
 
 /// Gives an image that is here the wanted name, if it does not have it.
-fn name_it(
-    store: &OciLayoutStore,
+fn settle(
+    store: &dyn Store,
     inventory: &Inventory,
     stored: &mut StoredImage,
     name: Option<String>,
 ) -> Result<()> {
-    let Some(name) = name else { return Ok(()) };
     let digest = stored.descriptor.digest();
-    if !inventory.images.iter().any(|i| i.name.as_ref() == Some(&name) && i.descriptor.digest() == digest) {
-        store.tag(stored, &name)?;
-    }
-    stored.name = Some(name);
+    let has = |name: &String| {
+        inventory.images.iter().any(|i| i.name.as_ref() == Some(name) && i.descriptor.digest() == digest)
+    };
+    store.settle(stored, name.as_ref().filter(|name| !has(name)).map(String::as_str))?;
+    stored.name = name.or(stored.name.take());
     Ok(())
 }
 
 /// A dry run leaves even the repository's directory alone.
-fn open_repository(context: &Context, args: &FetchArgs) -> Result<Option<OciLayoutStore>> {
-    if !args.dry_run {
-        return OciLayoutStore::open_or_create(&context.repo).map(Some);
-    }
-    if context.repo.join("oci-layout").exists() {
-        OciLayoutStore::open(&context.repo).map(Some)
-    } else {
-        Ok(None)
+fn open_repository(context: &Context, args: &FetchArgs) -> Result<Option<Arc<dyn Store>>> {
+    match args.dry_run {
+        false => context.repo.open_or_create().map(Some),
+        true if context.repo.exists() => context.repo.open().map(Some),
+        true => Ok(None),
     }
 }
 
@@ -128,16 +119,16 @@ async fn rebuild(
     args: &FetchArgs,
     opened: &Opened,
     target: &Target,
-    store: Arc<OciLayoutStore>,
+    store: Arc<dyn Store>,
     inventory: &Inventory,
     name: Option<&str>,
 ) -> Result<Published> {
     let plan = &target.plan;
-    store.require_free_space(plan.stored_bytes())?;
+    store.prepare(&target.image, plan.stored_bytes())?;
     let concurrency = concurrency(&opened.source, args.source.jobs);
     let files = match &target.base {
         Some(base) if plan.layers.iter().any(|l| l.action.is_patch()) => {
-            Some(base.files(&target.image, &args.limits, &store.tmp(), concurrency.workers)?)
+            Some(base.files(&target.image, &args.limits, &store.spool(), concurrency.workers)?)
         }
         _ => None,
     };

@@ -1,7 +1,6 @@
 //! `inspect`: what a delta or image holds, what it would cost here, and whether it fits.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -11,10 +10,9 @@ use super::report::VERSION;
 use super::source::Opened;
 use crate::cli::InspectArgs;
 use crate::error::Result;
-use crate::layout::Layout;
 use crate::plan::{RebuildPlan, plan_delta, plan_image};
 use crate::progress::human_bytes;
-use crate::store::{Inventory, OciLayoutStore};
+use crate::store::Inventory;
 
 #[derive(Debug, Serialize)]
 struct Inspection {
@@ -49,11 +47,8 @@ struct InspectedLayer {
 
 /// Runs the command.
 pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
-    let store = match context.repo.join("oci-layout").exists() {
-        true => Some(OciLayoutStore::open(&context.repo)?),
-        false => None,
-    };
-    let inventory = store.as_ref().map(OciLayoutStore::inventory).transpose()?.unwrap_or_default();
+    let store = if context.repo.exists() { Some(context.repo.open()?) } else { None };
+    let inventory = store.as_ref().map(|s| s.inventory()).transpose()?.unwrap_or_default();
     let spool = std::env::temp_dir();
     let opened = Opened::open(&args.reference, &args.source, &spool).await?;
     let have = |diff_id: &_| inventory.layers.contains_key(diff_id);
@@ -64,11 +59,9 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
             let delta = opened.target_of(manifest).await?;
             let plan = plan_delta(&delta, have, limit);
             let mut inspection = describe(args, &opened, &plan, &delta.target, &inventory);
-            let layouts = match &store {
-                Some(store) => Some((Arc::new(Layout::open_dir(store.root())?), &inventory)),
-                None => None,
-            };
-            inspection.misfit = Base::find(&delta, &args.base, layouts, &spool).err().map(|e| e.to_string());
+            let repository = store.as_ref().map(|store| (store, &inventory));
+            inspection.misfit =
+                Base::find(&delta, &args.base, repository, &spool).err().map(|e| e.to_string());
             inspection.kind = "delta";
             inspection.signatures = signatures;
             inspection.base_config = Some(delta.source_config().to_string());

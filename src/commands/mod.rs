@@ -17,11 +17,12 @@ use crate::cli::{Cli, Command, GlobalArgs};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::Cancel;
 use crate::progress::{self, Event, Reporter};
+use crate::store::StoreRef;
 
 /// What every command gets.
 #[derive(Debug)]
 struct Context {
-    repo: PathBuf,
+    repo: StoreRef,
     json: bool,
     reporter: Arc<dyn Reporter>,
     cancel: Cancel,
@@ -32,7 +33,7 @@ impl Context {
         let reporter = progress::reporter(global.progress, global.quiet);
         let repo = match &global.repo {
             Some(repo) => repo.clone(),
-            None => default_repo()?,
+            None => StoreRef::Layout(default_repo()?),
         };
         Ok(Context { repo, json: global.json, reporter, cancel })
     }
@@ -66,6 +67,7 @@ pub async fn run(cli: Cli, cancel: Cancel) -> Result<()> {
         None => fetch::run(&context, &cli.fetch).await,
         Some(Command::Fetch(args)) => fetch::run(&context, &args).await,
         Some(Command::Inspect(args)) => inspect::run(&context, &args).await,
+        Some(Command::Init(args)) => repository::init(&context, &args),
         Some(Command::List) => repository::list(&context),
         Some(Command::Verify(args)) => repository::verify(&context, &args),
         Some(Command::Remove(args)) => repository::remove(&context, &args),

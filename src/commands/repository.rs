@@ -1,18 +1,15 @@
-//! `list`, `verify`, `remove`, `gc`: the repository itself.
+//! `init`, `list`, `verify`, `remove`, `gc`: the repository itself.
 
 use std::fmt::Write as _;
-use std::io;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::Context;
-use crate::cli::{GcArgs, RemoveArgs, VerifyArgs};
-use crate::digest::{LayerHasher, VerifyReader};
-use crate::encoding;
-use crate::error::{Error, IoContext, Result};
-use crate::layout::Layout;
+use crate::cli::{GcArgs, InitArgs, RemoveArgs, VerifyArgs};
+use crate::error::{Error, Result};
 use crate::progress::human_bytes;
-use crate::store::{OciLayoutStore, StoredImage};
+use crate::store::{Algorithm, InitOptions, Store, StoreRef, StoredImage};
 
 #[derive(Debug, Serialize)]
 struct Listed {
@@ -39,7 +36,7 @@ impl Listed {
 
 /// Lists the images.
 pub(super) fn list(context: &Context) -> Result<()> {
-    let store = OciLayoutStore::open(&context.repo)?;
+    let store = context.repo.open()?;
     let images: Vec<Listed> = store.inventory()?.images.iter().map(Listed::new).collect();
     context.print(&images, || {
         let mut out = String::new();
@@ -51,36 +48,19 @@ pub(super) fn list(context: &Context) -> Result<()> {
     })
 }
 
-#[derive(Debug, Serialize)]
-struct Verified {
-    images: usize,
-    blobs: usize,
-    bytes: u64,
-}
-
-/// Hashes every blob of every image again, and every layer's tar.
+/// Reads every image again.
 pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<()> {
-    let store = OciLayoutStore::open(&context.repo)?;
-    let mut verified = Verified { images: 0, blobs: 0, bytes: 0 };
     let mut broken = 0;
-    for descriptor in store.layout().index()?.manifests() {
-        let name = crate::layout::ref_name(descriptor).map(str::to_owned);
-        let digest = descriptor.digest().to_string();
-        if args.image.as_ref().is_some_and(|wanted| *wanted != digest && Some(wanted) != name.as_ref()) {
-            continue;
-        }
-        verified.images += 1;
-        if let Err(e) = verify_image(store.layout(), descriptor, &mut verified) {
-            broken += 1;
-            context.say(&format!("{}: {e}", name.unwrap_or(digest)));
-        }
-    }
+    let verified = context.repo.open()?.verify(args.image.as_deref(), &mut |what| {
+        broken += 1;
+        context.say(what);
+    })?;
     if broken > 0 {
         return Err(Error::verification(format!("{broken} of {} images are damaged", verified.images))
             .with_hint("remove them, run gc, and fetch them again"));
     }
     if let (0, Some(wanted)) = (verified.images, &args.image) {
-        return Err(Error::misfit(format!("no image {wanted:?} in {}", context.repo.display())));
+        return Err(Error::misfit(format!("no image {wanted:?} in {}", context.repo)));
     }
     context.print(&verified, || {
         format!(
@@ -92,28 +72,22 @@ pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<()> {
     })
 }
 
-fn verify_image(
-    layout: &Layout,
-    descriptor: &oci_spec::image::Descriptor,
-    verified: &mut Verified,
-) -> Result<()> {
-    let image = layout.image(descriptor)?.ok_or_else(|| Error::verification("the image is not complete"))?;
-    verified.blobs += 2;
-    verified.bytes += descriptor.size() + image.config_raw.len() as u64;
-    for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
-        let region = layout.require_blob(layer)?;
-        let mut blob = VerifyReader::new(region.reader(), layer.digest().clone(), layer.size());
-        let mut tar = LayerHasher::new(io::sink(), u64::MAX);
-        {
-            let mut plain = encoding::decompress(&mut blob, encoding::MAX_WINDOW_LOG).at(layer.digest())?;
-            io::copy(&mut plain, &mut tar).at(layer.digest())?;
-        }
-        blob.drain().at(layer.digest())?;
-        tar.finish(diff_id)?;
-        verified.blobs += 1;
-        verified.bytes += layer.size();
+/// Makes a repository.
+pub(super) fn init(context: &Context, args: &InitArgs) -> Result<()> {
+    let repo = args.repository.as_ref().unwrap_or(&context.repo);
+    if matches!(repo, StoreRef::Layout(_)) && (args.insecure || args.algorithm.is_some()) {
+        return Err(Error::usage("--insecure and --algorithm are for composefs repositories")
+            .with_hint(format!("composefs:{repo}")));
     }
-    Ok(())
+    let algorithm = args.algorithm.unwrap_or(Algorithm::Sha512);
+    repo.init(InitOptions { insecure: args.insecure, algorithm })?;
+    let made = Initialized { repository: repo.to_string() };
+    context.print(&made, || format!("{repo}\n"))
+}
+
+#[derive(Debug, Serialize)]
+struct Initialized {
+    repository: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -151,7 +125,7 @@ pub(super) fn gc(context: &Context, args: &GcArgs) -> Result<()> {
 }
 
 /// Opens the repository for changes, but does not make one.
-fn existing(context: &Context) -> Result<OciLayoutStore> {
-    OciLayoutStore::open(&context.repo)?;
-    OciLayoutStore::open_or_create(&context.repo)
+fn existing(context: &Context) -> Result<Arc<dyn Store>> {
+    context.repo.open()?;
+    context.repo.open_or_create()
 }

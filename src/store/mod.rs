@@ -1,14 +1,166 @@
 //! Where images live on this machine.
 //!
 //! A store gives the base image, takes finished layers, and publishes images.
-//! Nothing enters it without a [`VerifiedLayer`](crate::digest::VerifiedLayer),
-//! and no name points to an image before all its blobs are on disk.
+//! Nothing enters it without a [`VerifiedLayer`], and no name points to an
+//! image before all its blobs are on disk. Commands know the [`Store`] trait
+//! only; which store it is, [`StoreRef`] says.
 
+mod check;
+#[cfg(feature = "composefs")]
+mod composefs;
 pub mod index;
 pub mod inventory;
 pub mod oci_layout;
+pub mod reference;
 pub mod sink;
 
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+
+use oci_spec::image::Descriptor;
+
+use crate::artifact::TargetImage;
+use crate::base::{LayerWrite, LayeredFiles};
+use crate::digest::{DiffId, Digest, VerifiedLayer};
+use crate::encoding::Encoding;
+use crate::error::Result;
 pub use inventory::{Inventory, StoredImage};
-pub use oci_layout::{Fidelity, OciLayoutStore, Published};
-pub use sink::{BlobSink, LayerSink};
+pub use oci_layout::OciLayoutStore;
+pub use reference::{Algorithm, InitOptions, StoreRef};
+pub use sink::BlobSink;
+
+/// A repository, opened; nobody else's gc runs in it while this value lives.
+pub trait Store: Debug + Send + Sync {
+    /// Its directory.
+    fn path(&self) -> &Path;
+
+    /// Where files without a name may be spooled.
+    fn spool(&self) -> PathBuf;
+
+    /// All images and layers that are complete here. What is not an image
+    /// (artifacts, indexes) or misses a part is left out.
+    ///
+    /// # Errors
+    /// When the list or a manifest cannot be read.
+    fn inventory(&self) -> Result<Inventory>;
+
+    /// The files of an image that is here. A layer that must be spooled may
+    /// have `max_layer` bytes.
+    ///
+    /// # Errors
+    /// When a layer is gone.
+    fn files(&self, image: &TargetImage, max_layer: u64) -> Result<LayeredFiles>;
+
+    /// Refuses to begin what cannot end well. `needed` bytes are the least
+    /// that will be written by a store that keeps layers whole.
+    ///
+    /// # Errors
+    /// Local when the file system has less free space; Misfit for an image that
+    /// this store cannot take.
+    fn prepare(&self, image: &TargetImage, needed: u64) -> Result<()>;
+
+    /// Starts a layer that arrives as a plain tar.
+    ///
+    /// # Errors
+    /// Local I/O errors; Usage for an encoding that this store does not have.
+    fn begin_layer(&self, encoding: Encoding) -> Result<Box<dyn LayerSink>>;
+
+    /// Starts a whole layer that is kept exactly as it comes; `None` from a
+    /// store that takes it apart, which wants it by [`begin_layer`](Self::begin_layer).
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    fn begin_verbatim(&self) -> Result<Option<BlobSink>>;
+
+    /// Notes a finished layer, so that a rerun does not make it again.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    fn note_finished(&self, diff_id: &DiffId, layer: &Descriptor) -> Result<()>;
+
+    /// Publishes `image` with the given stored layers (one a layer of the
+    /// target, in order) under `name`. All of them must be in the store.
+    ///
+    /// # Errors
+    /// Local I/O errors; nothing has a name then.
+    fn publish(&self, image: &TargetImage, layers: &[Descriptor], name: Option<&str>) -> Result<Published>;
+
+    /// Ends what a killed run left undone for an image that is here, and gives it another name.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    fn settle(&self, image: &StoredImage, name: Option<&str>) -> Result<()>;
+
+    /// Reads all images again, or the one with this name or manifest digest;
+    /// `broken` is told of each that is damaged.
+    ///
+    /// # Errors
+    /// When the repository cannot be read at all.
+    fn verify(&self, wanted: Option<&str>, broken: &mut dyn FnMut(&str)) -> Result<Verified>;
+
+    /// Removes an image by name or manifest digest; its parts stay until [`gc`](Self::gc).
+    ///
+    /// # Errors
+    /// Misfit when there is none.
+    fn remove(&self, name_or_digest: &str) -> Result<usize>;
+
+    /// Removes all images that have no name; returns how many.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    fn remove_unnamed(&self) -> Result<usize>;
+
+    /// Deletes everything that no image needs, and what unfinished runs left.
+    ///
+    /// # Errors
+    /// Local when another process is at work here; when a manifest cannot be
+    /// read (then nothing is deleted).
+    fn gc(&self) -> Result<Swept>;
+}
+
+/// Takes a plain layer tar.
+pub trait LayerSink: LayerWrite + Debug {
+    /// Makes the layer, which was checked, a part of the store.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    fn finish(self: Box<Self>, layer: &VerifiedLayer) -> Result<Descriptor>;
+}
+
+/// Did the target manifest survive as its publisher made it?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fidelity {
+    /// Yes, byte for byte: digest pins and signatures hold.
+    Verbatim,
+    /// Same config and diff_ids, but other layer digests, so another manifest digest.
+    Rewritten,
+}
+
+/// An image that has just been published.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// Digest of the manifest in the store.
+    pub manifest: Digest,
+    /// Whether that is the target's own.
+    pub fidelity: Fidelity,
+}
+
+/// What [`Store::verify`] read.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub struct Verified {
+    /// Images, damaged ones included.
+    pub images: usize,
+    /// Blobs or objects.
+    pub blobs: usize,
+    /// Their size in bytes.
+    pub bytes: u64,
+}
+
+/// What [`Store::gc`] did.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Swept {
+    /// Blobs or objects deleted.
+    pub blobs: usize,
+    /// Their size in bytes.
+    pub bytes: u64,
+}

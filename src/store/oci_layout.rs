@@ -15,8 +15,10 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::index::{IndexEdit, sync_dir, write_durably};
 use super::inventory::{Inventory, StoredImage};
-use super::sink::{BlobSink, LayerSink};
+use super::sink::{BlobSink, TarSink};
+use super::{Fidelity, LayerSink, Published, Store, Swept, Verified, check};
 use crate::artifact::{self, TargetImage};
+use crate::base::{LayerSource, LayeredFiles};
 use crate::digest::{DiffId, Digest, digest_of, parse_digest};
 use crate::encoding::Encoding;
 use crate::error::{Error, IoContext, Result};
@@ -30,33 +32,6 @@ pub struct OciLayoutStore {
     root: PathBuf,
     layout: Layout,
     lock: Option<File>,
-}
-
-/// Did the target manifest survive as its publisher made it?
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fidelity {
-    /// Yes, byte for byte: digest pins and signatures hold.
-    Verbatim,
-    /// Same config and diff_ids, but other layer digests, so another manifest digest.
-    Rewritten,
-}
-
-/// An image that has just been published.
-#[derive(Debug, Clone)]
-pub struct Published {
-    /// Digest of the manifest in the store.
-    pub manifest: Digest,
-    /// Whether that is the target's own.
-    pub fidelity: Fidelity,
-}
-
-/// What [`OciLayoutStore::gc`] did.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Swept {
-    /// Blobs deleted.
-    pub blobs: usize,
-    /// Their size in bytes.
-    pub bytes: u64,
 }
 
 impl OciLayoutStore {
@@ -106,18 +81,7 @@ impl OciLayoutStore {
         Ok(OciLayoutStore { root: root.to_owned(), layout, lock })
     }
 
-    /// The directory.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// The layout, for reading blobs.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
-    /// Where unfinished files live.
-    pub fn tmp(&self) -> PathBuf {
+    fn tmp(&self) -> PathBuf {
         self.root.join(STATE).join("tmp")
     }
 
@@ -127,27 +91,6 @@ impl OciLayoutStore {
 
     fn blobs(&self) -> PathBuf {
         self.root.join("blobs/sha256")
-    }
-
-    /// All images and layers that are complete here. What is not an image
-    /// (artifacts, indexes) or misses a blob is left out.
-    ///
-    /// # Errors
-    /// When `index.json` or a manifest cannot be read.
-    pub fn inventory(&self) -> Result<Inventory> {
-        let mut inventory = Inventory::default();
-        for descriptor in self.layout.index()?.manifests() {
-            let Some(image) = self.image(descriptor)? else { continue };
-            for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
-                inventory.layers.insert(diff_id.clone(), layer.clone());
-            }
-            let name = StoredImage::name_of(descriptor);
-            inventory.images.push(StoredImage { name, descriptor: descriptor.clone(), image });
-        }
-        for (diff_id, layer) in self.finished_layers()? {
-            inventory.layers.entry(diff_id).or_insert(layer);
-        }
-        Ok(inventory)
     }
 
     /// The image behind an index entry, if it is an image and complete.
@@ -185,11 +128,76 @@ impl OciLayoutStore {
         Ok(layers)
     }
 
-    /// Refuses to begin what cannot fit: `needed` bytes are the least that will be written.
-    ///
-    /// # Errors
-    /// Local when the file system has less free space.
-    pub fn require_free_space(&self, needed: u64) -> Result<()> {
+    /// Drops the notes on finished layers of a published image; a run that was
+    /// killed just after publishing leaves them.
+    fn forget_finished(&self, image: &TargetImage) {
+        for diff_id in &image.diff_ids {
+            // A note that stays only costs its bytes, and gc takes it.
+            let _ = fs::remove_file(self.finished().join(diff_id.as_digest().digest()));
+        }
+    }
+
+    fn edit(&self, change: impl FnOnce(&mut IndexEdit<'_>) -> Result<()>) -> Result<()> {
+        let mut index = IndexEdit::begin(&self.root, &self.root.join(STATE).join("publish.lock"))?;
+        change(&mut index)?;
+        index.commit(&self.tmp())
+    }
+
+    fn write_blob(&self, bytes: &[u8], digest: &Digest) -> Result<()> {
+        let path = self.blobs().join(digest.digest());
+        if path.exists() { Ok(()) } else { write_durably(&path, bytes, &self.tmp()) }
+    }
+
+    /// Hex digests of all blobs that the index leads to.
+    fn reachable(&self) -> Result<HashSet<String>> {
+        let mut keep = HashSet::new();
+        let mut queue: Vec<Descriptor> = self.layout.index()?.manifests().clone();
+        while let Some(descriptor) = queue.pop() {
+            if !keep.insert(descriptor.digest().digest().to_owned()) {
+                continue;
+            }
+            let entry = StoredImageEntry(&descriptor);
+            keep.extend(entry.target_manifest());
+            queue.extend(self.layout.children(&descriptor)?);
+        }
+        Ok(keep)
+    }
+}
+
+impl Store for OciLayoutStore {
+    fn path(&self) -> &Path {
+        &self.root
+    }
+
+    fn spool(&self) -> PathBuf {
+        self.tmp()
+    }
+
+    fn inventory(&self) -> Result<Inventory> {
+        let mut inventory = Inventory::default();
+        for descriptor in self.layout.index()?.manifests() {
+            let Some(image) = self.image(descriptor)? else { continue };
+            for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
+                inventory.layers.insert(diff_id.clone(), layer.clone());
+            }
+            let name = StoredImage::name_of(descriptor);
+            inventory.images.push(StoredImage { name, descriptor: descriptor.clone(), image });
+        }
+        for (diff_id, layer) in self.finished_layers()? {
+            inventory.layers.entry(diff_id).or_insert(layer);
+        }
+        Ok(inventory)
+    }
+
+    fn files(&self, image: &TargetImage, max_layer: u64) -> Result<LayeredFiles> {
+        let mut layers = Vec::new();
+        for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
+            layers.push(LayerSource { diff_id: diff_id.clone(), blob: self.layout.require_blob(layer)? });
+        }
+        Ok(LayeredFiles::new(layers, &self.tmp(), max_layer))
+    }
+
+    fn prepare(&self, _image: &TargetImage, needed: u64) -> Result<()> {
         let stat = rustix::fs::statvfs(&self.root).map_err(std::io::Error::from).at(self.root.display())?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         if needed <= free {
@@ -202,42 +210,20 @@ impl OciLayoutStore {
         .with_hint("remove images and run gc, or choose another --repo"))
     }
 
-    /// Starts a layer that arrives as a plain tar.
-    ///
-    /// # Errors
-    /// Local I/O errors.
-    pub fn begin_layer(&self, encoding: Encoding) -> Result<LayerSink> {
-        LayerSink::new(&self.tmp(), &self.blobs(), encoding)
+    fn begin_layer(&self, encoding: Encoding) -> Result<Box<dyn LayerSink>> {
+        Ok(Box::new(TarSink::new(&self.tmp(), &self.blobs(), encoding)?))
     }
 
-    /// Starts a layer that is kept exactly as it comes.
-    ///
-    /// # Errors
-    /// Local I/O errors.
-    pub fn begin_verbatim(&self) -> Result<BlobSink> {
-        BlobSink::new(&self.tmp(), &self.blobs())
+    fn begin_verbatim(&self) -> Result<Option<BlobSink>> {
+        BlobSink::new(&self.tmp(), &self.blobs()).map(Some)
     }
 
-    /// Notes a finished layer, so that a rerun does not make it again.
-    ///
-    /// # Errors
-    /// Local I/O errors.
-    pub fn note_finished(&self, diff_id: &DiffId, layer: &Descriptor) -> Result<()> {
+    fn note_finished(&self, diff_id: &DiffId, layer: &Descriptor) -> Result<()> {
         let bytes = serde_json::to_vec(layer).map_err(|e| Error::local(format!("{diff_id}: {e}")))?;
         write_durably(&self.finished().join(diff_id.as_digest().digest()), &bytes, &self.tmp())
     }
 
-    /// Publishes `image` with the given stored layers (one a layer of the
-    /// target, in order) under `name`. All blobs must be in the store.
-    ///
-    /// # Errors
-    /// Local I/O errors; nothing is visible then.
-    pub fn publish(
-        &self,
-        image: &TargetImage,
-        layers: &[Descriptor],
-        name: Option<&str>,
-    ) -> Result<Published> {
+    fn publish(&self, image: &TargetImage, layers: &[Descriptor], name: Option<&str>) -> Result<Published> {
         let changes: Vec<_> = image
             .layers
             .iter()
@@ -262,20 +248,9 @@ impl OciLayoutStore {
         Ok(Published { manifest: digest, fidelity })
     }
 
-    /// Drops the notes on finished layers of a published image; a run that was
-    /// killed just after publishing leaves them.
-    pub fn forget_finished(&self, image: &TargetImage) {
-        for diff_id in &image.diff_ids {
-            // A note that stays only costs its bytes, and gc takes it.
-            let _ = fs::remove_file(self.finished().join(diff_id.as_digest().digest()));
-        }
-    }
-
-    /// Gives an image that is here another name.
-    ///
-    /// # Errors
-    /// Local I/O errors.
-    pub fn tag(&self, image: &StoredImage, name: &str) -> Result<()> {
+    fn settle(&self, image: &StoredImage, name: Option<&str>) -> Result<()> {
+        self.forget_finished(&image.image);
+        let Some(name) = name.filter(|_| image.name.as_deref() != name) else { return Ok(()) };
         let target = image.target_manifest();
         let original = (target != *image.descriptor.digest()).then_some(&target);
         let mut descriptor = image.descriptor.clone();
@@ -283,11 +258,11 @@ impl OciLayoutStore {
         self.edit(|index| index.put(&descriptor, Some(name), original))
     }
 
-    /// Removes an image by name or manifest digest; its blobs stay until [`gc`](Self::gc).
-    ///
-    /// # Errors
-    /// Misfit when there is none.
-    pub fn remove(&self, name_or_digest: &str) -> Result<usize> {
+    fn verify(&self, wanted: Option<&str>, broken: &mut dyn FnMut(&str)) -> Result<Verified> {
+        check::verify(&self.layout, wanted, broken)
+    }
+
+    fn remove(&self, name_or_digest: &str) -> Result<usize> {
         let mut removed = 0;
         self.edit(|index| {
             removed =
@@ -301,11 +276,7 @@ impl OciLayoutStore {
         Ok(removed)
     }
 
-    /// Removes all images that have no name; returns how many.
-    ///
-    /// # Errors
-    /// Local I/O errors.
-    pub fn remove_unnamed(&self) -> Result<usize> {
+    fn remove_unnamed(&self) -> Result<usize> {
         let mut removed = 0;
         self.edit(|index| {
             removed = index.remove(|_, name| name.is_none())?;
@@ -314,23 +285,7 @@ impl OciLayoutStore {
         Ok(removed)
     }
 
-    fn edit(&self, change: impl FnOnce(&mut IndexEdit<'_>) -> Result<()>) -> Result<()> {
-        let mut index = IndexEdit::begin(&self.root, &self.root.join(STATE).join("publish.lock"))?;
-        change(&mut index)?;
-        index.commit(&self.tmp())
-    }
-
-    fn write_blob(&self, bytes: &[u8], digest: &Digest) -> Result<()> {
-        let path = self.blobs().join(digest.digest());
-        if path.exists() { Ok(()) } else { write_durably(&path, bytes, &self.tmp()) }
-    }
-
-    /// Deletes every blob that no image needs, and what unfinished runs left.
-    ///
-    /// # Errors
-    /// Local when another process is at work here; when a manifest cannot be
-    /// read (then nothing is deleted).
-    pub fn gc(&self) -> Result<Swept> {
+    fn gc(&self) -> Result<Swept> {
         let lock = self.lock.as_ref().ok_or_else(|| {
             Error::local(format!("{}: read-only, or not our repository", self.root.display()))
         })?;
@@ -354,21 +309,6 @@ impl OciLayoutStore {
         sweep(&self.tmp())?;
         flock(lock, FlockOperation::LockShared).map_err(std::io::Error::from).at(self.root.display())?;
         Ok(swept)
-    }
-
-    /// Hex digests of all blobs that the index leads to.
-    fn reachable(&self) -> Result<HashSet<String>> {
-        let mut keep = HashSet::new();
-        let mut queue: Vec<Descriptor> = self.layout.index()?.manifests().clone();
-        while let Some(descriptor) = queue.pop() {
-            if !keep.insert(descriptor.digest().digest().to_owned()) {
-                continue;
-            }
-            let entry = StoredImageEntry(&descriptor);
-            keep.extend(entry.target_manifest());
-            queue.extend(self.layout.children(&descriptor)?);
-        }
-        Ok(keep)
     }
 }
 

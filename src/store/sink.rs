@@ -10,6 +10,8 @@ use std::thread::JoinHandle;
 use oci_spec::image::{Descriptor, MediaType};
 use tempfile::NamedTempFile;
 
+use super::LayerSink;
+use crate::base::LayerWrite;
 use crate::digest::{Digest, Hasher, VerifiedLayer};
 use crate::encoding::{Encoding, EncodingWriter};
 use crate::error::{Error, IoContext, Result};
@@ -22,7 +24,7 @@ const QUEUE: usize = 8;
 
 /// Takes a plain layer tar and keeps it in the store's encoding.
 #[derive(Debug)]
-pub struct LayerSink {
+pub(super) struct TarSink {
     kind: Option<Kind>,
     blobs: PathBuf,
     encoding: Encoding,
@@ -43,7 +45,7 @@ struct Encoded {
     size: u64,
 }
 
-impl LayerSink {
+impl TarSink {
     pub(super) fn new(tmp: &Path, blobs: &Path, encoding: Encoding) -> Result<Self> {
         let file = NamedTempFile::new_in(tmp).at(tmp.display())?;
         let kind = match encoding {
@@ -54,14 +56,14 @@ impl LayerSink {
                 Kind::Encoded { pending: Vec::with_capacity(CHUNK), queue, encoder }
             }
         };
-        Ok(LayerSink { kind: Some(kind), blobs: blobs.to_owned(), encoding })
+        Ok(TarSink { kind: Some(kind), blobs: blobs.to_owned(), encoding })
     }
+}
 
-    /// Makes the layer a blob of the store.
-    ///
-    /// # Errors
-    /// Local I/O errors.
-    pub fn finish(mut self, layer: &VerifiedLayer) -> Result<Descriptor> {
+impl LayerWrite for TarSink {}
+
+impl LayerSink for TarSink {
+    fn finish(mut self: Box<Self>, layer: &VerifiedLayer) -> Result<Descriptor> {
         let (file, digest, size) = match self.kind.take() {
             Some(Kind::Plain(writer)) => {
                 let file = writer.into_inner().map_err(|e| Error::from_io(e.into_error(), "layer"))?;
@@ -81,7 +83,7 @@ impl LayerSink {
     }
 }
 
-impl Write for LayerSink {
+impl Write for TarSink {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match &mut self.kind {
             Some(Kind::Plain(file)) => file.write(buf),

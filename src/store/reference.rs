@@ -1,0 +1,154 @@
+//! Which repository is meant, and how it is opened.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::{OciLayoutStore, Store};
+use crate::error::{Error, Result};
+
+/// What stands before the path of a composefs repository.
+const COMPOSEFS: &str = "composefs:";
+
+/// A repository as a user names it: `DIR`, an OCI layout, or `composefs:DIR`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreRef {
+    /// An OCI image layout.
+    Layout(PathBuf),
+    /// A composefs repository.
+    Composefs(PathBuf),
+}
+
+/// The hash that names the objects of a composefs repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Algorithm {
+    /// SHA-256: half the work on CPUs with its instructions.
+    Sha256,
+    /// SHA-512, what `cfsctl init` takes.
+    Sha512,
+}
+
+/// How a repository is made.
+#[derive(Debug, Clone, Copy)]
+pub struct InitOptions {
+    /// Do not demand fs-verity of the file system.
+    pub insecure: bool,
+    /// Hash of the objects.
+    pub algorithm: Algorithm,
+}
+
+impl StoreRef {
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        match self {
+            StoreRef::Layout(path) | StoreRef::Composefs(path) => path,
+        }
+    }
+
+    /// Is there a repository?
+    pub fn exists(&self) -> bool {
+        match self {
+            StoreRef::Layout(path) => path.join("oci-layout").exists(),
+            StoreRef::Composefs(path) => path.join("meta.json").exists(),
+        }
+    }
+
+    /// Opens it for reading; a layout also on a read-only file system.
+    ///
+    /// # Errors
+    /// Misfit when there is none of this sort.
+    pub fn open(&self) -> Result<Arc<dyn Store>> {
+        match self {
+            StoreRef::Layout(path) => Ok(Arc::new(OciLayoutStore::open(path)?)),
+            StoreRef::Composefs(path) => composefs(path, false),
+        }
+    }
+
+    /// Opens it for writing. A layout is made if it is not there; a composefs
+    /// repository is not, since someone must choose its hash and its security.
+    ///
+    /// # Errors
+    /// Local I/O errors; Misfit when the directory holds something else.
+    pub fn open_or_create(&self) -> Result<Arc<dyn Store>> {
+        match self {
+            StoreRef::Layout(path) => Ok(Arc::new(OciLayoutStore::open_or_create(path)?)),
+            StoreRef::Composefs(path) => composefs(path, true),
+        }
+    }
+
+    /// Makes a repository; one of the same sort that is there stays as it is.
+    ///
+    /// # Errors
+    /// Local I/O errors; Misfit when the directory holds something else.
+    pub fn init(&self, options: InitOptions) -> Result<()> {
+        match self {
+            StoreRef::Layout(path) => OciLayoutStore::open_or_create(path).map(drop),
+            StoreRef::Composefs(path) => init_composefs(path, options),
+        }
+    }
+}
+
+#[cfg(feature = "composefs")]
+fn composefs(path: &Path, write: bool) -> Result<Arc<dyn Store>> {
+    super::composefs::open(path, write)
+}
+
+#[cfg(feature = "composefs")]
+fn init_composefs(path: &Path, options: InitOptions) -> Result<()> {
+    super::composefs::init(path, options)
+}
+
+#[cfg(not(feature = "composefs"))]
+fn composefs(path: &Path, _write: bool) -> Result<Arc<dyn Store>> {
+    Err(Error::usage(format!(
+        "{COMPOSEFS}{}: this build has no support for composefs repositories",
+        path.display()
+    ))
+    .with_hint("build with the cargo feature \"composefs\""))
+}
+
+#[cfg(not(feature = "composefs"))]
+fn init_composefs(path: &Path, _options: InitOptions) -> Result<()> {
+    composefs(path, true).map(drop)
+}
+
+impl FromStr for StoreRef {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (path, composefs) = match text.strip_prefix(COMPOSEFS) {
+            Some(path) => (path, true),
+            None => (text, false),
+        };
+        if path.is_empty() {
+            return Err(Error::usage(format!("{text:?} names no directory")));
+        }
+        let path = PathBuf::from(path);
+        Ok(if composefs { StoreRef::Composefs(path) } else { StoreRef::Layout(path) })
+    }
+}
+
+impl fmt::Display for StoreRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreRef::Layout(path) => path.display().fmt(f),
+            StoreRef::Composefs(path) => write!(f, "{COMPOSEFS}{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_is_a_directory_or_composefs() {
+        for text in ["/a/b", "rel", "composefs:/sysroot/composefs", "composefs:rel"] {
+            assert_eq!(text.parse::<StoreRef>().unwrap().to_string(), text);
+        }
+        assert_eq!("composefs:/x".parse::<StoreRef>().unwrap(), StoreRef::Composefs("/x".into()));
+        assert!("composefs:".parse::<StoreRef>().is_err());
+        assert!("".parse::<StoreRef>().is_err());
+    }
+}
