@@ -37,10 +37,14 @@ const MAX_GZIP_RATIO: u64 = 1032;
 /// Added to the gzip bound, for members that hold next to nothing.
 const GZIP_SLACK: u64 = 64 << 10;
 
-const CONTENT: &str = "io.github.containers.delta.content";
-const TO: &str = "io.github.containers.delta.to";
-const SOURCE_CONFIG: &str = "io.github.containers.delta.source-config";
-const TARGET: &str = "io.github.containers.delta.target";
+// Annotations of descriptors and of the manifest, by the reference tool.
+pub(crate) const CONTENT: &str = "io.github.containers.delta.content";
+pub(crate) const TO: &str = "io.github.containers.delta.to";
+pub(crate) const SOURCE: &str = "io.github.containers.delta.source";
+pub(crate) const SOURCE_CONFIG: &str = "io.github.containers.delta.source-config";
+pub(crate) const TARGET: &str = "io.github.containers.delta.target";
+pub(crate) const REUSED: &str = "io.github.containers.delta.reused";
+pub(crate) const REUSED_DIFF_ID: &str = "io.github.containers.delta.reused-diff-id";
 
 /// The manifest of a delta, by itself.
 #[derive(Debug, Clone)]

@@ -10,6 +10,7 @@
 mod command;
 mod connection;
 mod failure;
+mod push;
 mod retry;
 mod stream;
 
@@ -26,6 +27,7 @@ use crate::platform::Platform;
 use connection::Connection;
 
 pub use failure::classify;
+pub use push::push_layout;
 pub use retry::with_retry;
 pub use stream::BlobStream;
 

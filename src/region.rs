@@ -46,6 +46,17 @@ impl Region {
         self.file.read_at(&mut buf[..want], self.offset + offset)
     }
 
+    /// Fills `buf` from `offset` of the region.
+    ///
+    /// # Errors
+    /// UnexpectedEof when the region ends first; the system's.
+    pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.len) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.file.read_exact_at(buf, self.offset + offset)
+    }
+
     /// A reader from the region's start, with its own position.
     pub fn reader(&self) -> RegionReader {
         RegionReader { region: self.clone(), position: 0 }

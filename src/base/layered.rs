@@ -12,18 +12,22 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::tar_index::{FileNode, LayerIndex, Node};
+use super::tree;
 use super::{OpenedFile, SourceFile, SourceFiles, SourcePath};
 use crate::digest::{DiffId, LayerHasher};
 use crate::encoding;
 use crate::error::{Error, IoContext, Result};
+use crate::parallel;
 use crate::region::Region;
 
 /// Links followed before a path is given up; the bound of Linux itself (`ELOOP`).
 const MAX_LINKS: usize = 40;
+
+/// Bytes written at once to a spool file.
+const SPOOL_CHUNK: usize = 1 << 20;
 
 /// A layer of the base image.
 #[derive(Debug, Clone)]
@@ -32,6 +36,39 @@ pub struct LayerSource {
     pub diff_id: DiffId,
     /// Its blob: a plain tar is read in place, a compressed one is spooled when needed.
     pub blob: Region,
+}
+
+impl LayerSource {
+    /// The plain tar: the blob itself, or its content in an unlinked file in
+    /// `spool` of at most `max` bytes, whose diff_id was checked on the way.
+    ///
+    /// # Errors
+    /// Verification when the blob is damaged or too large; local I/O errors.
+    pub fn unpack(&self, spool: &Path, max: u64) -> Result<Region> {
+        let mut head = [0; 4];
+        let n = self.blob.read_at(&mut head, 0).at("layer")?;
+        if !encoding::is_compressed(&head[..n]) {
+            return Ok(self.blob.clone());
+        }
+        let file: File = tempfile::tempfile_in(spool).at(spool.display())?;
+        let mut writer = LayerHasher::new(io::BufWriter::with_capacity(SPOOL_CHUNK, file), max);
+        let mut plain = encoding::decompress(self.blob.reader(), encoding::MAX_WINDOW_LOG).at("layer")?;
+        io::copy(&mut plain, &mut writer).at(spool.display())?;
+        let (writer, _) = writer.finish(&self.diff_id)?;
+        let file = writer.into_inner().map_err(|e| Error::from_io(e.into_error(), spool.display()))?;
+        Region::whole(file).at(spool.display())
+    }
+}
+
+/// A file of the merged root file system that a patch may name.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// All its names, sorted; at least one.
+    pub names: Vec<SourcePath>,
+    /// The layer that it comes from, counted from the bottom.
+    pub layer: usize,
+    /// Its content.
+    pub content: Region,
 }
 
 /// The files of an image, by path.
@@ -72,26 +109,23 @@ impl LayeredFiles {
     /// # Errors
     /// When a layer is damaged or the disk is full.
     pub fn preload(&self, layers: Range<usize>, threads: usize) -> Result<()> {
-        let next = AtomicUsize::new(layers.start);
-        let end = layers.end.min(self.layers.len());
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads.clamp(1, layers.len().max(1)))
-                .map(|_| {
-                    scope.spawn(|| {
-                        loop {
-                            let at = next.fetch_add(1, Ordering::Relaxed);
-                            if at >= end {
-                                return Ok(());
-                            }
-                            self.layer(at)?;
-                        }
-                    })
-                })
-                .collect();
-            workers.into_iter().try_for_each(|w| {
-                w.join().unwrap_or_else(|_| Err(Error::local("a base layer's thread died")))
-            })
-        })
+        let first = layers.start;
+        parallel::for_each(layers.len(), threads, |at| self.layer(first + at).map(drop))
+    }
+
+    /// The regular files of the merged root file system that a patch may name.
+    ///
+    /// # Errors
+    /// When a layer is damaged or the disk is full.
+    pub fn sources(&self) -> Result<Vec<Source>> {
+        let layers: Vec<&Loaded> = (0..self.layers.len()).map(|at| self.layer(at)).collect::<Result<_>>()?;
+        let indexes: Vec<&LayerIndex> = layers.iter().map(|l| &l.index).collect();
+        let found = tree::sources(&indexes).into_iter().map(|found| Source {
+            names: found.names,
+            layer: found.layer,
+            content: layers[found.layer].tar.slice(found.file.offset, found.file.size),
+        });
+        Ok(found.collect())
     }
 
     fn layer(&self, at: usize) -> Result<&Loaded> {
@@ -111,23 +145,9 @@ impl LayeredFiles {
     }
 
     fn load(&self, source: &LayerSource) -> Result<Loaded> {
-        let mut head = [0; 4];
-        let n = source.blob.read_at(&mut head, 0).at("base layer")?;
-        let tar = if encoding::is_compressed(&head[..n]) { self.spool(source)? } else { source.blob.clone() };
+        let tar = source.unpack(&self.spool, self.max_layer)?;
         let index = LayerIndex::read(&tar)?;
         Ok(Loaded { tar, index })
-    }
-
-    /// Unpacks a layer, checking its diff_id on the way.
-    fn spool(&self, source: &LayerSource) -> Result<Region> {
-        let file: File = tempfile::tempfile_in(&self.spool).at(self.spool.display())?;
-        let mut writer = LayerHasher::new(io::BufWriter::with_capacity(1 << 20, file), self.max_layer);
-        let mut plain =
-            encoding::decompress(source.blob.reader(), encoding::MAX_WINDOW_LOG).at("base layer")?;
-        io::copy(&mut plain, &mut writer).at(self.spool.display())?;
-        let (writer, _) = writer.finish(&source.diff_id)?;
-        let file = writer.into_inner().map_err(|e| Error::from_io(e.into_error(), self.spool.display()))?;
-        Region::whole(file).at(self.spool.display())
     }
 
     /// What stands at exactly this path in the root file system of layers `..top`.

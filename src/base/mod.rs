@@ -9,12 +9,15 @@ pub mod path;
 mod layered;
 mod rootfs;
 mod tar_index;
+mod tar_walk;
+mod tree;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::error::Result;
-pub use layered::{LayerSource, LayeredFiles};
+use crate::region::Region;
+pub use layered::{LayerSource, LayeredFiles, Source};
 pub use path::SourcePath;
 pub use rootfs::RootfsFiles;
 
@@ -50,4 +53,31 @@ pub trait SourceFile: Send + Sync + Debug {
     /// # Errors
     /// Misfit when the file ends before `buf` is full; local I/O errors.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()>;
+}
+
+/// A regular file in a layer tar.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Its path.
+    pub path: SourcePath,
+    /// Where its content begins in the tar.
+    pub offset: u64,
+    /// Size of the content in bytes.
+    pub size: u64,
+}
+
+/// The regular files with content in a plain layer tar, in its order.
+///
+/// # Errors
+/// Verification when it is no sound tar.
+pub fn members(tar: &Region) -> Result<Vec<Member>> {
+    let mut found = Vec::new();
+    tar_walk::walk(tar, |path, node| {
+        if let tar_index::Node::File(file) = node
+            && file.size > 0
+        {
+            found.push(Member { path, offset: file.offset, size: file.size });
+        }
+    })?;
+    Ok(found)
 }

@@ -43,6 +43,11 @@ struct Target {
     base_config: Option<Digest>,
 }
 
+/// Brings an image into the repository, without a report.
+pub(super) async fn pull(context: &Context, reference: &Reference, args: &FetchArgs) -> Result<()> {
+    fetch(context, reference, args).await.map(drop)
+}
+
 async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Result<Report> {
     let started = Instant::now();
     let repository = open_repository(context, args)?;

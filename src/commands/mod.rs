@@ -1,6 +1,7 @@
 //! The commands: each wires the parts together; no bytes are worked on here.
 
 mod base;
+mod create;
 mod fetch;
 mod inspect;
 mod report;
@@ -19,10 +20,11 @@ use crate::fetch::Cancel;
 use crate::progress::{self, Event, Reporter};
 
 /// What every command gets.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Context {
     repo: PathBuf,
     json: bool,
+    verbose: bool,
     reporter: Arc<dyn Reporter>,
     cancel: Cancel,
 }
@@ -34,7 +36,7 @@ impl Context {
             Some(repo) => repo.clone(),
             None => default_repo()?,
         };
-        Ok(Context { repo, json: global.json, reporter, cancel })
+        Ok(Context { repo, json: global.json, verbose: global.verbose, reporter, cancel })
     }
 
     /// A line for people, on standard error.
@@ -65,6 +67,7 @@ pub async fn run(cli: Cli, cancel: Cancel) -> Result<()> {
     match cli.command {
         None => fetch::run(&context, &cli.fetch).await,
         Some(Command::Fetch(args)) => fetch::run(&context, &args).await,
+        Some(Command::Create(args)) => create::run(&context, *args).await,
         Some(Command::Inspect(args)) => inspect::run(&context, &args).await,
         Some(Command::List) => repository::list(&context),
         Some(Command::Verify(args)) => repository::verify(&context, &args),

@@ -81,7 +81,7 @@ impl Opened {
     }
 }
 
-fn options(args: &SourceArgs, platform: Platform) -> Result<ProxyOptions> {
+pub(super) fn options(args: &SourceArgs, platform: Platform) -> Result<ProxyOptions> {
     Ok(ProxyOptions {
         skopeo: args.skopeo.clone(),
         authfile: args.authfile.clone(),
@@ -100,7 +100,7 @@ fn options(args: &SourceArgs, platform: Platform) -> Result<ProxyOptions> {
 /// Blobs in flight and at work for a source (`--jobs` sets both).
 pub(super) fn concurrency(source: &Source, jobs: Option<u16>) -> crate::fetch::Concurrency {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    match (source, jobs) {
+    match (source, jobs.filter(|n| *n > 0)) {
         (_, Some(n)) => crate::fetch::Concurrency { downloads: n.into(), workers: usize::from(n) + 1 },
         // Two hide the latency of a registry; the extra worker lets a download
         // start while the last layer is finished.

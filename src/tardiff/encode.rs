@@ -14,6 +14,13 @@ const ADD_SPLIT: usize = 16 << 20;
 /// DATA is collected up to this size before it is written.
 const DATA_BUFFER: usize = 4 << 20;
 
+/// Bytes that a compressing thread takes at once: small enough that the threads
+/// share a layer of some 50 MiB, large enough that the seams cost little.
+const JOB_SIZE: u32 = 16 << 20;
+
+/// How far back a job sees without long-distance matching: 2^-(9 - 6) of the window.
+const OVERLAP_LOG: u32 = 6;
+
 /// How the outer stream is compressed.
 #[derive(Debug, Clone, Copy)]
 pub struct WriterOptions {
@@ -21,11 +28,14 @@ pub struct WriterOptions {
     pub level: i32,
     /// Window as a power of two; every applier accepts up to 27.
     pub window_log: u32,
+    /// Threads that compress; 0 compresses in the writing thread. The bytes
+    /// are the same for any number but 0.
+    pub threads: u32,
 }
 
 impl Default for WriterOptions {
     fn default() -> Self {
-        WriterOptions { level: 12, window_log: 27 }
+        WriterOptions { level: 12, window_log: 27, threads: 0 }
     }
 }
 
@@ -60,6 +70,11 @@ impl<W: Write> OpWriter<W> {
         stream.include_checksum(true)?;
         stream.set_parameter(CParameter::WindowLog(options.window_log))?;
         stream.set_parameter(CParameter::EnableLongDistanceMatching(true))?;
+        if options.threads > 0 {
+            stream.set_parameter(CParameter::NbWorkers(options.threads))?;
+            stream.set_parameter(CParameter::JobSize(JOB_SIZE))?;
+            stream.set_parameter(CParameter::OverlapSizeLog(OVERLAP_LOG))?;
+        }
         Ok(OpWriter { stream, version, data: Vec::new(), copy: 0, open: None, cursor: 0, wanted: 0 })
     }
 
