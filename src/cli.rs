@@ -219,8 +219,8 @@ pub struct SourceArgs {
     #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
     pub authfile: Option<PathBuf>,
 
-    /// Registry credentials
-    #[arg(long, value_name = "USER[:PASSWORD]", conflicts_with = "authfile")]
+    /// Registry credentials; they beat --authfile
+    #[arg(long, value_name = "USER:PASSWORD")]
     pub creds: Option<String>,
 
     /// Directory of certificates for the registry

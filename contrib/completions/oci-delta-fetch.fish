@@ -35,7 +35,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l base -d
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l rootfs -d 'Unpacked or running root file system of the base image' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l creds -d 'Registry credentials' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l creds -d 'Registry credentials; they beat --authfile' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l cert-dir -d 'Directory of certificates for the registry' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
 false\t''"
@@ -66,7 +66,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l rootfs -d 'Unpacked or running root file system of the base image' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l creds -d 'Registry credentials' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l creds -d 'Registry credentials; they beat --authfile' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l cert-dir -d 'Directory of certificates for the registry' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
 false\t''"
@@ -92,7 +92,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l rootfs -d 'Unpacked or running root file system of the base image' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l creds -d 'Registry credentials' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l creds -d 'Registry credentials; they beat --authfile' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l cert-dir -d 'Directory of certificates for the registry' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
 false\t''"

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Context;
-use super::base::Base;
+use super::base::{self, Base};
 use super::report::VERSION;
 use super::source::Opened;
 use crate::cli::InspectArgs;
@@ -68,7 +68,10 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
                 Some(store) => Some((Arc::new(Layout::open_dir(store.root())?), &inventory)),
                 None => None,
             };
-            inspection.misfit = Base::find(&delta, &args.base, layouts, &spool).err().map(|e| e.to_string());
+            let base = base::check_remote(&args.base, &args.source, delta.source_config(), &spool)
+                .await
+                .and_then(|_| Base::find(&delta, &args.base, args.source.platform.as_ref(), layouts, &spool));
+            inspection.misfit = base.err().map(|e| e.to_string());
             inspection.kind = "delta";
             inspection.signatures = signatures;
             inspection.base_config = Some(delta.source_config().to_string());

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::{Descriptor, MediaType};
 use rustix::fs::{FlockOperation, flock};
 
-use super::index::{IndexEdit, sync_dir, write_durably};
+use super::index::{CONVERTED_FROM, IndexEdit, TARGET_MANIFEST, sync_dir, write_durably};
 use super::inventory::{Inventory, StoredImage};
 use super::sink::{BlobSink, LayerSink};
 use crate::artifact::{self, TargetImage};
@@ -254,10 +254,10 @@ impl OciLayoutStore {
         self.write_blob(&image.manifest_raw, &image.manifest_digest)?;
         self.write_blob(&bytes, &digest)?;
         sync_dir(&self.blobs())?;
-        let media_type = image.manifest.media_type().clone().unwrap_or(MediaType::ImageManifest);
-        let descriptor = Descriptor::new(media_type, bytes.len() as u64, digest.clone());
+        let descriptor = Descriptor::new(MediaType::ImageManifest, bytes.len() as u64, digest.clone());
         let original = (fidelity == Fidelity::Rewritten).then_some(&image.manifest_digest);
-        self.edit(|index| index.put(&descriptor, name, original))?;
+        let notes = [(TARGET_MANIFEST, original), (CONVERTED_FROM, image.converted_from.as_ref())];
+        self.edit(|index| index.put(&descriptor, name, &notes))?;
         self.forget_finished(image);
         Ok(Published { manifest: digest, fidelity })
     }
@@ -278,9 +278,11 @@ impl OciLayoutStore {
     pub fn tag(&self, image: &StoredImage, name: &str) -> Result<()> {
         let target = image.target_manifest();
         let original = (target != *image.descriptor.digest()).then_some(&target);
+        let converted = image.converted_from();
+        let notes = [(TARGET_MANIFEST, original), (CONVERTED_FROM, converted.as_ref())];
         let mut descriptor = image.descriptor.clone();
         descriptor.set_annotations(None);
-        self.edit(|index| index.put(&descriptor, Some(name), original))
+        self.edit(|index| index.put(&descriptor, Some(name), &notes))
     }
 
     /// Removes an image by name or manifest digest; its blobs stay until [`gc`](Self::gc).
@@ -377,7 +379,7 @@ struct StoredImageEntry<'a>(&'a Descriptor);
 
 impl StoredImageEntry<'_> {
     fn target_manifest(&self) -> Option<String> {
-        let text = self.0.annotations().as_ref()?.get(super::index::TARGET_MANIFEST)?;
+        let text = self.0.annotations().as_ref()?.get(TARGET_MANIFEST)?;
         parse_digest(text, "index.json").ok().map(|d| d.digest().to_owned())
     }
 }

@@ -11,4 +11,4 @@ pub mod registry;
 pub use cli::{Ended, Sandbox};
 pub use hostile::Victim;
 pub use images::{Delta, Image, Layer, OciDir};
-pub use registry::Registry;
+pub use registry::{Guard, Registry};
