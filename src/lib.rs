@@ -13,9 +13,11 @@
 //! [`rebuild`], [`plan`], [`store`], [`base`], [`apply`], [`tardiff`],
 //! [`layout`], [`artifact`], [`encoding`], [`digest`], [`error`].
 
+pub mod account;
 pub mod apply;
 pub mod artifact;
 pub mod base;
+pub mod cancel;
 pub mod cli;
 pub mod commands;
 pub mod create;
@@ -25,6 +27,7 @@ pub mod error;
 pub mod fetch;
 pub mod layout;
 pub mod parallel;
+pub mod pipeline;
 pub mod plan;
 pub mod platform;
 pub mod progress;

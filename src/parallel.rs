@@ -30,7 +30,9 @@ pub fn for_each(count: usize, threads: usize, task: impl Fn(usize) -> Result<()>
     for result in ended {
         match result {
             Ok(Ok(())) => {}
-            Ok(Err((at, e))) if failed.as_ref().is_none_or(|(first, _)| at < *first) => failed = Some((at, e)),
+            Ok(Err((at, e))) if failed.as_ref().is_none_or(|(first, _)| at < *first) => {
+                failed = Some((at, e))
+            }
             Ok(Err(_)) => {}
             Err(panic) => std::panic::resume_unwind(panic),
         }
@@ -51,7 +53,8 @@ mod tests {
         })
         .unwrap();
         assert_eq!(ran.into_inner(), 100);
-        let failed = for_each(100, 1, |at| if at >= 7 { Err(Error::misfit(format!("{at}"))) } else { Ok(()) });
+        let failed =
+            for_each(100, 1, |at| if at >= 7 { Err(Error::misfit(format!("{at}"))) } else { Ok(()) });
         assert_eq!(failed.unwrap_err().to_string(), "7");
         for_each(0, 4, |_| Err(Error::misfit("never"))).unwrap();
     }

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use oci_delta_fetch::fetch::{Cancel, Concurrency, Download, Job, Source, Step, run};
+use oci_delta_fetch::cancel::Cancel;
+use oci_delta_fetch::fetch::{Concurrency, Download, Job, Source, Step, run};
 use oci_delta_fetch::proxy::{Proxy, ProxyOptions};
 use oci_spec::image::{Descriptor, MediaType};
 use support::blobs::Layout;

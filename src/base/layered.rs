@@ -266,7 +266,7 @@ impl SourceFiles for LayeredFiles {
         })?;
         let (at, file) = found[last.min(attempt as usize)];
         let content = self.layer(at)?.tar.slice(file.offset, file.size);
-        let file = Arc::new(LayerFile { path: path.clone(), content });
+        let file = Arc::new(SourceFile { path: path.clone(), content });
         Ok(OpenedFile { file, ambiguous: last > 0 })
     }
 }
@@ -314,45 +314,4 @@ fn usable(index: &LayerIndex, path: &SourcePath) -> Option<FileNode> {
         node => usable_node(node),
     };
     linked.or_else(|| index.shadowed.get(path).and_then(usable_node))
-}
-
-#[derive(Debug)]
-struct LayerFile {
-    path: SourcePath,
-    content: Region,
-}
-
-impl SourceFile for LayerFile {
-    fn size(&self) -> u64 {
-        self.content.len()
-    }
-
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        read_exact(|buf, offset| self.content.read_at(buf, offset), buf, offset, &self.path)
-    }
-}
-
-/// Fills `buf` by positional reads; a file that ends early is not the one the delta was made for.
-pub(super) fn read_exact(
-    read_at: impl Fn(&mut [u8], u64) -> io::Result<usize>,
-    buf: &mut [u8],
-    offset: u64,
-    path: &SourcePath,
-) -> Result<()> {
-    let mut filled = 0;
-    while filled < buf.len() {
-        match read_at(&mut buf[filled..], offset + filled as u64) {
-            Ok(0) => {
-                return Err(Error::misfit(format!(
-                    "base file {path} ends at byte {}, {} were wanted from {offset}",
-                    offset + filled as u64,
-                    buf.len()
-                )));
-            }
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(Error::from_io(e, format!("base file {path}"))),
-        }
-    }
-    Ok(())
 }

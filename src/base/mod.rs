@@ -6,6 +6,7 @@
 
 pub mod path;
 
+mod blocks;
 mod layered;
 mod rootfs;
 mod tar_index;
@@ -15,8 +16,9 @@ mod tree;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::region::Region;
+pub use blocks::Blocks;
 pub use layered::{LayerSource, LayeredFiles, Source};
 pub use path::SourcePath;
 pub use rootfs::RootfsFiles;
@@ -38,21 +40,41 @@ pub trait SourceFiles: Send + Sync + Debug {
 #[derive(Debug, Clone)]
 pub struct OpenedFile {
     /// The file.
-    pub file: Arc<dyn SourceFile>,
+    pub file: Arc<SourceFile>,
     /// Another attempt would give other bytes for this path.
     pub ambiguous: bool,
 }
 
 /// One old file, readable at any position.
-pub trait SourceFile: Send + Sync + Debug {
-    /// Size in bytes.
-    fn size(&self) -> u64;
+#[derive(Debug, Clone)]
+pub struct SourceFile {
+    /// Its path, for messages.
+    pub path: SourcePath,
+    /// Its bytes.
+    pub content: Region,
+}
+
+impl SourceFile {
+    /// Size in bytes, when it was opened.
+    pub fn size(&self) -> u64 {
+        self.content.len()
+    }
 
     /// Fills `buf` from `offset`.
     ///
     /// # Errors
-    /// Misfit when the file ends before `buf` is full; local I/O errors.
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()>;
+    /// Misfit when the file ends before `buf` is full: it is not the one the
+    /// delta was made for. Local I/O errors.
+    pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.content.read_exact_at(buf, offset).map_err(|e| match e.kind() {
+            std::io::ErrorKind::UnexpectedEof => Error::misfit(format!(
+                "base file {} ends early: {} bytes were wanted from {offset}",
+                self.path,
+                buf.len()
+            )),
+            _ => Error::from_io(e, format!("base file {}", self.path)),
+        })
+    }
 }
 
 /// A regular file in a layer tar.

@@ -13,6 +13,9 @@ use crate::region::Region;
 
 const BLOCK: u64 = 512;
 
+/// Bytes read at a header, in the hope that the next ones are among them.
+const READ_AHEAD: usize = 16 << 10;
+
 /// Most entries of a layer: ten times the largest distribution images.
 const MAX_ENTRIES: usize = 10_000_000;
 
@@ -27,10 +30,11 @@ const SPARSE_MORE: usize = 504;
 /// # Errors
 /// Verification when it is no sound tar.
 pub(super) fn walk(tar: &Region, mut each: impl FnMut(SourcePath, Node)) -> Result<()> {
+    let mut headers = Headers { tar, blocks: vec![0; READ_AHEAD], start: 0, filled: 0 };
     let mut position = 0;
     let mut extensions = Extensions::default();
     let mut count = 0;
-    while let Some(header) = header(tar, position)? {
+    while let Some(header) = headers.at(position)? {
         count += 1;
         if count > MAX_ENTRIES {
             return Err(Error::verification(format!("tar has more than {MAX_ENTRIES} entries")));
@@ -44,7 +48,8 @@ pub(super) fn walk(tar: &Region, mut each: impl FnMut(SourcePath, Node)) -> Resu
             }
             EntryType::XGlobalHeader => after(content, size)?,
             _ => {
-                let entry = Entry { header: &header, extensions: std::mem::take(&mut extensions), content, size };
+                let entry =
+                    Entry { header: &header, extensions: std::mem::take(&mut extensions), content, size };
                 let (node, next) = entry.node(tar)?;
                 if let Ok(path) = SourcePath::clean(&entry.path()) {
                     each(path, node);
@@ -67,17 +72,38 @@ fn after(content: u64, size: u64) -> Result<u64> {
         .ok_or_else(|| Error::verification(format!("broken tar: a member of {size} bytes")))
 }
 
-/// The header at `position`; `None` at the end, which is a block of zeros or the end of the file.
-fn header(tar: &Region, position: u64) -> Result<Option<Header>> {
-    if position >= tar.len() {
+/// Reads headers; those of small files stand close together.
+struct Headers<'a> {
+    tar: &'a Region,
+    blocks: Vec<u8>,
+    /// Position of the first of the `filled` bytes.
+    start: u64,
+    filled: usize,
+}
+
+impl Headers<'_> {
+    /// The header at `position`; `None` at the end, which is a block of zeros or the end of the file.
+    fn at(&mut self, position: u64) -> Result<Option<Header>> {
+        if position >= self.tar.len() {
+            return Ok(None);
+        }
+        let held = self.start..self.start + self.filled as u64;
+        if !held.contains(&position) || !held.contains(&(position + BLOCK - 1)) {
+            self.filled = self.tar.read_at(&mut self.blocks, position).at("tar")?;
+            self.start = position;
+        }
+        let at = (position - self.start) as usize;
+        let block = self.blocks[..self.filled].get(at..at + BLOCK as usize);
+        parse(block.ok_or_else(|| broken(position, "the tar ends inside it"))?, position)
+    }
+}
+
+fn parse(block: &[u8], position: u64) -> Result<Option<Header>> {
+    if block.iter().all(|b| *b == 0) {
         return Ok(None);
     }
-    let mut header = Header::new_old();
-    tar.read_exact_at(header.as_mut_bytes(), position).map_err(|_| broken(position, "the tar ends inside it"))?;
+    let header = Header::from_byte_slice(block).clone();
     let bytes = header.as_bytes();
-    if bytes.iter().all(|b| *b == 0) {
-        return Ok(None);
-    }
     // The checksum is the sum of all bytes with its own field as blanks; some old tools sum them as signed.
     let field = 148..156;
     let byte = |(at, b): (usize, &u8)| if field.contains(&at) { b' ' } else { *b };
@@ -204,7 +230,8 @@ impl Entry<'_> {
         let mut content = self.content;
         while more {
             let mut map = [0; BLOCK as usize];
-            tar.read_exact_at(&mut map, content).map_err(|_| broken(content, "the tar ends in a map of holes"))?;
+            tar.read_exact_at(&mut map, content)
+                .map_err(|_| broken(content, "the tar ends in a map of holes"))?;
             more = map[SPARSE_MORE] == 1;
             content += BLOCK;
         }

@@ -75,7 +75,8 @@ fn stack(tree: &mut Tree, at: usize, layer: &LayerIndex) {
     for (path, node) in &layer.nodes {
         let path = path.as_bytes();
         for dir in parents(path) {
-            if checked.insert(dir) && matches!(tree.get(dir), Some((below, Node::File(_) | Node::Other | Node::Link(_))) if *below < at)
+            if checked.insert(dir)
+                && matches!(tree.get(dir), Some((below, Node::File(_) | Node::Other | Node::Link(_))) if *below < at)
             {
                 tree.remove(dir);
             }

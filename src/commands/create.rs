@@ -7,8 +7,10 @@ use std::time::Instant;
 use oci_spec::image::Descriptor;
 use serde::Serialize;
 
+use super::files::PatchAccount;
 use super::report::VERSION;
 use super::{Context, fetch};
+use crate::account::account;
 use crate::artifact::TargetImage;
 use crate::cli::{CreateArgs, FetchArgs};
 use crate::create::{self, Artifact, Carried, Input, LayerOutcome, Options};
@@ -20,6 +22,7 @@ use crate::progress::{Event, human_bytes};
 use crate::proxy::push_layout;
 use crate::reference::Reference;
 use crate::store::StoredImage;
+use crate::tardiff::{Limits, Version};
 
 /// What the command prints as JSON.
 #[derive(Debug, Serialize)]
@@ -35,6 +38,8 @@ struct CreateReport {
     /// Bytes of a pull of the whole new image.
     full_pull_bytes: u64,
     layers: Vec<LayerReport>,
+    /// Where the bytes of each patch go, file by file.
+    patches: Vec<PatchAccount>,
     seconds: f64,
     #[serde(skip)]
     statistics: Statistics,
@@ -93,11 +98,17 @@ pub(super) async fn run(context: &Context, args: CreateArgs) -> Result<()> {
         joined.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))?;
     for outcome in &outcomes {
         if let Carried::Original { fault: Some(fault), .. } = &outcome.carried {
-            context.say(&format!("layer {} is carried whole: its patch failed the check: {fault}", outcome.diff_id));
+            context.say(&format!(
+                "layer {} is carried whole: its patch failed the check: {fault}",
+                outcome.diff_id
+            ));
         }
     }
     write(&args, &artifact, inputs.path()).await?;
-    let report = CreateReport::new(&args, &old.image, &new.image, &artifact, &outcomes, started);
+    let mut report = CreateReport::new(&args, &old.image, &new.image, &artifact, &outcomes, started);
+    if context.json {
+        report.patches = accounts(&args, &outcomes)?;
+    }
     context.print(&report, || report.text(args.statistics || context.verbose))
 }
 
@@ -195,6 +206,19 @@ fn signature(reference: &str, spool: &Path) -> Result<Vec<(Descriptor, Vec<u8>)>
     parts.into_iter().map(read).collect()
 }
 
+fn accounts(args: &CreateArgs, outcomes: &[LayerOutcome]) -> Result<Vec<PatchAccount>> {
+    let mut accounts = Vec::new();
+    for outcome in outcomes {
+        // The output of dictionary frames cannot be accounted for without the base.
+        if let (Carried::Patch(patch), Version::V1) = (&outcome.carried, args.version()) {
+            let account =
+                account(patch.reader(), &Limits::default(), args.limits.max_layer_size, &spool_dir())?;
+            accounts.push(PatchAccount::new(outcome.diff_id.to_string(), account));
+        }
+    }
+    Ok(accounts)
+}
+
 async fn write(args: &CreateArgs, artifact: &Artifact, inputs: &Path) -> Result<()> {
     match output(&args.output)? {
         Reference::Oci { dir, name } => artifact.write_dir(&dir, name.as_deref()),
@@ -264,9 +288,11 @@ impl CreateReport {
             digest: digest_of(&artifact.manifest).to_string(),
             base_config: old.config_digest.to_string(),
             target_manifest: new.manifest_digest.to_string(),
-            delta_bytes: artifact.manifest.len() as u64 + artifact.blobs.iter().map(create::Blob::size).sum::<u64>(),
+            delta_bytes: artifact.manifest.len() as u64
+                + artifact.blobs.iter().map(create::Blob::size).sum::<u64>(),
             full_pull_bytes: new.full_bytes(),
             layers,
+            patches: Vec::new(),
             seconds: started.elapsed().as_secs_f64(),
             statistics,
         }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::base::{self, Base};
+use super::files;
 use super::report::VERSION;
 use super::source::Opened;
 use crate::cli::InspectArgs;
@@ -35,6 +36,9 @@ struct Inspection {
     download_bytes: u64,
     full_pull_bytes: u64,
     layers: Vec<InspectedLayer>,
+    /// With `--files`: where the bytes of each patch go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patches: Option<Vec<files::PatchAccount>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -75,6 +79,9 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
             inspection.kind = "delta";
             inspection.signatures = signatures;
             inspection.base_config = Some(delta.source_config().to_string());
+            if args.files {
+                inspection.patches = Some(files::of_delta(context, args, &opened, &delta, &spool).await?);
+            }
             inspection
         }
         None => {
@@ -116,6 +123,7 @@ fn describe(
         download_bytes: opened.metadata_bytes() + plan.download_bytes,
         full_pull_bytes: image.full_bytes(),
         layers: layers.collect(),
+        patches: None,
     }
 }
 
@@ -153,6 +161,9 @@ impl Inspection {
                 human_bytes(layer.target_bytes)
             );
             line(&format!("layer {}", &digest[..10]), &value);
+        }
+        for patch in self.patches.iter().flatten() {
+            out.push_str(&patch.text());
         }
         out
     }

@@ -3,6 +3,7 @@
 mod base;
 mod create;
 mod fetch;
+mod files;
 mod inspect;
 mod report;
 mod repository;
@@ -14,9 +15,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::cancel::Cancel;
 use crate::cli::{Cli, Command, GlobalArgs};
 use crate::error::{Error, Kind, Result};
-use crate::fetch::Cancel;
 use crate::progress::{self, Event, Reporter};
 
 /// What every command gets.

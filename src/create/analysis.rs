@@ -17,6 +17,9 @@ use crate::region::Region;
 /// Bytes hashed at once.
 const CHUNK: usize = 256 << 10;
 
+/// Old layers of up to this many bytes are searched whole.
+const LITTLE: u64 = 64 << 20;
+
 /// Fast and not cryptographic: a collision makes a wrong patch, which the self-check finds.
 type ContentHash = u128;
 
@@ -27,6 +30,14 @@ pub(super) struct NewLayer {
     pub tar: Region,
     /// Its regular files.
     pub files: Vec<NewFile>,
+}
+
+impl NewLayer {
+    /// Bytes that the patch will have before compression, at most: all that is not copied whole.
+    pub fn expected_patch(&self) -> u64 {
+        let same = self.files.iter().filter(|f| matches!(f.origin, Origin::Same(_)));
+        self.tar.len() - same.map(|f| f.member.size).sum::<u64>()
+    }
 }
 
 /// A file of a changed layer and what it is made from.
@@ -111,7 +122,8 @@ impl Analysis {
 }
 
 /// Old files to look for similar bytes in: those that went or changed, and the
-/// twins of new files. What lives on unchanged needs no second use.
+/// twins of new files. What lives on unchanged seldom has a second use, so it is
+/// left out unless it is little.
 fn worth_searching(sources: &[Source], layers: &[NewLayer], unchanged: impl Fn(usize) -> bool) -> Vec<usize> {
     let (mut same, mut twins) = (HashSet::new(), HashSet::new());
     for file in layers.iter().flat_map(|l| &l.files) {
@@ -120,8 +132,11 @@ fn worth_searching(sources: &[Source], layers: &[NewLayer], unchanged: impl Fn(u
             Origin::Changed(twin) => twins.extend(twin),
         }
     }
+    let size = |at: &usize| sources[*at].content.len();
+    let of_changed_layers = |at: &usize| !unchanged(sources[*at].layer);
+    let is_little = (0..sources.len()).filter(of_changed_layers).map(|at| size(&at)).sum::<u64>() <= LITTLE;
     (0..sources.len())
-        .filter(|at| twins.contains(at) || !(unchanged(sources[*at].layer) || same.contains(at)))
+        .filter(|at| twins.contains(at) || of_changed_layers(at) && (is_little || !same.contains(at)))
         .collect()
 }
 
@@ -238,7 +253,9 @@ fn without_versions(text: &[u8]) -> Vec<u8> {
     let mut out: Vec<u8> = Vec::with_capacity(text.len());
     for (at, byte) in text.iter().enumerate() {
         let in_version = byte.is_ascii_digit()
-            || (*byte == b'.' && out.last() == Some(&b'#') && text.get(at + 1).is_some_and(u8::is_ascii_digit));
+            || (*byte == b'.'
+                && out.last() == Some(&b'#')
+                && text.get(at + 1).is_some_and(u8::is_ascii_digit));
         match in_version {
             true if out.last() == Some(&b'#') => {}
             true => out.push(b'#'),

@@ -17,9 +17,9 @@ use super::piece::Piece;
 use super::search::{Search, Weights};
 use crate::apply::apply_patch;
 use crate::base::SourceFiles;
+use crate::cancel::Cancel;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::fetch::Cancel;
 use crate::region::Region;
 use crate::tardiff::{Limits, OpWriter, Version, WriterOptions};
 

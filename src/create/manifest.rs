@@ -6,7 +6,7 @@ use oci_spec::image::Descriptor;
 use serde_json::{Map, Value, json};
 
 use crate::artifact::{
-    ARTIFACT_TYPE, CONTENT, REUSED, REUSED_DIFF_ID, SOURCE, SOURCE_CONFIG, TARGET, TAR_DIFF, TO, TargetImage,
+    ARTIFACT_TYPE, CONTENT, REUSED, REUSED_DIFF_ID, SOURCE, SOURCE_CONFIG, TAR_DIFF, TARGET, TO, TargetImage,
 };
 use crate::digest::{DiffId, Digest, Hasher, digest_of};
 use crate::encoding;
@@ -48,7 +48,11 @@ pub enum Content {
 
 impl Blob {
     fn bytes(media_type: &str, bytes: &[u8]) -> Self {
-        Blob { media_type: media_type.into(), digest: digest_of(bytes), content: Content::Bytes(bytes.to_vec()) }
+        Blob {
+            media_type: media_type.into(),
+            digest: digest_of(bytes),
+            content: Content::Bytes(bytes.to_vec()),
+        }
     }
 
     pub(super) fn patch(digest: Digest, content: Region) -> Self {

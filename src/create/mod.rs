@@ -25,15 +25,15 @@ use oci_spec::image::Descriptor;
 
 use crate::artifact::TargetImage;
 use crate::base::{self, LayerSource, LayeredFiles};
+use crate::cancel::Cancel;
 use crate::digest::{DiffId, LayerHasher};
 use crate::encoding;
 use crate::error::{Error, IoContext, Result};
-use crate::fetch::Cancel;
 use crate::layout::Layout;
 use crate::parallel;
 use crate::progress::{Event, Reporter};
 use crate::region::Region;
-use crate::tardiff::{Version, WriterOptions};
+use crate::tardiff::Version;
 use analysis::{Analysis, Means};
 use layer::{Encoder, Patch};
 pub use manifest::{Artifact, Blob};
@@ -108,7 +108,9 @@ pub fn create(
     cancel: &Cancel,
 ) -> Result<(Artifact, Vec<LayerOutcome>)> {
     if old.image.config_digest == new.image.config_digest {
-        return Err(Error::usage("the old and the new image are the same").with_hint("name two different images"));
+        return Err(
+            Error::usage("the old and the new image are the same").with_hint("name two different images")
+        );
     }
     let changed = changed_layers(old.image, new.image);
     let patches = match changed.is_empty() {
@@ -169,13 +171,14 @@ fn make_patches(
         Some(old) => files.preload(old..old + 1, 1),
         None => {
             let tar = unpack_checked(&new_layers[at], options)?;
-            let members = base::members(&tar).map_err(|e| e.context(format!("layer {}", new_layers[at].diff_id)))?;
+            let members =
+                base::members(&tar).map_err(|e| e.context(format!("layer {}", new_layers[at].diff_id)))?;
             tars.lock().unwrap_or_else(|e| e.into_inner())[at] = Some((tar, members));
             Ok(())
         }
     })?;
     let tars: Vec<_> = tars.into_inner().unwrap_or_else(|e| e.into_inner()).into_iter().flatten().collect();
-    let budget = preset::Budget::new(options, tars.iter().map(|(tar, _)| tar.len()).max().unwrap_or(0));
+    let budget = preset::Budget::new(options);
     let means = Means {
         density: options.preset.density(),
         memory: budget.index,
@@ -184,24 +187,22 @@ fn make_patches(
     };
     let unchanged = |at: usize| new.image.diff_ids.contains(&old.image.diff_ids[at]);
     let (analysis, layers) = Analysis::new(files.sources()?, tars, unchanged, means)?;
-    reporter.event(Event::Start {
-        total_bytes: layers.iter().map(|l| l.tar.len()).sum(),
-        layers: layers.len(),
-    });
+    reporter
+        .event(Event::Start { total_bytes: layers.iter().map(|l| l.tar.len()).sum(), layers: layers.len() });
     let mut patches = Vec::new();
     for (index, layer) in layers.iter().enumerate() {
         let label = new_layers[index].diff_id.to_string();
-        reporter.event(Event::LayerStart { index, label: &label["sha256:".len()..][..12], bytes: layer.tar.len() });
+        reporter.event(Event::LayerStart {
+            index,
+            label: &label["sha256:".len()..][..12],
+            bytes: layer.tar.len(),
+        });
         let encoder = Encoder {
             analysis: &analysis,
             files: &files,
             weights: options.preset.weights(),
             version: options.version,
-            options: WriterOptions {
-                level: options.level.unwrap_or(options.preset.level()),
-                window_log: budget.window_log,
-                threads: options.jobs as u32,
-            },
+            options: budget.writer(layer.expected_patch(), options.jobs),
             threads: options.jobs,
             cancel,
             progress: &|delta| reporter.event(Event::LayerBytes { index, delta }),
@@ -224,7 +225,9 @@ fn sources(input: Input<'_>, layers: impl Iterator<Item = usize>) -> Result<Vec<
 
 /// The plain tar of a layer, its diff_id checked even where the blob is the tar.
 fn unpack_checked(layer: &LayerSource, options: &Options) -> Result<Region> {
-    let tar = layer.unpack(&options.spool, options.max_layer).map_err(|e| e.context(format!("layer {}", layer.diff_id)))?;
+    let tar = layer
+        .unpack(&options.spool, options.max_layer)
+        .map_err(|e| e.context(format!("layer {}", layer.diff_id)))?;
     let mut head = [0; 4];
     let n = layer.blob.read_at(&mut head, 0).at("layer")?;
     if !encoding::is_compressed(&head[..n]) {
@@ -238,7 +241,11 @@ fn unpack_checked(layer: &LayerSource, options: &Options) -> Result<Region> {
 /// The smaller of a patch and the whole blob, the latter only in a form that every applier reads.
 fn choose(patch: Patch, target: &Descriptor, blob: Region) -> Result<(Blob, Carried)> {
     let failed = patch.fault.is_some();
-    let whole = if failed || blob.len() <= patch.content.len() { manifest::whole_layer(target, &blob)? } else { None };
+    let whole = if failed || blob.len() <= patch.content.len() {
+        manifest::whole_layer(target, &blob)?
+    } else {
+        None
+    };
     match whole {
         Some(whole) => {
             let bytes = blob.len();

@@ -39,7 +39,8 @@ impl Artifact {
         append(&mut tar, &manifest, self.manifest.len() as u64, &self.manifest[..]).at(path.display())?;
         let index = index(None, self.entry(name));
         append(&mut tar, "index.json", index.len() as u64, &index[..]).at(path.display())?;
-        let file = tar.into_inner().and_then(|w| w.into_inner().map_err(|e| e.into_error())).at(path.display())?;
+        let file =
+            tar.into_inner().and_then(|w| w.into_inner().map_err(|e| e.into_error())).at(path.display())?;
         publish(file, path)
     }
 
@@ -82,7 +83,8 @@ impl Artifact {
 
 /// The index with one more entry; an older one of that name goes.
 fn index(present: Option<Value>, entry: Value) -> Vec<u8> {
-    let mut index = present.unwrap_or_else(|| json!({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": []}));
+    let mut index =
+        present.unwrap_or_else(|| json!({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": []}));
     let name = |entry: &Value| entry["annotations"][REF_NAME].as_str().map(str::to_owned);
     match index["manifests"].as_array_mut() {
         Some(entries) => {
@@ -102,7 +104,12 @@ fn header(size: u64, mode: u32) -> tar::Header {
     header
 }
 
-fn append(tar: &mut tar::Builder<impl Write>, name: &str, size: u64, data: impl std::io::Read) -> std::io::Result<()> {
+fn append(
+    tar: &mut tar::Builder<impl Write>,
+    name: &str,
+    size: u64,
+    data: impl std::io::Read,
+) -> std::io::Result<()> {
     tar.append_data(&mut header(size, 0o644), name, data)
 }
 

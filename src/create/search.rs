@@ -50,7 +50,7 @@ pub(super) struct Weights {
 }
 
 /// Bytes equal on the current diagonal that are taken without asking the index.
-const STAY: usize = 16;
+const STAY: usize = 32;
 
 /// Candidates are compared over at most this many bytes, so that repetitive input costs no more than other.
 const GLANCE: usize = 256;
@@ -69,11 +69,11 @@ const MISMATCH: f64 = 1.1;
 const JOIN: f64 = 6.0;
 
 /// What a cover costs: in the file that is open, and with an OPEN.
-const COVER_SAME: f64 = 7.0;
+const COVER_SAME: f64 = 5.0;
 const COVER_OTHER: f64 = 16.0;
 
 /// A mismatch, when a cover as a whole is judged.
-const MISMATCH_KEPT: f64 = 1.3;
+const MISMATCH_KEPT: f64 = 1.2;
 
 /// An OPEN that has to be undone for the next cover.
 const RETURNING: f64 = 1.8;
@@ -111,7 +111,8 @@ impl Search<'_> {
                 && let Some(here) = opposite(span, base, at)
             {
                 let room = (span.end - here) as usize;
-                let forward = common(&piece[at..], &old[here as usize..here as usize + room.min(piece.len() - at)]);
+                let forward =
+                    common(&piece[at..], &old[here as usize..here as usize + room.min(piece.len() - at)]);
                 if forward >= STAY {
                     let cover = backwards(piece, old, Cover { new: at, len: forward, old: here, span }, end);
                     end = cover.end();
@@ -139,15 +140,21 @@ impl Search<'_> {
     fn best(&self, piece: &[u8], at: usize, end: usize, diagonal: Option<(Span, u64)>) -> Option<Cover> {
         let old = self.corpus.bytes();
         let mut best: Option<Cover> = None;
+        let gram = self.index.gram();
         for position in self.index.candidates(&piece[at..]) {
             let text = &old[position as usize..];
-            if text.len() < STAY || text[..STAY] != piece[at..at + STAY] {
+            if text.len() < gram || text[..gram] != piece[at..at + gram] {
                 continue;
             }
             let Some(span) = self.corpus.span_at(position) else { continue };
             let reach = GLANCE.min((span.end - position) as usize).min(piece.len() - at);
             let len = common(&piece[at..at + reach], &text[..reach]);
-            let cover = backwards(piece, old, Cover { new: at, len, old: position, span }, end.max(at.saturating_sub(GLANCE)));
+            let cover = backwards(
+                piece,
+                old,
+                Cover { new: at, len, old: position, span },
+                end.max(at.saturating_sub(GLANCE)),
+            );
             if best.is_none_or(|b| cover.len > b.len) {
                 best = Some(cover);
             }
@@ -244,7 +251,8 @@ impl Search<'_> {
             let from = cover.old as usize;
             let differing = mismatches(&piece[cover.new..cover.end()], &old[from..from + cover.len]);
             let source = cover.span.source;
-            let returns = open.is_some() && covers.get(at + 1).is_some_and(|next| Some(next.span.source) == open);
+            let returns =
+                open.is_some() && covers.get(at + 1).is_some_and(|next| Some(next.span.source) == open);
             let overhead = match open {
                 Some(open) if open == source => COVER_SAME,
                 _ if returns => COVER_OTHER * RETURNING,

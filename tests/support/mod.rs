@@ -6,7 +6,9 @@ pub mod cli;
 pub mod fake;
 pub mod hostile;
 pub mod images;
+pub mod oracle;
 pub mod registry;
+pub mod tars;
 
 pub use cli::{Ended, Sandbox};
 pub use hostile::Victim;
