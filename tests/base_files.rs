@@ -12,7 +12,7 @@ use oci_delta_fetch::error::{Kind, Result};
 use oci_delta_fetch::region::Region;
 use support::tars::Entry::{self, Dir, Fifo, File, Link, Mode, Symlink};
 use support::tars::{record, tar_of};
-use tar::{EntryType, Header};
+use tar::EntryType;
 
 fn region(bytes: &[u8]) -> Region {
     let mut file = tempfile::tempfile().unwrap();

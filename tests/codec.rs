@@ -101,7 +101,9 @@ fn base() -> Memory {
 /// Writes the steps as a patch, and does them by hand.
 fn write(steps: &[Step], version: Version) -> (Vec<u8>, Vec<u8>) {
     let base = base();
-    let mut patch = OpWriter::new(Vec::new(), version, WriterOptions { level: 1, window_log: 20 }).unwrap();
+    let mut patch =
+        OpWriter::new(Vec::new(), version, WriterOptions { level: 1, window_log: 20, ..Default::default() })
+            .unwrap();
     let mut expected = Vec::new();
     let mut current: Option<Arc<Vec<u8>>> = None;
     let mut cursor = 0;

@@ -202,11 +202,14 @@ fn content_hash(content: &Region) -> Result<ContentHash> {
     }
 }
 
+/// Sizes in bytes and sources, sorted.
+type BySize = Vec<(u64, usize)>;
+
 /// Finds old files by what their names have in common with a new one.
 struct Names {
     exact: HashMap<SourcePath, usize>,
     /// By weaker and weaker keys; within a key sorted by size.
-    loose: [HashMap<Vec<u8>, Vec<(u64, usize)>>; 3],
+    loose: [HashMap<Vec<u8>, BySize>; 3],
 }
 
 impl Names {
