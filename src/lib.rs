@@ -9,9 +9,8 @@
 //!                        └─ store: publish → report
 //! ```
 //!
-//! Imports go downwards in this list: [`commands`], [`fetch`], [`proxy`],
-//! [`rebuild`], [`plan`], [`store`], [`base`], [`apply`], [`tardiff`],
-//! [`layout`], [`artifact`], [`encoding`], [`digest`], [`error`].
+//! [`create`] goes the other way: two images in layouts → patches → an artifact.
+//! Which module may import which is in `docs/architecture.md`.
 
 pub mod account;
 pub mod apply;
