@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use oci_spec::image::Descriptor;
+use oci_spec::image::{Descriptor, MediaType};
 use serde::Serialize;
 
 use super::files::PatchAccount;
 use super::report::VERSION;
 use super::{Context, fetch};
 use crate::account::account;
-use crate::artifact::TargetImage;
+use crate::artifact::{MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage, parse_manifest};
 use crate::cli::{CreateArgs, FetchArgs};
 use crate::create::{self, Artifact, Carried, Input, LayerOutcome, Options};
 use crate::digest::digest_of;
@@ -23,6 +23,8 @@ use crate::proxy::push_layout;
 use crate::reference::Reference;
 use crate::store::StoredImage;
 use crate::tardiff::{Limits, Version};
+
+const TRANSPORTS: [&str; 4] = ["docker://", "oci:", "oci-archive:", "dir:"];
 
 /// What the command prints as JSON.
 #[derive(Debug, Serialize)]
@@ -116,19 +118,20 @@ pub(super) async fn run(context: &Context, args: CreateArgs) -> Result<()> {
 struct Opened {
     layout: Layout,
     image: TargetImage,
+    /// The layers as they are in the layout.
+    stored: Vec<Descriptor>,
 }
 
 impl Opened {
     fn input(&self) -> Input<'_> {
-        Input { image: &self.image, layout: &self.layout }
+        Input { image: &self.image, layout: &self.layout, stored: &self.stored }
     }
 }
 
 /// Opens an image: a reference, a path, or a name in the repository.
 async fn open(context: &Context, args: &CreateArgs, text: &str, inputs: &Path) -> Result<Opened> {
     if let Some(named) = in_repository(context, text)? {
-        let layout = Layout::open_dir(&context.repo)?;
-        return Ok(Opened { layout, image: named.image });
+        return as_published(Layout::open_dir(&context.repo)?, named);
     }
     let reference = local_reference(text).map_or_else(|| text.parse::<Reference>(), Ok)?;
     let platform = args.source.platform.clone().unwrap_or_else(Platform::host);
@@ -146,7 +149,23 @@ async fn open(context: &Context, args: &CreateArgs, text: &str, inputs: &Path) -
     let image = layout
         .image(&descriptor)?
         .ok_or_else(|| Error::misfit(format!("{reference}: not an image, or not a complete one")))?;
-    Ok(Opened { layout, image })
+    let stored = image.layers.clone();
+    Ok(Opened { layout, image, stored })
+}
+
+/// An image of the repository with the manifest that its publisher made: a delta
+/// is for that one, in whatever encoding the repository keeps the layers.
+fn as_published(layout: Layout, named: StoredImage) -> Result<Opened> {
+    let (digest, stored) = (named.target_manifest(), named.image.layers.clone());
+    let image = match layout.blob(&digest)? {
+        Some(blob) if digest != named.image.manifest_digest => {
+            let published = Descriptor::new(MediaType::ImageManifest, blob.len(), digest.clone());
+            let manifest = layout.read_blob(&published, MAX_MANIFEST_SIZE)?;
+            TargetImage::parse(manifest, &digest, named.image.config_raw)?
+        }
+        _ => named.image,
+    };
+    Ok(Opened { layout, image, stored })
 }
 
 /// A bare path means what it means to the reference tool, and a directory too.
@@ -161,7 +180,8 @@ fn local_reference(text: &str) -> Option<Reference> {
 }
 
 fn in_repository(context: &Context, text: &str) -> Result<Option<StoredImage>> {
-    if text.starts_with("docker://") || !context.repo.join("oci-layout").exists() {
+    let has_transport = TRANSPORTS.iter().any(|transport| text.starts_with(transport));
+    if has_transport || Path::new(text).exists() || !context.repo.join("oci-layout").exists() {
         return Ok(None);
     }
     let inventory = crate::store::OciLayoutStore::open(&context.repo)?.inventory()?;
@@ -195,12 +215,12 @@ fn signature(reference: &str, spool: &Path) -> Result<Vec<(Descriptor, Vec<u8>)>
     })?;
     let manifest = layout.resolve(reference.image_name(), &Platform::host())?;
     let mut parts = vec![manifest.clone()];
-    let bytes = layout.read_blob(&manifest, crate::artifact::MAX_MANIFEST_SIZE)?;
-    let parsed = crate::artifact::parse_manifest(&bytes)?;
+    let bytes = layout.read_blob(&manifest, MAX_MANIFEST_SIZE)?;
+    let parsed = parse_manifest(&bytes)?;
     parts.push(parsed.config().clone());
     parts.extend(parsed.layers().iter().cloned());
     let read = |part: Descriptor| {
-        let bytes = layout.read_blob(&part, crate::artifact::MAX_CONFIG_SIZE)?;
+        let bytes = layout.read_blob(&part, MAX_CONFIG_SIZE)?;
         Ok((part, bytes))
     };
     parts.into_iter().map(read).collect()
@@ -241,8 +261,7 @@ fn spool_dir() -> PathBuf {
 
 /// A bare path is an archive.
 fn output(text: &str) -> Result<Reference> {
-    let transports = ["docker://", "oci:", "oci-archive:", "dir:"];
-    if transports.iter().any(|t| text.starts_with(t)) {
+    if TRANSPORTS.iter().any(|t| text.starts_with(t)) {
         return text.parse();
     }
     Ok(Reference::OciArchive { file: text.into(), name: None })

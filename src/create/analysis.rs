@@ -47,6 +47,16 @@ pub(super) struct NewFile {
     pub origin: Origin,
 }
 
+impl NewFile {
+    /// The old file of its name, if it changed.
+    pub fn twin(&self) -> Option<usize> {
+        match self.origin {
+            Origin::Changed(twin) => twin,
+            Origin::Same(_) => None,
+        }
+    }
+}
+
 /// Where a new file's bytes can be had from. Numbers are positions in the list of sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {

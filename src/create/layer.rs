@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::analysis::{Analysis, NewLayer};
+use super::dictionary::Frames;
 use super::piece::Piece;
 use super::search::{Search, Weights};
 use crate::apply::apply_patch;
@@ -82,8 +83,12 @@ impl Encoder<'_> {
         out: File,
         chunks: SyncSender<Vec<u8>>,
     ) -> Result<(Region, Digest)> {
-        let search =
-            Search { corpus: &self.analysis.corpus, index: &self.analysis.index, weights: self.weights };
+        let search = Search {
+            corpus: &self.analysis.corpus,
+            index: &self.analysis.index,
+            weights: self.weights,
+            frames: (self.version == Version::V2).then_some(Frames { level: self.options.level }),
+        };
         let sink = Sink { file: BufWriter::new(out), hasher: Hasher::default(), checker: Some(chunks) };
         let mut writer = OpWriter::new(sink, self.version, self.options).at("patch")?;
         let encode = |at: usize| Piece::encode(&search, self.analysis, layer, ranges[at].clone());

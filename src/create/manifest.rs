@@ -90,7 +90,7 @@ impl Blob {
 ///
 /// # Errors
 /// Verification when the blob does not have its digest.
-pub(super) fn whole_layer(target: &Descriptor, blob: &Region) -> Result<Option<Blob>> {
+pub(super) fn whole_layer(stored: &Descriptor, blob: &Region) -> Result<Option<Blob>> {
     let mut head = [0; 4];
     let n = blob.read_at(&mut head, 0).at("layer")?;
     let media_type = encoding::media_type_of(&head[..n]).to_string();
@@ -109,10 +109,10 @@ pub(super) fn whole_layer(target: &Descriptor, blob: &Region) -> Result<Option<B
         }
     }
     let found = hasher.finish();
-    if found != *target.digest() {
+    if found != *stored.digest() {
         return Err(Error::verification(format!(
             "layer digest mismatch: expected {}, found {found}",
-            target.digest()
+            stored.digest()
         )));
     }
     Ok(readable.then(|| Blob { media_type, digest: found, content: Content::Region(blob.clone()) }))

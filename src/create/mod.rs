@@ -9,6 +9,7 @@
 
 mod analysis;
 mod corpus;
+mod dictionary;
 mod index;
 mod layer;
 mod manifest;
@@ -42,10 +43,12 @@ pub use preset::Preset;
 /// An image whose layers can be read here.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
-    /// Manifest and config.
+    /// Manifest and config as published.
     pub image: &'a TargetImage,
     /// Where its blobs are.
     pub layout: &'a Layout,
+    /// The layers as they are there; a repository may keep them in another encoding than was published.
+    pub stored: &'a [Descriptor],
 }
 
 /// How a delta is made.
@@ -119,9 +122,9 @@ pub fn create(
     };
     let mut carried: HashMap<usize, (Blob, Carried)> = HashMap::new();
     for (at, patch) in changed.iter().copied().zip(patches) {
-        let target = &new.image.layers[at];
-        let blob = new.layout.require_blob(target)?;
-        carried.insert(at, choose(patch, target, blob)?);
+        let stored = &new.stored[at];
+        let blob = new.layout.require_blob(stored)?;
+        carried.insert(at, choose(patch, stored, blob)?);
     }
     let mut artifact = manifest::Builder::new(old.image, new.image);
     let mut outcomes = Vec::new();
@@ -217,7 +220,7 @@ fn make_patches(
 fn sources(input: Input<'_>, layers: impl Iterator<Item = usize>) -> Result<Vec<LayerSource>> {
     layers
         .map(|at| {
-            let blob = input.layout.require_blob(&input.image.layers[at])?;
+            let blob = input.layout.require_blob(&input.stored[at])?;
             Ok(LayerSource { diff_id: input.image.diff_ids[at].clone(), blob })
         })
         .collect()
@@ -239,10 +242,10 @@ fn unpack_checked(layer: &LayerSource, options: &Options) -> Result<Region> {
 }
 
 /// The smaller of a patch and the whole blob, the latter only in a form that every applier reads.
-fn choose(patch: Patch, target: &Descriptor, blob: Region) -> Result<(Blob, Carried)> {
+fn choose(patch: Patch, stored: &Descriptor, blob: Region) -> Result<(Blob, Carried)> {
     let failed = patch.fault.is_some();
     let whole = if failed || blob.len() <= patch.content.len() {
-        manifest::whole_layer(target, &blob)?
+        manifest::whole_layer(stored, &blob)?
     } else {
         None
     };

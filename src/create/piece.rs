@@ -7,7 +7,7 @@ use super::analysis::{Analysis, NewFile, NewLayer, Origin};
 use super::search::{Cover, Search, common};
 use crate::base::SourcePath;
 use crate::error::{IoContext, Result};
-use crate::tardiff::OpWriter;
+use crate::tardiff::{OpWriter, Version, WriterOptions};
 
 /// Equal bytes in a row that are worth a COPY of their own within an ADD: zeros
 /// in an ADD compress so well that shorter runs are cheaper there, and fewer
@@ -31,6 +31,8 @@ enum PieceOp<'a> {
     Seek(u64),
     Copy(u64),
     Add(usize),
+    /// A frame of so many bytes, made with a file of so many.
+    Dictionary(usize, u64),
 }
 
 impl<'a> Piece<'a> {
@@ -66,22 +68,7 @@ impl<'a> Piece<'a> {
     /// # Errors
     /// The writer's.
     pub fn write(&self, writer: &mut OpWriter<impl Write>) -> io::Result<()> {
-        let mut rest = &self.bytes[..];
-        let mut take = |n: usize| {
-            let (head, tail) = rest.split_at(n);
-            rest = tail;
-            head
-        };
-        for op in &self.ops {
-            match op {
-                PieceOp::Data(n) => writer.data(take(*n))?,
-                PieceOp::Open(path) => writer.open(path)?,
-                PieceOp::Seek(position) => writer.seek(*position),
-                PieceOp::Copy(len) => writer.copy(*len)?,
-                PieceOp::Add(n) => writer.add_data(take(*n))?,
-            }
-        }
-        Ok(())
+        write(&self.ops, &self.bytes, writer)
     }
 
     fn literal(&mut self, layer: &NewLayer, range: Range<u64>) -> Result<()> {
@@ -130,6 +117,7 @@ impl<'a> Piece<'a> {
         };
         let mut content = vec![0; (part.end - part.start) as usize];
         layer.tar.read_exact_at(&mut content, part.start).at("layer")?;
+        let (ops, bytes) = (self.ops.len(), self.bytes.len());
         let price = literal_price(&content);
         let covers = search.covers(&content, twin.map(|span| (span, within)), price);
         let mut done = 0;
@@ -141,6 +129,19 @@ impl<'a> Piece<'a> {
             done = cover.new + cover.len;
         }
         self.copy_in(&content[done..]);
+        if let (Some(frames), Some(source), Some(span)) = (search.frames, file.twin(), twin)
+            && content.len() as u64 == member.size
+        {
+            let old = &analysis.corpus.bytes()[span.start as usize..span.end as usize];
+            let cost = packed_size(&self.ops[ops..], &self.bytes[bytes..], frames.level).at("patch")?;
+            if let Some(frame) = frames.beating(cost, &content, old).at("dictionary frame")? {
+                self.ops.truncate(ops);
+                self.bytes.truncate(bytes);
+                self.ops.push(PieceOp::Open(analysis.name_for(source, member)));
+                self.ops.push(PieceOp::Dictionary(frame.len(), span.end - span.start));
+                self.bytes.extend(frame);
+            }
+        }
         Ok(())
     }
 
@@ -172,6 +173,35 @@ impl<'a> Piece<'a> {
             self.ops.push(PieceOp::Add(new.len()));
         }
     }
+}
+
+fn write(ops: &[PieceOp<'_>], bytes: &[u8], writer: &mut OpWriter<impl Write>) -> io::Result<()> {
+    let mut rest = bytes;
+    let mut take = |n: usize| {
+        let (head, tail) = rest.split_at(n);
+        rest = tail;
+        head
+    };
+    for op in ops {
+        match op {
+            PieceOp::Data(n) => writer.data(take(*n))?,
+            PieceOp::Open(path) => writer.open(path)?,
+            PieceOp::Seek(position) => writer.seek(*position),
+            PieceOp::Copy(len) => writer.copy(*len)?,
+            PieceOp::Add(n) => writer.add_data(take(*n))?,
+            PieceOp::Dictionary(n, file_size) => writer.dictionary(take(*n), *file_size)?,
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of these operations in a stream of their own.
+fn packed_size(ops: &[PieceOp<'_>], bytes: &[u8], level: i32) -> io::Result<usize> {
+    let window_log = (bytes.len() as u64).next_power_of_two().ilog2().clamp(16, 27);
+    let options = WriterOptions { level, window_log, ..WriterOptions::default() };
+    let mut writer = OpWriter::new(Vec::new(), Version::V2, options)?;
+    write(ops, bytes, &mut writer)?;
+    Ok(writer.finish()?.len())
 }
 
 /// What a literal byte of this content costs, by the fastest level of zstd.

@@ -39,8 +39,8 @@ impl Preset {
         let base = WriterOptions::default();
         match self {
             Preset::Fast => WriterOptions { level: 6, ..base },
-            // Tables beyond those of the level: matches far back pay in machine code.
-            Preset::Default => WriterOptions { level: 12, table_log: Some(23), ..base },
+            // A table beyond that of the level: matches far back pay in machine code.
+            Preset::Default => WriterOptions { level: 12, hash_log: Some(23), ..base },
             // The target length is that of level 22, whose tables would take 800 MiB.
             Preset::Best => WriterOptions { level: 19, target_length: Some(999), ..base },
         }
@@ -56,6 +56,8 @@ pub(super) struct Budget {
     pub index: u64,
     /// Settings of the outer stream.
     writer: WriterOptions,
+    /// A power of two.
+    largest_job: u32,
     memory: u64,
 }
 
@@ -95,20 +97,23 @@ impl Budget {
         let widest = if is_best { MAX_WINDOW_LOG } else { EVERYDAY_WINDOW_LOG };
         writer.window_log = log2(share).clamp(MIN_WINDOW_LOG, widest);
         let tables = log2(share / TABLE_ENTRY).clamp(MIN_TABLE_LOG, MAX_TABLE_LOG);
-        writer.table_log = match writer.table_log {
-            Some(log) => Some(log.min(tables)),
-            None if is_best => Some(tables),
-            None => None,
-        };
-        if let Some(level) = options.level {
-            writer = WriterOptions { level, table_log: None, target_length: None, ..writer };
+        writer.hash_log = writer.hash_log.map(|log| log.min(tables));
+        if is_best {
+            // The proportion of level 19.
+            (writer.chain_log, writer.hash_log) = (Some(tables), Some(tables - 2));
         }
-        Budget { index: options.memory / 4, writer, memory: options.memory }
+        if let Some(level) = options.level {
+            writer = WriterOptions { level, hash_log: None, chain_log: None, target_length: None, ..writer };
+        }
+        // The tables of `best` leave less for what is on its way.
+        let largest_job = log2(options.memory / if is_best { 32 } else { 16 });
+        Budget { index: options.memory / 4, writer, largest_job, memory: options.memory }
     }
 
     /// Settings for a layer whose patch has about `raw` bytes before compression, on up to `jobs` threads.
     pub fn writer(&self, raw: u64, jobs: usize) -> WriterOptions {
-        let job_log = log2((raw / JOBS).next_power_of_two()).clamp(*JOB_LOGS.start(), *JOB_LOGS.end());
+        let largest = self.largest_job.clamp(*JOB_LOGS.start(), *JOB_LOGS.end());
+        let job_log = log2((raw / JOBS).next_power_of_two()).clamp(*JOB_LOGS.start(), largest);
         let needed = log2(raw.next_power_of_two()).max(MIN_WINDOW_LOG);
         // More memory than the tables could grow to is for more threads.
         let tables = TABLE_ENTRY << MAX_TABLE_LOG;

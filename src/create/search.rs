@@ -6,6 +6,7 @@
 //! those that cost more than they save are dropped.
 
 use super::corpus::{Corpus, Span};
+use super::dictionary::Frames;
 use super::index::GramIndex;
 
 /// A stretch of a new piece that resembles a stretch of the corpus.
@@ -84,6 +85,8 @@ pub(super) struct Search<'a> {
     pub corpus: &'a Corpus,
     pub index: &'a GramIndex,
     pub weights: Weights,
+    /// For version 2 of the format.
+    pub frames: Option<Frames>,
 }
 
 impl Search<'_> {

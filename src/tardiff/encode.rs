@@ -24,8 +24,10 @@ pub struct WriterOptions {
     pub level: i32,
     /// Window as a power of two; every applier accepts up to 27.
     pub window_log: u32,
-    /// Entries of the match tables as a power of two.
-    pub table_log: Option<u32>,
+    /// Entries of the hash table as a power of two.
+    pub hash_log: Option<u32>,
+    /// Entries of the chains or trees of matches as a power of two.
+    pub chain_log: Option<u32>,
     /// Match length in bytes that is taken without looking for a better one.
     pub target_length: Option<u32>,
     /// Threads that compress; 0 compresses in the writing thread. The bytes
@@ -41,7 +43,8 @@ impl Default for WriterOptions {
         WriterOptions {
             level: 12,
             window_log: 27,
-            table_log: None,
+            hash_log: None,
+            chain_log: None,
             target_length: None,
             threads: 0,
             job_log: 24,
@@ -80,8 +83,10 @@ impl<W: Write> OpWriter<W> {
         stream.include_checksum(true)?;
         stream.set_parameter(CParameter::WindowLog(options.window_log))?;
         stream.set_parameter(CParameter::EnableLongDistanceMatching(true))?;
-        if let Some(log) = options.table_log {
+        if let Some(log) = options.hash_log {
             stream.set_parameter(CParameter::HashLog(log))?;
+        }
+        if let Some(log) = options.chain_log {
             stream.set_parameter(CParameter::ChainLog(log))?;
         }
         if let Some(length) = options.target_length {
