@@ -60,6 +60,16 @@ impl<W: Write + Send + 'static> Pipeline<W> {
     }
 }
 
+/// Given up: waits until the writer is gone too, with what it holds.
+impl<W> Drop for Pipeline<W> {
+    fn drop(&mut self) {
+        self.full = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // its error does not matter any more
+        }
+    }
+}
+
 fn pass_on<W: Write>(mut writer: W, chunks: &Receiver<Vec<u8>>, back: &Sender<Vec<u8>>) -> io::Result<W> {
     for mut chunk in chunks {
         writer.write_all(&chunk)?;
@@ -113,7 +123,8 @@ mod tests {
         let mut pipeline = Pipeline::new(Full).unwrap();
         let result = (0..100).try_for_each(|_| pipeline.write_all(&[0; CHUNK]));
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::StorageFull);
-        let pipeline = Pipeline::new(Full).unwrap();
+        let mut pipeline = Pipeline::new(Full).unwrap();
+        pipeline.write_all(b"the last bytes").unwrap();
         assert!(pipeline.finish().is_err());
     }
 }

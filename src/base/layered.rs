@@ -14,7 +14,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::tar_index::{FileNode, LayerIndex, Node};
+use super::tar_index::LayerIndex;
+use super::tar_walk::{FileNode, Node};
 use super::tree;
 use super::{OpenedFile, SourceFile, SourceFiles, SourcePath};
 use crate::digest::{DiffId, LayerHasher};

@@ -95,7 +95,7 @@ pub struct Member {
 pub fn members(tar: &Region) -> Result<Vec<Member>> {
     let mut found = Vec::new();
     tar_walk::walk(tar, |path, node| {
-        if let tar_index::Node::File(file) = node
+        if let tar_walk::Node::File(file) = node
             && file.size > 0
         {
             found.push(Member { path, offset: file.offset, size: file.size });

@@ -3,32 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::path::SourcePath;
-use super::tar_walk;
+use super::tar_walk::{Node, walk};
 use crate::error::Result;
 use crate::region::Region;
-
-/// What stands at a path of a layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Node {
-    /// A file with content in the tar.
-    File(FileNode),
-    /// Another name of a file of this or a lower layer.
-    Link(SourcePath),
-    /// A symbolic link, its target as written.
-    Symlink(Vec<u8>),
-    Directory,
-    /// Devices, FIFOs, and files whose content is not in one piece (sparse).
-    Other,
-}
-
-/// Where a file's content is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileNode {
-    pub offset: u64,
-    pub size: u64,
-    /// Producers take only world-readable files as sources.
-    pub world_readable: bool,
-}
 
 /// All paths of a layer.
 #[derive(Debug, Default)]
@@ -51,7 +28,7 @@ impl LayerIndex {
     /// Verification when it is no sound tar.
     pub fn read(tar: &Region) -> Result<Self> {
         let mut index = LayerIndex::default();
-        tar_walk::walk(tar, |path, node| index.insert(path, node))?;
+        walk(tar, |path, node| index.insert(path, node))?;
         Ok(index)
     }
 

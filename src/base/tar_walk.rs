@@ -7,7 +7,6 @@
 use tar::{EntryType, Header};
 
 use super::path::{MAX_PATH, SourcePath};
-use super::tar_index::{FileNode, Node};
 use crate::error::{Error, IoContext, Result};
 use crate::region::Region;
 
@@ -24,6 +23,29 @@ const MAX_EXTENSION: u64 = 1 << 20;
 
 /// Position of the flag "another map of holes follows" in a block of such maps (GNU tar manual, "Basic Tar Format").
 const SPARSE_MORE: usize = 504;
+
+/// What stands at a path of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Node {
+    /// A file with content in the tar.
+    File(FileNode),
+    /// Another name of a file of this or a lower layer.
+    Link(SourcePath),
+    /// A symbolic link, its target as written.
+    Symlink(Vec<u8>),
+    Directory,
+    /// Devices, FIFOs, and files whose content is not in one piece (sparse).
+    Other,
+}
+
+/// Where a file's content is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileNode {
+    pub offset: u64,
+    pub size: u64,
+    /// Producers take only world-readable files as sources.
+    pub world_readable: bool,
+}
 
 /// Calls `each` for every entry that has a path, in the order of the tar.
 ///

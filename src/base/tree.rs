@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::path::SourcePath;
-use super::tar_index::{FileNode, LayerIndex, Node};
+use super::tar_index::LayerIndex;
+use super::tar_walk::{FileNode, Node};
 
 /// Links followed before a name is given up (`ELOOP` of Linux).
 const MAX_LINKS: usize = 40;
