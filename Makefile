@@ -47,6 +47,6 @@ demo-tools:
 tools:
 	@contrib/ci/install skopeo:skopeo docker-registry:docker-registry
 
-# A test-only dependency links OpenSSL.
+# A test-only dependency links OpenSSL; the command makes the certificates of a test registry.
 test-tools:
-	@contrib/ci/install pkg-config:pkg-config /usr/include/openssl/ssl.h:libssl-dev
+	@contrib/ci/install openssl:openssl pkg-config:pkg-config /usr/include/openssl/ssl.h:libssl-dev

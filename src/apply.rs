@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use crate::base::{LayerWrite, OpenedFile, SourceFile, SourceFiles, SourcePath};
+use crate::base::{Blocks, OpenedFile, SourceFile, SourceFiles, SourcePath};
 use crate::error::{Error, IoContext, Result};
+use crate::pipeline::LayerWrite;
 use crate::tardiff::{Limits, Op, OpReader};
 
 /// Bytes moved at once; large enough that a system call a piece does not show.
@@ -56,7 +57,7 @@ pub fn apply_patch(
         current: None,
         cursor: 0,
         stats: ApplyStats::default(),
-        base: vec![0; CHUNK],
+        blocks: Blocks::default(),
         sums: vec![0; CHUNK],
         dictionary: None,
     };
@@ -66,7 +67,7 @@ pub fn apply_patch(
 
 struct Current {
     path: SourcePath,
-    file: Arc<dyn SourceFile>,
+    file: Arc<SourceFile>,
 }
 
 struct Applier<'a, R: Read> {
@@ -78,7 +79,7 @@ struct Applier<'a, R: Read> {
     current: Option<Current>,
     cursor: u64,
     stats: ApplyStats,
-    base: Vec<u8>,
+    blocks: Blocks,
     sums: Vec<u8>,
     /// The last file that served as dictionary; frames of one file follow each other.
     dictionary: Option<(SourcePath, Vec<u8>)>,
@@ -146,16 +147,18 @@ impl<R: Read> Applier<'_, R> {
 
     fn copy(&mut self, len: u64, out: &mut impl LayerWrite) -> Result<u64> {
         let file = self.span(len)?;
-        if self.cursor == 0 && len == file.size() {
-            out.begin_file(&*file);
+        if let Some(object) = &file.object
+            && self.cursor == 0
+            && len == file.size()
+        {
+            out.repeats(object, len);
         }
         let mut left = len;
         while left > 0 {
-            let n = left.min(CHUNK as u64) as usize;
-            file.read_exact_at(&mut self.base[..n], self.cursor)?;
-            out.write_all(&self.base[..n]).at("layer")?;
-            self.cursor += n as u64;
-            left -= n as u64;
+            let base = self.blocks.read(&file, self.cursor, left)?;
+            out.write_all(base).at("layer")?;
+            self.cursor += base.len() as u64;
+            left -= base.len() as u64;
         }
         self.stats.copied += len;
         Ok(len)
@@ -165,15 +168,15 @@ impl<R: Read> Applier<'_, R> {
         let file = self.span(len)?;
         let mut left = len;
         while left > 0 {
-            let n = left.min(CHUNK as u64) as usize;
-            self.ops.payload().read_exact(&mut self.sums[..n]).at("patch")?;
-            file.read_exact_at(&mut self.base[..n], self.cursor)?;
-            for (sum, base) in self.sums[..n].iter_mut().zip(&self.base[..n]) {
+            let base = self.blocks.read(&file, self.cursor, left.min(CHUNK as u64))?;
+            let sums = &mut self.sums[..base.len()];
+            self.ops.payload().read_exact(sums).at("patch")?;
+            for (sum, base) in sums.iter_mut().zip(base) {
                 *sum = sum.wrapping_add(*base);
             }
-            out.write_all(&self.sums[..n]).at("layer")?;
-            self.cursor += n as u64;
-            left -= n as u64;
+            out.write_all(sums).at("layer")?;
+            self.cursor += base.len() as u64;
+            left -= base.len() as u64;
         }
         self.stats.added += len;
         Ok(len)
@@ -210,7 +213,7 @@ impl<R: Read> Applier<'_, R> {
     }
 
     /// The current file, if `len` bytes can be read at the cursor.
-    fn span(&self, len: u64) -> Result<Arc<dyn SourceFile>> {
+    fn span(&self, len: u64) -> Result<Arc<SourceFile>> {
         let current = self.current()?;
         let size = current.file.size();
         if self.cursor.checked_add(len).is_none_or(|end| end > size) && len > 0 {

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::digest::{DiffId, Digest, digest_of, parse_digest, require_sha256};
 use crate::error::{Error, Result};
+use crate::platform::Platform;
 
 /// The artifactType of today's deltas.
 pub const ARTIFACT_TYPE: &str = "application/vnd.io.github.containers.oci-delta.v1";
@@ -37,10 +38,14 @@ const MAX_GZIP_RATIO: u64 = 1032;
 /// Added to the gzip bound, for members that hold next to nothing.
 const GZIP_SLACK: u64 = 64 << 10;
 
-const CONTENT: &str = "io.github.containers.delta.content";
-const TO: &str = "io.github.containers.delta.to";
-const SOURCE_CONFIG: &str = "io.github.containers.delta.source-config";
-const TARGET: &str = "io.github.containers.delta.target";
+// Annotations of descriptors and of the manifest, by the reference tool.
+pub(crate) const CONTENT: &str = "io.github.containers.delta.content";
+pub(crate) const TO: &str = "io.github.containers.delta.to";
+pub(crate) const SOURCE: &str = "io.github.containers.delta.source";
+pub(crate) const SOURCE_CONFIG: &str = "io.github.containers.delta.source-config";
+pub(crate) const TARGET: &str = "io.github.containers.delta.target";
+pub(crate) const REUSED: &str = "io.github.containers.delta.reused";
+pub(crate) const REUSED_DIFF_ID: &str = "io.github.containers.delta.reused-diff-id";
 
 /// The manifest of a delta, by itself.
 #[derive(Debug, Clone)]
@@ -82,10 +87,14 @@ pub struct TargetImage {
     pub manifest: ImageManifest,
     /// Digest of `manifest_raw`.
     pub manifest_digest: Digest,
+    /// Digest in the registry, where `manifest_raw` is what skopeo made of a Docker manifest.
+    pub converted_from: Option<Digest>,
     /// The config as published.
     pub config_raw: Vec<u8>,
     /// Digest of `config_raw`.
     pub config_digest: Digest,
+    /// What the config says it runs on.
+    pub platform: Platform,
     /// Digests of the plain layer tars, bottom to top.
     pub diff_ids: Vec<DiffId>,
     /// The layers as the manifest lists them, bottom to top.
@@ -131,6 +140,20 @@ pub fn image_config(manifest: &[u8]) -> Result<Option<Descriptor>> {
     let is_image = media_type == "application/vnd.oci.image.config.v1+json"
         || media_type == "application/vnd.docker.container.image.v1+json";
     Ok(is_image.then_some(config))
+}
+
+/// May this manifest be what skopeo makes of a Docker one? That has nothing but a config and layers,
+/// as Docker's have; so no delta passes for one.
+///
+/// # Errors
+/// Verification when it is no manifest at all.
+pub fn may_be_converted(manifest: &[u8]) -> Result<bool> {
+    let manifest = parse_manifest(manifest)?;
+    Ok(matches!(manifest.config().media_type(), MediaType::ImageConfig)
+        && manifest.artifact_type().is_none()
+        && manifest.subject().is_none()
+        && manifest.annotations().is_none()
+        && manifest.layers().iter().all(|layer| layer.annotations().is_none()))
 }
 
 impl DeltaManifest {
@@ -250,6 +273,11 @@ impl TargetImage {
         let config: ImageConfiguration = serde_json::from_slice(&config_raw).map_err(|e| {
             Error::verification(format!("not an image config: {config_digest}: {e}")).with_source(e)
         })?;
+        let platform = Platform {
+            os: config.os().to_string(),
+            architecture: config.architecture().to_string(),
+            variant: config.variant().clone(),
+        };
         let layers = manifest.layers().clone();
         let diff_ids = config.rootfs().diff_ids();
         if diff_ids.len() != layers.len() {
@@ -276,8 +304,10 @@ impl TargetImage {
             manifest_raw,
             manifest,
             manifest_digest,
+            converted_from: None,
             config_raw,
             config_digest,
+            platform,
             diff_ids,
             layers,
         })
@@ -315,32 +345,52 @@ pub fn layer_size_bound(layer: &Descriptor, max: u64) -> u64 {
 /// What a layer's descriptor becomes: media type, digest, size.
 pub type LayerChange = (MediaType, Digest, u64);
 
-/// Changes the descriptors of some layers and nothing else; without a change
-/// the bytes stay as they are.
+/// OCI's names for Docker's media types (image-spec, media types).
+const DOCKER_TYPES: [(&str, &str); 5] = [
+    ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json"),
+    ("application/vnd.docker.container.image.v1+json", "application/vnd.oci.image.config.v1+json"),
+    ("application/vnd.docker.image.rootfs.diff.tar", "application/vnd.oci.image.layer.v1.tar"),
+    ("application/vnd.docker.image.rootfs.diff.tar.gzip", "application/vnd.oci.image.layer.v1.tar+gzip"),
+    ("application/vnd.docker.image.rootfs.diff.tar.zstd", "application/vnd.oci.image.layer.v1.tar+zstd"),
+];
+
+/// Gives a media type its name in OCI; false when it has no other.
+fn rename(media_type: &mut Value) -> bool {
+    let found = DOCKER_TYPES.iter().find(|(docker, _)| media_type.as_str() == Some(docker));
+    found.is_some_and(|(_, oci)| {
+        *media_type = (*oci).into();
+        true
+    })
+}
+
+/// Changes the descriptors of some layers, and Docker's media types to OCI's, since
+/// skopeo finds no Docker manifest in an OCI layout. Nothing else; without a
+/// change the bytes stay as they are.
 ///
 /// # Errors
 /// Verification when `raw` does not have these layers.
 pub fn rewrite_manifest(raw: &[u8], changes: &[Option<LayerChange>]) -> Result<Vec<u8>> {
-    if changes.iter().all(Option::is_none) {
-        return Ok(raw.to_vec());
-    }
     let broken = || Error::verification("image manifest does not list its layers");
     let mut manifest: Value = serde_json::from_slice(raw).map_err(|e| broken().with_source(e))?;
-    // Within a Docker manifest the layers keep Docker's names.
-    let docker = manifest["mediaType"].as_str().is_some_and(|m| m.contains("docker"));
+    let docker = manifest.get_mut("mediaType").is_some_and(rename);
+    if !docker && changes.iter().all(Option::is_none) {
+        return Ok(raw.to_vec());
+    }
+    if docker {
+        manifest.pointer_mut("/config/mediaType").map(rename);
+    }
     let layers = manifest.get_mut("layers").and_then(Value::as_array_mut).ok_or_else(broken)?;
     if layers.len() != changes.len() {
         return Err(broken());
     }
     for (layer, change) in layers.iter_mut().zip(changes) {
-        let Some((media_type, digest, size)) = change else { continue };
-        let media_type = media_type.to_string();
-        let name = match media_type.strip_prefix("application/vnd.oci.image.layer.v1.tar") {
-            Some("") if docker => "application/vnd.docker.image.rootfs.diff.tar".to_owned(),
-            Some("+gzip") if docker => "application/vnd.docker.image.rootfs.diff.tar.gzip".to_owned(),
-            _ => media_type,
-        };
-        layer["mediaType"] = name.into();
+        if let Some((media_type, ..)) = change {
+            layer["mediaType"] = media_type.to_string().into();
+        }
+        if docker {
+            layer.get_mut("mediaType").map(rename);
+        }
+        let Some((_, digest, size)) = change else { continue };
         layer["digest"] = digest.to_string().into();
         layer["size"] = (*size).into();
     }

@@ -1,10 +1,14 @@
 //! What was typed: the command line as clap sees it. No I/O happens here.
 
+mod create;
+
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+pub use create::{CreateArgs, Format};
 
 use crate::encoding::Encoding;
 use crate::platform::Platform;
@@ -134,6 +138,8 @@ pub struct GlobalArgs {
 pub enum Command {
     /// Bring an image here (the default command)
     Fetch(FetchArgs),
+    /// Make a delta between two images
+    Create(Box<CreateArgs>),
     /// Show what a delta or image holds and what it would cost here
     Inspect(InspectArgs),
     /// Make a repository
@@ -215,8 +221,8 @@ pub struct SourceArgs {
     #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
     pub authfile: Option<PathBuf>,
 
-    /// Registry credentials
-    #[arg(long, value_name = "USER[:PASSWORD]", conflicts_with = "authfile")]
+    /// Registry credentials; they beat --authfile
+    #[arg(long, value_name = "USER:PASSWORD")]
     pub creds: Option<String>,
 
     /// Directory of certificates for the registry
@@ -255,7 +261,7 @@ pub struct SourceArgs {
     pub stall_timeout: u64,
 
     /// Blobs at once [default: 2 from a registry, the number of cores from a local source]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=64))]
     pub jobs: Option<u16>,
 }
 
@@ -278,6 +284,10 @@ pub struct InspectArgs {
     /// Delta artifact or image
     #[arg(value_name = "REF", value_parser = parse_reference)]
     pub reference: Reference,
+
+    /// Read the whole delta and show, file by file, where its bytes go
+    #[arg(long, help_heading = "Output")]
+    pub files: bool,
 
     /// Where the old files are.
     #[command(flatten)]

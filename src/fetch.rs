@@ -7,13 +7,13 @@
 use std::io::{self, Read};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf, Bytes};
 use oci_spec::image::Descriptor;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinSet, LocalSet, spawn_blocking};
 
+use crate::cancel::Cancel;
 use crate::digest::VerifyReader;
 use crate::error::{Error, Kind, Result};
 use crate::layout::{Layout, check_size, read_verified};
@@ -79,22 +79,6 @@ pub enum Step<T> {
     Done(T),
     /// It wants the blob once more, for another round.
     Again,
-}
-
-/// A flag that stops all work soon.
-#[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// Raises the flag.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Is it raised?
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 /// How much may happen at once.

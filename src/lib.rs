@@ -9,20 +9,24 @@
 //!                        └─ store: publish → report
 //! ```
 //!
-//! Imports go downwards in this list: [`commands`], [`fetch`], [`proxy`],
-//! [`rebuild`], [`plan`], [`store`], [`base`], [`apply`], [`tardiff`],
-//! [`layout`], [`artifact`], [`encoding`], [`digest`], [`error`].
+//! [`create`] goes the other way: two images in layouts → patches → an artifact.
+//! Which module may import which is in `docs/architecture.md`.
 
+pub mod account;
 pub mod apply;
 pub mod artifact;
 pub mod base;
+pub mod cancel;
 pub mod cli;
 pub mod commands;
+pub mod create;
 pub mod digest;
 pub mod encoding;
 pub mod error;
 pub mod fetch;
 pub mod layout;
+pub mod parallel;
+pub mod pipeline;
 pub mod plan;
 pub mod platform;
 pub mod progress;

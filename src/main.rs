@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use oci_delta_fetch::cli::Cli;
 use oci_delta_fetch::error::{Error, Kind, Result};
-use oci_delta_fetch::{commands, fetch};
+use oci_delta_fetch::{cancel, commands};
 
 /// How long workers get to notice that the run is over.
 const SHUTDOWN: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return fail(&Error::from_io(e, "cannot start"), verbose),
     };
-    let cancel = fetch::Cancel::default();
+    let cancel = cancel::Cancel::default();
     let result = runtime.block_on(async {
         tokio::select! {
             result = commands::run(cli, cancel.clone()) => result,

@@ -47,6 +47,15 @@ impl Platform {
             && (wanted.is_none() || wanted == variant(entry.variant().as_deref()))
     }
 
+    /// Is an image with this platform in its config for us? A variant that one of them leaves out is no
+    /// difference: configs often have none.
+    pub fn accepts(&self, image: &Platform) -> bool {
+        let variants = self.variant.as_ref().zip(image.variant.as_ref());
+        self.os == image.os
+            && self.architecture == image.architecture
+            && variants.is_none_or(|(ours, theirs)| ours == theirs)
+    }
+
     /// Chooses the entry of an image index for this platform. An entry that
     /// names no platform serves only where it is the only one.
     ///

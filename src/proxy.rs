@@ -10,6 +10,7 @@
 mod command;
 mod connection;
 mod failure;
+mod push;
 mod retry;
 mod stream;
 
@@ -26,6 +27,7 @@ use crate::platform::Platform;
 use connection::Connection;
 
 pub use failure::classify;
+pub use push::push_layout;
 pub use retry::with_retry;
 pub use stream::BlobStream;
 
@@ -151,6 +153,16 @@ impl Proxy {
             ))));
         }
         Ok((parse_digest(&digest, "manifest digest from skopeo")?, bytes))
+    }
+
+    /// Gets the config that belongs to a converted manifest: skopeo writes it anew, so the registry
+    /// has no such blob. To be checked against that manifest.
+    ///
+    /// # Errors
+    /// As [`Proxy::manifest`].
+    pub async fn config(&self) -> Result<Vec<u8>> {
+        let once = async || self.connection().await?.config().await.map_err(|e| self.name(e));
+        with_retry(self.options.retries, once).await
     }
 
     /// Starts the download of a blob of `size` bytes. Several may run at once.

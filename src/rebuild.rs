@@ -15,6 +15,7 @@ use crate::digest::{LayerHasher, VerifiedLayer};
 use crate::encoding::{self, Encoding};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::fetch::{Job, Step};
+use crate::pipeline::Pipeline;
 use crate::plan::PlannedLayer;
 use crate::progress::{Event, Reporter};
 use crate::store::Store;
@@ -92,9 +93,11 @@ impl LayerWorker {
 
     fn apply(&self, layer: &PlannedLayer, round: u32, blob: impl Read) -> Result<Step<Descriptor>> {
         let files = self.files.as_deref().ok_or_else(|| Error::misfit("a patch needs a base image"))?;
-        let mut tar = LayerHasher::new(self.store.begin_layer(self.encoding)?, layer.limit);
+        let tar = LayerHasher::new(self.store.begin_layer(self.encoding)?, layer.limit);
+        // Hashing and writing take as long as decoding and reading the base: two threads.
+        let mut tar = Pipeline::new(tar).at("layer")?;
         let stats = apply::apply_patch(blob, files, round, &self.limits, &mut tar)?;
-        match tar.finish(&layer.diff_id) {
+        match tar.finish()?.finish(&layer.diff_id) {
             Ok((sink, verified)) => sink.finish(&verified).map(Step::Done),
             Err(e) if e.kind() == Kind::Verification && stats.ambiguous && round == 0 => Ok(Step::Again),
             // A damaged base file explains what came of it.

@@ -4,11 +4,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Read-only bytes `offset..offset + len` of a shared file; all reads are positional.
 #[derive(Debug, Clone)]
 pub struct Region {
     file: Arc<File>,
+    /// Tells files apart, also after one was closed.
+    id: u64,
     offset: u64,
     len: u64,
 }
@@ -20,14 +23,21 @@ impl Region {
     /// When the file's size cannot be read.
     pub fn whole(file: File) -> io::Result<Self> {
         let len = file.metadata()?.len();
-        Ok(Region { file: Arc::new(file), offset: 0, len })
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(Region { file: Arc::new(file), id, offset: 0, len })
     }
 
     /// A part of this region, clipped to it.
     #[must_use]
     pub fn slice(&self, offset: u64, len: u64) -> Self {
         let offset = offset.min(self.len);
-        Region { file: self.file.clone(), offset: self.offset + offset, len: len.min(self.len - offset) }
+        Region {
+            file: self.file.clone(),
+            id: self.id,
+            offset: self.offset + offset,
+            len: len.min(self.len - offset),
+        }
     }
 
     /// Length in bytes.
@@ -44,6 +54,30 @@ impl Region {
         let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
         let want = buf.len().min(left);
         self.file.read_at(&mut buf[..want], self.offset + offset)
+    }
+
+    /// The file, by a number that tells open files apart, and where `offset` of the region is in it.
+    pub fn place(&self, offset: u64) -> (u64, u64) {
+        (self.id, self.offset + offset)
+    }
+
+    /// Reads at a position of the whole file, which may be outside the region.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn read_around(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
+        self.file.read_at(buf, position)
+    }
+
+    /// Fills `buf` from `offset` of the region.
+    ///
+    /// # Errors
+    /// UnexpectedEof when the region ends first; the system's.
+    pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.len) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.file.read_exact_at(buf, self.offset + offset)
     }
 
     /// A reader from the region's start, with its own position.

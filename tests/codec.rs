@@ -9,6 +9,7 @@ use std::sync::Arc;
 use oci_delta_fetch::apply::{ApplyStats, apply_patch};
 use oci_delta_fetch::base::{OpenedFile, SourceFile, SourceFiles, SourcePath};
 use oci_delta_fetch::error::{Error, Kind, Result};
+use oci_delta_fetch::region::Region;
 use oci_delta_fetch::tardiff::{Limits, OpWriter, Version, WriterOptions};
 use proptest::prelude::*;
 
@@ -23,22 +24,10 @@ struct Memory {
 impl SourceFiles for Memory {
     fn open(&self, path: &SourcePath, _attempt: u32) -> Result<OpenedFile> {
         let file = self.files.get(path.as_bytes()).ok_or_else(|| Error::misfit("absent"))?;
-        Ok(OpenedFile { file: Arc::new(MemoryFile(file.clone())), ambiguous: false })
-    }
-}
-
-#[derive(Debug)]
-struct MemoryFile(Arc<Vec<u8>>);
-
-impl SourceFile for MemoryFile {
-    fn size(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        let start = offset as usize;
-        buf.copy_from_slice(self.0.get(start..start + buf.len()).ok_or_else(|| Error::misfit("short"))?);
-        Ok(())
+        let mut copy = tempfile::tempfile().unwrap();
+        copy.write_all(file).unwrap();
+        let file = SourceFile { path: path.clone(), content: Region::whole(copy).unwrap(), object: None };
+        Ok(OpenedFile { file: Arc::new(file), ambiguous: false })
     }
 }
 
@@ -112,7 +101,9 @@ fn base() -> Memory {
 /// Writes the steps as a patch, and does them by hand.
 fn write(steps: &[Step], version: Version) -> (Vec<u8>, Vec<u8>) {
     let base = base();
-    let mut patch = OpWriter::new(Vec::new(), version, WriterOptions { level: 1, window_log: 20 }).unwrap();
+    let mut patch =
+        OpWriter::new(Vec::new(), version, WriterOptions { level: 1, window_log: 20, ..Default::default() })
+            .unwrap();
     let mut expected = Vec::new();
     let mut current: Option<Arc<Vec<u8>>> = None;
     let mut cursor = 0;

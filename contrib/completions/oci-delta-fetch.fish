@@ -35,7 +35,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l base -d
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l rootfs -d 'Unpacked or running root file system of the base image' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l creds -d 'Registry credentials' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l creds -d 'Registry credentials; they beat --authfile' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l cert-dir -d 'Directory of certificates for the registry' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
 false\t''"
@@ -54,6 +54,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l insecur
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -s V -l version -d 'Print version'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "fetch" -d 'Bring an image here (the default command)'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "create" -d 'Make a delta between two images'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "list" -d 'List the images in the repository'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "verify" -d 'Hash everything in the repository again'
@@ -66,7 +67,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l rootfs -d 'Unpacked or running root file system of the base image' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l creds -d 'Registry credentials' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l creds -d 'Registry credentials; they beat --authfile' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l cert-dir -d 'Directory of certificates for the registry' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
 false\t''"
@@ -88,11 +89,52 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l preset -d 'How much effort to spend' -r -f -a "fast\t'For many images a minute'
+default\t'For everyday builds'
+best\t'For releases that many machines fetch'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l compression-level -d 'zstd level of the patches, 1 to 22 [default: 6, 12 or 19, by preset]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l format -d 'Version of the patches; every applier reads v1' -r -f -a "v1\t'tardf1, which every applier reads'
+v2\t'tardf2, with dictionary frames where they are smaller'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l signature -d 'Take along a cosign signature of the new image (an artifact in a layout); may be repeated' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l memory -d 'Memory to use beside mapped files; a suffix K, M, G or T is allowed' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l binary-diff -d 'For callers of oci-delta: zstd and auto mean --format v2' -r -f -a "bsdiff\t''
+zstd\t''
+auto\t''"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l max-bsdiff-size -d 'For callers of oci-delta; without effect, as there is no such limit' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l max-zstd-diff-size -d 'For callers of oci-delta; without effect' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l zstd-diff-level -d 'For callers of oci-delta; without effect' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l zstd-diff-window -d 'For callers of oci-delta; without effect' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l log-level -d 'For callers of oci-delta; without effect' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l creds -d 'Registry credentials; they beat --authfile' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l cert-dir -d 'Directory of certificates for the registry' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
+false\t''"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l registries-conf -d 'registries.conf to use' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l skopeo -d 'skopeo to run' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l retries -d 'Times a transient fault is tried again' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l repo -d 'Repository, an OCI image layout directory [default: the user\'s data directory]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
+bar\t'Bars'
+json\t'JSON lines'
+none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -s s -l statistics -d 'Print the account of layers and bytes, as oci-delta does'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l debug -d 'For callers of oci-delta; without effect'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l insecure-policy -d 'Accept images that the signature policy does not allow'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l json -d 'Print one JSON object on standard output'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -s q -l quiet -d 'Print errors only'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -s v -l verbose -d 'Print the causes of errors, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l base -d 'Base image that is not in the repository (any REF)' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l rootfs -d 'Unpacked or running root file system of the base image' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l creds -d 'Registry credentials' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l creds -d 'Registry credentials; they beat --authfile' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l cert-dir -d 'Directory of certificates for the registry' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
 false\t''"
@@ -108,6 +150,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect"
 bar\t'Bars'
 json\t'JSON lines'
 none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l files -d 'Read the whole delta and show, file by file, where its bytes go'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l insecure-policy -d 'Accept images that the signature policy does not allow'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l json -d 'Print one JSON object on standard output'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s q -l quiet -d 'Print errors only'
@@ -150,10 +193,11 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l j
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch inspect list verify remove gc help" -f -a "fetch" -d 'Bring an image here (the default command)'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch inspect list verify remove gc help" -f -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch inspect list verify remove gc help" -f -a "list" -d 'List the images in the repository'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch inspect list verify remove gc help" -f -a "verify" -d 'Hash everything in the repository again'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch inspect list verify remove gc help" -f -a "remove" -d 'Remove an image from the repository'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch inspect list verify remove gc help" -f -a "gc" -d 'Delete blobs that no image needs'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch inspect list verify remove gc help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect list verify remove gc help" -f -a "fetch" -d 'Bring an image here (the default command)'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect list verify remove gc help" -f -a "create" -d 'Make a delta between two images'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect list verify remove gc help" -f -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect list verify remove gc help" -f -a "list" -d 'List the images in the repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect list verify remove gc help" -f -a "verify" -d 'Hash everything in the repository again'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect list verify remove gc help" -f -a "remove" -d 'Remove an image from the repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect list verify remove gc help" -f -a "gc" -d 'Delete blobs that no image needs'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect list verify remove gc help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

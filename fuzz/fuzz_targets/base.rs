@@ -1,32 +1,25 @@
 //! A base of one file at every path, and a sink with a bound.
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use oci_delta_fetch::base::{LayerWrite, OpenedFile, SourceFile, SourceFiles, SourcePath};
-use oci_delta_fetch::error::{Error, Result};
+use oci_delta_fetch::base::{OpenedFile, SourceFile, SourceFiles, SourcePath};
+use oci_delta_fetch::error::Result;
+use oci_delta_fetch::pipeline::LayerWrite;
+use oci_delta_fetch::region::Region;
 
 #[derive(Debug)]
 pub struct OneFile;
 
 impl SourceFiles for OneFile {
-    fn open(&self, _path: &SourcePath, _attempt: u32) -> Result<OpenedFile> {
-        Ok(OpenedFile { file: Arc::new(OneFile), ambiguous: false })
-    }
-}
-
-impl SourceFile for OneFile {
-    fn size(&self) -> u64 {
-        4096
-    }
-
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        let end = offset.checked_add(buf.len() as u64);
-        if end.is_none_or(|end| end > self.size()) {
-            return Err(Error::misfit("past the end"));
-        }
-        buf.fill(7);
-        Ok(())
+    fn open(&self, path: &SourcePath, _attempt: u32) -> Result<OpenedFile> {
+        static CONTENT: LazyLock<Region> = LazyLock::new(|| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&[7; 4096]).unwrap();
+            Region::whole(file).unwrap()
+        });
+        let file = SourceFile { path: path.clone(), content: CONTENT.clone(), object: None };
+        Ok(OpenedFile { file: Arc::new(file), ambiguous: false })
     }
 }
 

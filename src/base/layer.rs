@@ -4,9 +4,9 @@ use std::fmt::Debug;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::tar_index::{FileNode, LayerIndex};
+use super::tar_index::LayerIndex;
+use super::tar_walk::FileNode;
 use super::{SourceFile, SourcePath};
 use crate::digest::{DiffId, LayerHasher};
 use crate::encoding;
@@ -27,14 +27,17 @@ pub(crate) trait LoadedLayer: Send + Sync + Debug {
     /// All its paths.
     fn index(&self) -> &LayerIndex;
 
-    /// Opens the content of a file; `path` is for messages.
-    fn open(&self, path: &SourcePath, file: &FileNode) -> Result<Arc<dyn SourceFile>>;
+    /// Opens the content of a file that was found at `path`.
+    fn open(&self, path: &SourcePath, file: &FileNode) -> Result<SourceFile>;
 
     /// Looks whether a file's content is still what the layer says, where that can be told.
     fn check(&self, _path: &SourcePath, _file: &FileNode) -> Result<()> {
         Ok(())
     }
 }
+
+/// Bytes written at once to a spool file.
+const SPOOL_CHUNK: usize = 1 << 20;
 
 /// A layer of the base image.
 #[derive(Debug, Clone)]
@@ -43,6 +46,28 @@ pub struct LayerSource {
     pub diff_id: DiffId,
     /// Its blob: a plain tar is read in place, a compressed one is spooled when needed.
     pub blob: Region,
+}
+
+impl LayerSource {
+    /// The plain tar: the blob itself, or its content in an unlinked file in
+    /// `spool` of at most `max` bytes, whose diff_id was checked on the way.
+    ///
+    /// # Errors
+    /// Verification when the blob is damaged or too large; local I/O errors.
+    pub fn unpack(&self, spool: &Path, max: u64) -> Result<Region> {
+        let mut head = [0; 4];
+        let n = self.blob.read_at(&mut head, 0).at("layer")?;
+        if !encoding::is_compressed(&head[..n]) {
+            return Ok(self.blob.clone());
+        }
+        let file: File = tempfile::tempfile_in(spool).at(spool.display())?;
+        let mut writer = LayerHasher::new(io::BufWriter::with_capacity(SPOOL_CHUNK, file), max);
+        let mut plain = encoding::decompress(self.blob.reader(), encoding::MAX_WINDOW_LOG).at("layer")?;
+        io::copy(&mut plain, &mut writer).at(spool.display())?;
+        let (writer, _) = writer.finish(&self.diff_id)?;
+        let file = writer.into_inner().map_err(|e| Error::from_io(e.into_error(), spool.display()))?;
+        Region::whole(file).at(spool.display())
+    }
 }
 
 /// A layer that is a tar, plain or compressed.
@@ -63,18 +88,6 @@ impl TarLayer {
     pub(super) fn new(source: LayerSource, spool: &Path, max_size: u64) -> Self {
         TarLayer { source, spool: spool.to_owned(), max_size }
     }
-
-    /// Unpacks the layer, checking its diff_id on the way.
-    fn spool(&self) -> Result<Region> {
-        let file: File = tempfile::tempfile_in(&self.spool).at(self.spool.display())?;
-        let mut writer = LayerHasher::new(io::BufWriter::with_capacity(1 << 20, file), self.max_size);
-        let mut plain =
-            encoding::decompress(self.source.blob.reader(), encoding::MAX_WINDOW_LOG).at("base layer")?;
-        io::copy(&mut plain, &mut writer).at(self.spool.display())?;
-        let (writer, _) = writer.finish(&self.source.diff_id)?;
-        let file = writer.into_inner().map_err(|e| Error::from_io(e.into_error(), self.spool.display()))?;
-        Region::whole(file).at(self.spool.display())
-    }
 }
 
 impl BaseLayer for TarLayer {
@@ -83,9 +96,7 @@ impl BaseLayer for TarLayer {
     }
 
     fn load(&self) -> Result<Box<dyn LoadedLayer>> {
-        let mut head = [0; 4];
-        let n = self.source.blob.read_at(&mut head, 0).at("base layer")?;
-        let tar = if encoding::is_compressed(&head[..n]) { self.spool()? } else { self.source.blob.clone() };
+        let tar = self.source.unpack(&self.spool, self.max_size)?;
         let index = LayerIndex::read(&tar)?;
         Ok(Box::new(LoadedTar { tar, index }))
     }
@@ -96,49 +107,8 @@ impl LoadedLayer for LoadedTar {
         &self.index
     }
 
-    fn open(&self, path: &SourcePath, file: &FileNode) -> Result<Arc<dyn SourceFile>> {
-        let content = self.tar.slice(file.content, file.size);
-        Ok(Arc::new(LayerFile { path: path.clone(), content }))
+    fn open(&self, path: &SourcePath, file: &FileNode) -> Result<SourceFile> {
+        let content = self.tar.slice(file.offset, file.size);
+        Ok(SourceFile { path: path.clone(), content, object: None })
     }
-}
-
-#[derive(Debug)]
-struct LayerFile {
-    path: SourcePath,
-    content: Region,
-}
-
-impl SourceFile for LayerFile {
-    fn size(&self) -> u64 {
-        self.content.len()
-    }
-
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        read_exact(|buf, offset| self.content.read_at(buf, offset), buf, offset, &self.path)
-    }
-}
-
-/// Fills `buf` by positional reads; a file that ends early is not the one the delta was made for.
-pub(super) fn read_exact(
-    read_at: impl Fn(&mut [u8], u64) -> io::Result<usize>,
-    buf: &mut [u8],
-    offset: u64,
-    path: &SourcePath,
-) -> Result<()> {
-    let mut filled = 0;
-    while filled < buf.len() {
-        match read_at(&mut buf[filled..], offset + filled as u64) {
-            Ok(0) => {
-                return Err(Error::misfit(format!(
-                    "base file {path} ends at byte {}, {} were wanted from {offset}",
-                    offset + filled as u64,
-                    buf.len()
-                )));
-            }
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(Error::from_io(e, format!("base file {path}"))),
-        }
-    }
-    Ok(())
 }

@@ -11,22 +11,36 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::layer::{BaseLayer, LayerSource, LoadedLayer, TarLayer};
-use super::tar_index::{FileNode, LayerIndex, Node};
+use super::tar_index::LayerIndex;
+use super::tar_walk::{FileNode, Node};
+use super::tree;
 use super::{OpenedFile, SourceFiles, SourcePath};
 use crate::error::{Error, Result};
+use crate::parallel;
+use crate::region::Region;
 
 /// Links followed before a path is given up; the bound of Linux itself (`ELOOP`).
 const MAX_LINKS: usize = 40;
+
+/// A file of the merged root file system that a patch may name.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// All its names, sorted; at least one.
+    pub names: Vec<SourcePath>,
+    /// The layer that it comes from, counted from the bottom.
+    pub layer: usize,
+    /// Its content.
+    pub content: Region,
+}
 
 /// The files of an image, by path.
 #[derive(Debug)]
 pub struct LayeredFiles {
     layers: Vec<Layer>,
-    /// What was opened, to be looked at again when a layer comes out wrong.
+    /// What was opened, by layer and place in it, to be looked at again when a layer comes out wrong.
     opened: Mutex<HashMap<(usize, u64), (SourcePath, FileNode)>>,
 }
 
@@ -60,26 +74,22 @@ impl LayeredFiles {
     /// # Errors
     /// When a layer is damaged or the disk is full.
     pub fn preload(&self, layers: Range<usize>, threads: usize) -> Result<()> {
-        let next = AtomicUsize::new(layers.start);
-        let end = layers.end.min(self.layers.len());
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads.clamp(1, layers.len().max(1)))
-                .map(|_| {
-                    scope.spawn(|| {
-                        loop {
-                            let at = next.fetch_add(1, Ordering::Relaxed);
-                            if at >= end {
-                                return Ok(());
-                            }
-                            self.layer(at)?;
-                        }
-                    })
-                })
-                .collect();
-            workers.into_iter().try_for_each(|w| {
-                w.join().unwrap_or_else(|_| Err(Error::local("a base layer's thread died")))
-            })
-        })
+        let first = layers.start;
+        parallel::for_each(layers.len(), threads, |at| self.layer(first + at).map(drop))
+    }
+
+    /// The regular files of the merged root file system that a patch may name.
+    ///
+    /// # Errors
+    /// When a layer is damaged or the disk is full.
+    pub fn sources(&self) -> Result<Vec<Source>> {
+        let layers: Vec<_> = (0..self.layers.len()).map(|at| self.layer(at)).collect::<Result<_>>()?;
+        let indexes: Vec<&LayerIndex> = layers.iter().map(|l| l.index()).collect();
+        let found = tree::sources(&indexes).into_iter().map(|found| {
+            let file = layers[found.layer].open(&found.names[0], &found.file)?;
+            Ok(Source { names: found.names, layer: found.layer, content: file.content })
+        });
+        found.collect()
     }
 
     fn layer(&self, at: usize) -> Result<&dyn LoadedLayer> {
@@ -214,11 +224,9 @@ impl SourceFiles for LayeredFiles {
         })?;
         let (at, file) = found[last.min(attempt as usize)];
         let opened = self.layer(at)?.open(path, &file)?;
-        self.opened
-            .lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .insert((at, file.content), (path.clone(), file));
-        Ok(OpenedFile { file: opened, ambiguous: last > 0 })
+        let mut known = self.opened.lock().unwrap_or_else(|e| e.into_inner());
+        known.insert((at, file.offset), (path.clone(), file));
+        Ok(OpenedFile { file: Arc::new(opened), ambiguous: last > 0 })
     }
 
     fn check_opened(&self) -> Result<()> {

@@ -6,25 +6,30 @@
 
 pub mod path;
 
+mod blocks;
 mod layer;
 mod layered;
 mod rootfs;
 mod tar_index;
+mod tar_walk;
+mod tree;
 
 use std::fmt::Debug;
-use std::io::{self, Write};
 use std::sync::Arc;
 
-use crate::digest::LayerHasher;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::region::Region;
+pub use blocks::Blocks;
 pub use layer::LayerSource;
 #[cfg(feature = "composefs")]
 pub(crate) use layer::{BaseLayer, LoadedLayer};
-pub use layered::LayeredFiles;
+pub use layered::{LayeredFiles, Source};
 pub use path::SourcePath;
 pub use rootfs::RootfsFiles;
 #[cfg(feature = "composefs")]
-pub(crate) use tar_index::{FileNode, LayerIndex, Node};
+pub(crate) use tar_index::LayerIndex;
+#[cfg(feature = "composefs")]
+pub(crate) use tar_walk::{FileNode, Node};
 
 /// Old files by path, shared by all layer workers.
 pub trait SourceFiles: Send + Sync + Debug {
@@ -51,47 +56,68 @@ pub trait SourceFiles: Send + Sync + Debug {
 #[derive(Debug, Clone)]
 pub struct OpenedFile {
     /// The file.
-    pub file: Arc<dyn SourceFile>,
+    pub file: Arc<SourceFile>,
     /// Another attempt would give other bytes for this path.
     pub ambiguous: bool,
 }
 
 /// One old file, readable at any position.
-pub trait SourceFile: Send + Sync + Debug {
-    /// Size in bytes.
-    fn size(&self) -> u64;
+#[derive(Debug, Clone)]
+pub struct SourceFile {
+    /// Its path, for messages.
+    pub path: SourcePath,
+    /// Its bytes.
+    pub content: Region,
+    /// Under which name the store of this base keeps the content as a whole, if it does.
+    pub object: Option<Arc<str>>,
+}
+
+impl SourceFile {
+    /// Size in bytes, when it was opened.
+    pub fn size(&self) -> u64 {
+        self.content.len()
+    }
 
     /// Fills `buf` from `offset`.
     ///
     /// # Errors
-    /// Misfit when the file ends before `buf` is full; local I/O errors.
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()>;
-
-    /// The name under which the store of this base keeps the content, if it has one.
-    fn object(&self) -> Option<&[u8]> {
-        None
+    /// Misfit when the file ends before `buf` is full: it is not the one the
+    /// delta was made for. Local I/O errors.
+    pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.content.read_exact_at(buf, offset).map_err(|e| match e.kind() {
+            std::io::ErrorKind::UnexpectedEof => Error::misfit(format!(
+                "base file {} ends early: {} bytes were wanted from {offset}",
+                self.path,
+                buf.len()
+            )),
+            _ => Error::from_io(e, format!("base file {}", self.path)),
+        })
     }
 }
 
-/// Takes a layer tar, and is told where it repeats base files.
-pub trait LayerWrite: Write {
-    /// Announces that the next [`SourceFile::size`] bytes written are the whole
-    /// of `file`; a store that has it need not keep it again.
-    fn begin_file(&mut self, _file: &dyn SourceFile) {}
+/// A regular file in a layer tar.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Its path.
+    pub path: SourcePath,
+    /// Where its content begins in the tar.
+    pub offset: u64,
+    /// Size of the content in bytes.
+    pub size: u64,
 }
 
-impl LayerWrite for Vec<u8> {}
-
-impl LayerWrite for io::Sink {}
-
-impl<W: LayerWrite + ?Sized> LayerWrite for Box<W> {
-    fn begin_file(&mut self, file: &dyn SourceFile) {
-        (**self).begin_file(file);
-    }
-}
-
-impl<W: LayerWrite> LayerWrite for LayerHasher<W> {
-    fn begin_file(&mut self, file: &dyn SourceFile) {
-        self.inner_mut().begin_file(file);
-    }
+/// The regular files with content in a plain layer tar, in its order.
+///
+/// # Errors
+/// Verification when it is no sound tar.
+pub fn members(tar: &Region) -> Result<Vec<Member>> {
+    let mut found = Vec::new();
+    tar_walk::walk(tar, |path, node| {
+        if let tar_walk::Node::File(file) = node
+            && file.size > 0
+        {
+            found.push(Member { path, offset: file.offset, size: file.size });
+        }
+    })?;
+    Ok(found)
 }

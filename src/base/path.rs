@@ -28,6 +28,10 @@ impl SourcePath {
         if raw.contains(&0) {
             return Err(Error::verification("source path has a NUL byte"));
         }
+        let is_clean = |part: &[u8]| !matches!(part, b"" | b"." | b"..");
+        if raw.split(|b| *b == b'/').all(is_clean) {
+            return Ok(SourcePath(raw.to_vec()));
+        }
         let mut parts: Vec<&[u8]> = Vec::new();
         for part in raw.split(|b| *b == b'/') {
             match part {

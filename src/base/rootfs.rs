@@ -5,17 +5,16 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::layer::read_exact;
 use super::layered::etc_twin;
 use super::{OpenedFile, SourceFile, SourceFiles, SourcePath};
 use crate::error::{Error, IoContext, Result};
+use crate::region::Region;
 
 /// A directory that is the root of the base image.
 #[derive(Debug)]
@@ -63,24 +62,10 @@ impl SourceFiles for RootfsFiles {
         if !meta.is_file() {
             return Err(Error::misfit(format!("base file {path} is not a regular file")));
         }
-        let file = Arc::new(RootfsFile { path: path.clone(), size: meta.len(), file });
-        Ok(OpenedFile { file, ambiguous: false })
-    }
-}
-
-#[derive(Debug)]
-struct RootfsFile {
-    path: SourcePath,
-    size: u64,
-    file: File,
-}
-
-impl SourceFile for RootfsFile {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        read_exact(|buf, offset| self.file.read_at(buf, offset), buf, offset, &self.path)
+        let content = Region::whole(file).at(path)?;
+        Ok(OpenedFile {
+            file: Arc::new(SourceFile { path: path.clone(), content, object: None }),
+            ambiguous: false,
+        })
     }
 }

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::source::Opened;
 use crate::artifact::{Delta, TargetImage};
 use crate::base::{LayerSource, LayeredFiles, RootfsFiles, SourceFiles};
-use crate::cli::{BaseArgs, LimitArgs};
+use crate::cli::{BaseArgs, LimitArgs, SourceArgs};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
@@ -32,6 +33,7 @@ impl Base {
     pub(super) fn find(
         delta: &Delta,
         args: &BaseArgs,
+        platform: Option<&Platform>,
         repository: Option<(&Arc<dyn Store>, &Inventory)>,
         spool: &Path,
     ) -> Result<Self> {
@@ -42,7 +44,7 @@ impl Base {
         if let Some(reference) = &args.base
             && let Some(layout) = Layout::open(reference, spool)?
         {
-            let image = named_image(&layout, reference)?;
+            let image = named_image(&layout, reference, platform)?;
             if image.config_digest != *wanted {
                 return Err(wrong_base(wanted, &reference.to_string(), &image.config_digest));
             }
@@ -53,10 +55,17 @@ impl Base {
             Some(Base::Stored { store: store.clone(), image })
         });
         found.ok_or_else(|| {
-            Error::misfit(format!(
+            let absent = Error::misfit(format!(
                 "the delta is for a base image with config {wanted}, which is not in the repository"
-            ))
-            .with_hint("fetch the base image first, name it with --base REF, or fetch the full image")
+            ));
+            match &args.base {
+                Some(remote) => {
+                    absent.with_hint(format!("fetch the base image first: oci-delta-fetch {remote}"))
+                }
+                None => absent.with_hint(
+                    "fetch the base image first, name it with --base REF, or fetch the full image",
+                ),
+            }
         })
     }
 
@@ -94,8 +103,27 @@ impl Base {
     }
 }
 
-fn named_image(layout: &Layout, reference: &Reference) -> Result<TargetImage> {
-    let descriptor = layout.resolve(reference.image_name(), &Platform::host())?;
+/// A base that `--base` names in a registry. Reads its metadata only, so a wrong one costs no download.
+///
+/// # Errors
+/// Misfit when it is not the image that is `wanted`; what the registry says.
+pub(super) async fn check_remote<'a>(
+    args: &'a BaseArgs,
+    source: &SourceArgs,
+    wanted: &Digest,
+    spool: &Path,
+) -> Result<Option<&'a Reference>> {
+    let Some(reference @ Reference::Docker { .. }) = &args.base else { return Ok(None) };
+    let image = Opened::open(reference, source, spool).await?.image().await?;
+    if image.config_digest != *wanted {
+        return Err(wrong_base(wanted, &reference.to_string(), &image.config_digest));
+    }
+    Ok(Some(reference))
+}
+
+fn named_image(layout: &Layout, reference: &Reference, platform: Option<&Platform>) -> Result<TargetImage> {
+    let platform = platform.cloned().unwrap_or_else(Platform::host);
+    let descriptor = layout.resolve(reference.image_name(), &platform)?;
     layout
         .image(&descriptor)?
         .ok_or_else(|| Error::misfit(format!("{reference}: not a complete image, so it cannot be a base")))

@@ -7,7 +7,7 @@ use std::time::Instant;
 use oci_spec::image::Descriptor;
 
 use super::Context;
-use super::base::Base;
+use super::base::{self, Base};
 use super::report::{ByteReport, ImageReport, LayerReport, Report, VERSION};
 use super::source::{Opened, concurrency};
 use crate::artifact::TargetImage;
@@ -25,11 +25,6 @@ use crate::tardiff;
 /// Runs the command.
 pub(super) async fn run(context: &Context, args: &FetchArgs) -> Result<()> {
     let reference = args.reference.as_ref().ok_or_else(|| Error::usage("no REF is given"))?;
-    if let Some(base @ Reference::Docker { .. }) = &args.base.base {
-        context.say(&format!("fetching the base image {base}"));
-        let base_args = FetchArgs { tag: None, base: BaseArgs::default(), ..args.clone() };
-        fetch(context, base, &base_args).await?;
-    }
     let report = fetch(context, reference, args).await?;
     context.print(&report, || report.text())
 }
@@ -42,28 +37,43 @@ struct Target {
     base_config: Option<Digest>,
 }
 
+/// Brings an image into the repository, without a report.
+pub(super) async fn pull(context: &Context, reference: &Reference, args: &FetchArgs) -> Result<()> {
+    fetch(context, reference, args).await.map(drop)
+}
+
 async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Result<Report> {
     let started = Instant::now();
     let repository = open_repository(context, args)?;
-    let inventory = repository.as_ref().map(|r| r.inventory()).transpose()?.unwrap_or_default();
+    let mut inventory = repository.as_ref().map(|r| r.inventory()).transpose()?.unwrap_or_default();
     let spool = repository.as_ref().map_or_else(std::env::temp_dir, |r| r.spool());
     let opened = Opened::open(reference, &args.source, &spool).await?;
     let name = args.tag.clone().or_else(|| reference.tag_name());
     let delta = opened.delta()?;
     let wanted = delta.as_ref().map_or(&opened.digest, |d| d.target_manifest.digest());
     if let (Some(stored), Some(store)) = (inventory.by_manifest(wanted), &repository) {
+        opened.require_platform(&stored.image)?;
         let mut stored = stored.clone();
         if !args.dry_run {
             settle(&**store, &inventory, &mut stored, name)?;
         }
-        return Ok(already_here(reference, &opened, &stored, started));
+        return Ok(already_here(reference, &opened, &stored, delta.is_some(), started));
     }
 
     let target = match delta {
         Some(delta) => {
             let delta = opened.target_of(delta).await?;
+            let remote = base::check_remote(&args.base, &args.source, delta.source_config(), &spool).await?;
+            if let (Some(remote), Some(store), false) = (remote, &repository, args.dry_run)
+                && inventory.by_config(delta.source_config()).is_none()
+            {
+                context.say(&format!("fetching the base image {remote}"));
+                let base_args = FetchArgs { tag: None, base: BaseArgs::default(), ..args.clone() };
+                Box::pin(fetch(context, remote, &base_args)).await?;
+                inventory = store.inventory()?;
+            }
             let here = repository.as_ref().map(|store| (store, &inventory));
-            let base = Base::find(&delta, &args.base, here, &spool)?;
+            let base = Base::find(&delta, &args.base, args.source.platform.as_ref(), here, &spool)?;
             let plan = plan_delta(&delta, |d| inventory.layers.contains_key(d), args.limits.max_layer_size);
             let base_config = Some(delta.source_config().clone());
             Target { image: delta.target, plan, base: Some(base), base_config }
@@ -224,7 +234,13 @@ fn planned(reference: &Reference, opened: &Opened, target: &Target, name: Option
     }
 }
 
-fn already_here(reference: &Reference, opened: &Opened, stored: &StoredImage, started: Instant) -> Report {
+fn already_here(
+    reference: &Reference,
+    opened: &Opened,
+    stored: &StoredImage,
+    is_delta: bool,
+    started: Instant,
+) -> Report {
     let verbatim = stored.target_manifest() == *stored.descriptor.digest();
     let fidelity = if verbatim { Fidelity::Verbatim } else { Fidelity::Rewritten };
     let layers = stored.image.diff_ids.iter().zip(&stored.image.layers).map(|(diff_id, layer)| LayerReport {
@@ -237,7 +253,7 @@ fn already_here(reference: &Reference, opened: &Opened, stored: &StoredImage, st
         version: VERSION,
         reference: reference.to_string(),
         resolved: opened.digest.to_string(),
-        kind: if opened.digest == stored.target_manifest() { "image" } else { "delta" },
+        kind: if is_delta { "delta" } else { "image" },
         status: "already-present",
         image: ImageReport {
             name: stored.name.clone(),

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::Context;
-use super::base::Base;
+use super::base::{self, Base};
+use super::files;
 use super::report::VERSION;
 use super::source::Opened;
 use crate::cli::InspectArgs;
@@ -33,6 +34,9 @@ struct Inspection {
     download_bytes: u64,
     full_pull_bytes: u64,
     layers: Vec<InspectedLayer>,
+    /// With `--files`: where the bytes of each patch go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patches: Option<Vec<files::PatchAccount>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -47,8 +51,8 @@ struct InspectedLayer {
 
 /// Runs the command.
 pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
-    let store = if context.repo.exists() { Some(context.repo.open()?) } else { None };
-    let inventory = store.as_ref().map(|s| s.inventory()).transpose()?.unwrap_or_default();
+    let store = context.repo.exists().then(|| context.repo.open()).transpose()?;
+    let inventory = store.as_ref().map(|store| store.inventory()).transpose()?.unwrap_or_default();
     let spool = std::env::temp_dir();
     let opened = Opened::open(&args.reference, &args.source, &spool).await?;
     let have = |diff_id: &_| inventory.layers.contains_key(diff_id);
@@ -59,12 +63,17 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
             let delta = opened.target_of(manifest).await?;
             let plan = plan_delta(&delta, have, limit);
             let mut inspection = describe(args, &opened, &plan, &delta.target, &inventory);
-            let repository = store.as_ref().map(|store| (store, &inventory));
-            inspection.misfit =
-                Base::find(&delta, &args.base, repository, &spool).err().map(|e| e.to_string());
+            let here = store.as_ref().map(|store| (store, &inventory));
+            let base = base::check_remote(&args.base, &args.source, delta.source_config(), &spool)
+                .await
+                .and_then(|_| Base::find(&delta, &args.base, args.source.platform.as_ref(), here, &spool));
+            inspection.misfit = base.err().map(|e| e.to_string());
             inspection.kind = "delta";
             inspection.signatures = signatures;
             inspection.base_config = Some(delta.source_config().to_string());
+            if args.files {
+                inspection.patches = Some(files::of_delta(context, args, &opened, &delta, &spool).await?);
+            }
             inspection
         }
         None => {
@@ -106,6 +115,7 @@ fn describe(
         download_bytes: opened.metadata_bytes() + plan.download_bytes,
         full_pull_bytes: image.full_bytes(),
         layers: layers.collect(),
+        patches: None,
     }
 }
 
@@ -143,6 +153,9 @@ impl Inspection {
                 human_bytes(layer.target_bytes)
             );
             line(&format!("layer {}", &digest[..10]), &value);
+        }
+        for patch in self.patches.iter().flatten() {
+            out.push_str(&patch.text());
         }
         out
     }

@@ -1,7 +1,9 @@
 //! The commands: each wires the parts together; no bytes are worked on here.
 
 mod base;
+mod create;
 mod fetch;
+mod files;
 mod inspect;
 mod report;
 mod repository;
@@ -13,17 +15,18 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::cancel::Cancel;
 use crate::cli::{Cli, Command, GlobalArgs};
 use crate::error::{Error, Kind, Result};
-use crate::fetch::Cancel;
 use crate::progress::{self, Event, Reporter};
 use crate::store::StoreRef;
 
 /// What every command gets.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Context {
     repo: StoreRef,
     json: bool,
+    verbose: bool,
     reporter: Arc<dyn Reporter>,
     cancel: Cancel,
 }
@@ -35,7 +38,7 @@ impl Context {
             Some(repo) => repo.clone(),
             None => StoreRef::Layout(default_repo()?),
         };
-        Ok(Context { repo, json: global.json, reporter, cancel })
+        Ok(Context { repo, json: global.json, verbose: global.verbose, reporter, cancel })
     }
 
     /// A line for people, on standard error.
@@ -66,6 +69,7 @@ pub async fn run(cli: Cli, cancel: Cancel) -> Result<()> {
     match cli.command {
         None => fetch::run(&context, &cli.fetch).await,
         Some(Command::Fetch(args)) => fetch::run(&context, &args).await,
+        Some(Command::Create(args)) => create::run(&context, *args).await,
         Some(Command::Inspect(args)) => inspect::run(&context, &args).await,
         Some(Command::Init(args)) => repository::init(&context, &args),
         Some(Command::List) => repository::list(&context),

@@ -13,7 +13,7 @@ use crate::cli::SourceArgs;
 use crate::digest::{Digest, digest_of};
 use crate::error::{Error, Result};
 use crate::fetch::Source;
-use crate::layout::Layout;
+use crate::layout::{Layout, check_size};
 use crate::platform::Platform;
 use crate::proxy::{Credentials, Proxy, ProxyOptions};
 use crate::reference::Reference;
@@ -24,6 +24,10 @@ pub(super) struct Opened {
     pub source: Source,
     pub digest: Digest,
     pub manifest: Vec<u8>,
+    /// The manifest is what skopeo made of a Docker one, which `digest` is of.
+    converted: bool,
+    /// The platform that the user insists on.
+    platform: Option<Platform>,
     /// Bytes of metadata read so far.
     read: Cell<u64>,
 }
@@ -31,17 +35,36 @@ pub(super) struct Opened {
 impl Opened {
     /// Resolves `reference` and reads its manifest.
     pub(super) async fn open(reference: &Reference, args: &SourceArgs, spool: &Path) -> Result<Self> {
-        let platform = args.platform.clone().unwrap_or_else(Platform::host);
+        let required = args.platform.clone();
+        let platform = required.clone().unwrap_or_else(Platform::host);
         if let Some(layout) = Layout::open(reference, spool)? {
             let descriptor = layout.resolve(reference.image_name(), &platform)?;
             let manifest = layout.read_blob(&descriptor, MAX_MANIFEST_SIZE)?;
             let (digest, source) = (descriptor.digest().clone(), Source::Local(Arc::new(layout)));
-            return Ok(Opened { source, digest, read: Cell::new(manifest.len() as u64), manifest });
+            return Ok(Opened::new(source, digest, manifest, false, required));
         }
         let proxy = Proxy::new(&reference.skopeo(), options(args, platform)?);
         let (digest, manifest) = proxy.manifest().await?;
+        let found = digest_of(&manifest);
+        let converted = found != digest;
+        if converted && !artifact::may_be_converted(&manifest)? {
+            return Err(Error::verification(format!(
+                "{reference}: manifest digest mismatch: expected {digest}, found {found}"
+            )));
+        }
         let source = Source::Remote(Rc::new(proxy));
-        Ok(Opened { source, digest, read: Cell::new(manifest.len() as u64), manifest })
+        Ok(Opened::new(source, digest, manifest, converted, required))
+    }
+
+    fn new(
+        source: Source,
+        digest: Digest,
+        manifest: Vec<u8>,
+        converted: bool,
+        platform: Option<Platform>,
+    ) -> Self {
+        let read = Cell::new(manifest.len() as u64);
+        Opened { source, digest, manifest, converted, platform, read }
     }
 
     /// The delta manifest, if this is one.
@@ -58,6 +81,7 @@ impl Opened {
         let manifest = self.blob(&delta.target_manifest, MAX_MANIFEST_SIZE).await?;
         let config = self.blob(&delta.target_config, MAX_CONFIG_SIZE).await?;
         let target = TargetImage::parse(manifest, delta.target_manifest.digest(), config)?;
+        self.require_platform(&target)?;
         delta.with_target(target)
     }
 
@@ -66,8 +90,33 @@ impl Opened {
         let config = artifact::image_config(&self.manifest)?.ok_or_else(|| {
             Error::misfit(format!("{} is neither an image nor an oci-delta artifact", self.digest))
         })?;
-        let config = self.blob(&config, MAX_CONFIG_SIZE).await?;
-        TargetImage::parse(self.manifest.clone(), &digest_of(&self.manifest), config)
+        let config = match &self.source {
+            Source::Remote(proxy) if self.converted => {
+                check_size(&config, MAX_CONFIG_SIZE)?;
+                self.read.set(self.read.get() + config.size());
+                proxy.config().await?
+            }
+            _ => self.blob(&config, MAX_CONFIG_SIZE).await?,
+        };
+        let mut image = TargetImage::parse(self.manifest.clone(), &digest_of(&self.manifest), config)?;
+        image.converted_from = self.converted.then(|| self.digest.clone());
+        self.require_platform(&image)?;
+        Ok(image)
+    }
+
+    /// Refuses an image that is not for the platform that was asked for. Unasked, any will do:
+    /// an image need not run on the machine that fetches it.
+    ///
+    /// # Errors
+    /// Misfit.
+    pub(super) fn require_platform(&self, image: &TargetImage) -> Result<()> {
+        match &self.platform {
+            Some(wanted) if !wanted.accepts(&image.platform) => {
+                Err(Error::misfit(format!("the image is for platform {}, not {wanted}", image.platform))
+                    .with_hint("leave out --platform to take it all the same"))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn blob(&self, descriptor: &Descriptor, max: u64) -> Result<Vec<u8>> {
@@ -81,7 +130,7 @@ impl Opened {
     }
 }
 
-fn options(args: &SourceArgs, platform: Platform) -> Result<ProxyOptions> {
+pub(super) fn options(args: &SourceArgs, platform: Platform) -> Result<ProxyOptions> {
     Ok(ProxyOptions {
         skopeo: args.skopeo.clone(),
         authfile: args.authfile.clone(),
@@ -100,7 +149,7 @@ fn options(args: &SourceArgs, platform: Platform) -> Result<ProxyOptions> {
 /// Blobs in flight and at work for a source (`--jobs` sets both).
 pub(super) fn concurrency(source: &Source, jobs: Option<u16>) -> crate::fetch::Concurrency {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    match (source, jobs) {
+    match (source, jobs.filter(|n| *n > 0)) {
         (_, Some(n)) => crate::fetch::Concurrency { downloads: n.into(), workers: usize::from(n) + 1 },
         // Two hide the latency of a registry; the extra worker lets a download
         // start while the last layer is finished.

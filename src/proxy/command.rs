@@ -50,7 +50,7 @@ fn add_global_options(command: &mut Command, options: &ProxyOptions) {
 }
 
 /// The registry's name in an auth file.
-fn registry_of(reference: &str) -> Option<&str> {
+pub(super) fn registry_of(reference: &str) -> Option<&str> {
     let name = reference.strip_prefix("docker://")?;
     match name.split_once('/') {
         Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => Some(host),
@@ -61,10 +61,15 @@ fn registry_of(reference: &str) -> Option<&str> {
 /// An unlinked file in the format of containers-auth.json.
 fn auth_file(registry: &str, creds: &Credentials) -> std::io::Result<File> {
     let mut file = tempfile::tempfile()?;
-    let auth = base64(creds.user_and_password.as_bytes());
-    write!(file, "{}", serde_json::json!({ "auths": { registry: { "auth": auth } } }))?;
+    file.write_all(auth_json(registry, creds).as_bytes())?;
     file.rewind()?;
     Ok(file)
+}
+
+/// The content of a containers-auth.json.
+pub(super) fn auth_json(registry: &str, creds: &Credentials) -> String {
+    let auth = base64(creds.user_and_password.as_bytes());
+    serde_json::json!({ "auths": { registry: { "auth": auth } } }).to_string()
 }
 
 fn base64(bytes: &[u8]) -> String {

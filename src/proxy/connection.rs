@@ -49,6 +49,11 @@ impl Connection {
         self.timed(self.request(self.proxy.fetch_manifest_raw_oci(&self.image))).await
     }
 
+    /// The image's config as skopeo shows it.
+    pub(super) async fn config(&self) -> Result<Vec<u8>> {
+        self.timed(self.request(self.proxy.fetch_config_raw(&self.image))).await
+    }
+
     /// Makes a request when it is its turn. Given up midway it kills the process,
     /// for the answer would be left in the socket.
     pub(super) async fn request<T>(&self, request: impl Future<Output = Result<T, ProxyError>>) -> Result<T> {

@@ -8,6 +8,7 @@ use crate::error::{Error, Kind};
 const MAX_TEXT: usize = 2048;
 
 const NOT_FOUND: &str = "check the name and the tag; the image may have been removed from the registry";
+const PLATFORM: &str = "the image is not made for this platform; choose another with --platform";
 const AUTH: &str = "log in with `skopeo login` or name an --authfile";
 const TLS: &str =
     "name the registry's CA with --cert-dir, or use --tls-verify=false if the network is trusted";
@@ -36,6 +37,7 @@ const WORDS: &[(&[&str], Kind, Option<&str>)] = &[
         Kind::Verification,
         None,
     ),
+    (&["no image found in manifest list", "no image found in image index"], Kind::Misfit, Some(PLATFORM)),
     (
         &[
             "manifest unknown",
@@ -45,7 +47,6 @@ const WORDS: &[(&[&str], Kind, Option<&str>)] = &[
             "name unknown",
             "name_unknown",
             "name not known",
-            "no image found in",
         ],
         Kind::Misfit,
         Some(NOT_FOUND),

@@ -20,6 +20,10 @@ use crate::layout::REF_NAME;
 /// target manifest as its publisher made it, kept as a blob beside it.
 pub const TARGET_MANIFEST: &str = "io.github.oci-delta-fetch.target-manifest";
 
+/// Annotation of an index entry whose manifest skopeo made of a Docker one:
+/// digest of that in its registry, by which the image is known again.
+pub const CONVERTED_FROM: &str = "io.github.oci-delta-fetch.converted-from";
+
 /// An `index.json` under change, locked against other publishers.
 #[derive(Debug)]
 pub(super) struct IndexEdit<'a> {
@@ -56,13 +60,13 @@ impl<'a> IndexEdit<'a> {
             .ok_or_else(|| Error::verification("index.json: \"manifests\" is no list"))
     }
 
-    /// Adds an image, or gives it a name. A name moves from the image that had
+    /// Adds an image with our annotations, or gives it a name. A name moves from the image that had
     /// it; that image stays, without a name, since it may be a base.
     pub(super) fn put(
         &mut self,
         descriptor: &Descriptor,
         name: Option<&str>,
-        target: Option<&Digest>,
+        notes: &[(&str, Option<&Digest>)],
     ) -> Result<()> {
         let mut entry = serde_json::to_value(descriptor)
             .map_err(|e| Error::local(format!("index.json: {e}")).with_source(e))?;
@@ -70,8 +74,8 @@ impl<'a> IndexEdit<'a> {
         if let Some(name) = name {
             annotations.insert(REF_NAME.into(), name.into());
         }
-        if let Some(target) = target {
-            annotations.insert(TARGET_MANIFEST.into(), target.to_string().into());
+        for (key, digest) in notes.iter().filter_map(|(key, digest)| Some((key, (*digest)?))) {
+            annotations.insert((*key).into(), digest.to_string().into());
         }
         if !annotations.is_empty() {
             entry["annotations"] = Value::Object(annotations);

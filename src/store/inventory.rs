@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use oci_spec::image::Descriptor;
 
-use super::index::TARGET_MANIFEST;
+use super::index::{CONVERTED_FROM, TARGET_MANIFEST};
 use crate::artifact::TargetImage;
 use crate::digest::{DiffId, Digest};
 use crate::layout::ref_name;
@@ -24,11 +24,16 @@ pub struct StoredImage {
 impl StoredImage {
     /// Digest of the manifest as its publisher made it, also when ours was rewritten.
     pub fn target_manifest(&self) -> Digest {
-        self.descriptor
-            .annotations()
-            .as_ref()
-            .and_then(|a| Digest::from_str(a.get(TARGET_MANIFEST)?).ok())
-            .unwrap_or_else(|| self.descriptor.digest().clone())
+        self.note(TARGET_MANIFEST).unwrap_or_else(|| self.descriptor.digest().clone())
+    }
+
+    /// Digest in the registry of the Docker manifest that this one was converted from.
+    pub fn converted_from(&self) -> Option<Digest> {
+        self.note(CONVERTED_FROM)
+    }
+
+    fn note(&self, key: &str) -> Option<Digest> {
+        Digest::from_str(self.descriptor.annotations().as_ref()?.get(key)?).ok()
     }
 
     /// The name as in the index entry.
@@ -52,11 +57,12 @@ impl Inventory {
         self.images.iter().rev().find(|i| i.image.config_digest == *config)
     }
 
-    /// The image made from this target manifest.
+    /// The image made from this target manifest, or from this Docker one.
     pub fn by_manifest(&self, manifest: &Digest) -> Option<&StoredImage> {
-        self.images
-            .iter()
-            .rev()
-            .find(|i| i.target_manifest() == *manifest || i.descriptor.digest() == manifest)
+        self.images.iter().rev().find(|i| {
+            i.target_manifest() == *manifest
+                || i.descriptor.digest() == manifest
+                || i.converted_from().as_ref() == Some(manifest)
+        })
     }
 }

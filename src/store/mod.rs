@@ -20,10 +20,12 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::Descriptor;
 
 use crate::artifact::TargetImage;
-use crate::base::{LayerWrite, LayeredFiles};
+use crate::base::LayeredFiles;
 use crate::digest::{DiffId, Digest, VerifiedLayer};
 use crate::encoding::Encoding;
 use crate::error::Result;
+use crate::pipeline::LayerWrite;
+use crate::region::Region;
 pub use inventory::{Inventory, StoredImage};
 pub use oci_layout::OciLayoutStore;
 pub use reference::{Algorithm, InitOptions, StoreRef};
@@ -50,6 +52,19 @@ pub trait Store: Debug + Send + Sync {
     /// # Errors
     /// When a layer is gone.
     fn files(&self, image: &TargetImage, max_layer: u64) -> Result<LayeredFiles>;
+
+    /// An image with the manifest that its publisher made.
+    ///
+    /// # Errors
+    /// When that manifest cannot be read.
+    fn published(&self, image: &StoredImage) -> Result<TargetImage>;
+
+    /// A layer of an image that is here: the blob `stored`, or from a store that
+    /// has no blobs its plain tar, in an unlinked file in `spool`.
+    ///
+    /// # Errors
+    /// When the layer is gone or damaged; local I/O errors.
+    fn layer(&self, diff_id: &DiffId, stored: &Descriptor, spool: &Path) -> Result<(Descriptor, Region)>;
 
     /// Refuses to begin what cannot end well. `needed` bytes are the least
     /// that will be written by a store that keeps layers whole.
@@ -119,7 +134,7 @@ pub trait Store: Debug + Send + Sync {
 }
 
 /// Takes a plain layer tar.
-pub trait LayerSink: LayerWrite + Debug {
+pub trait LayerSink: LayerWrite + Debug + Send {
     /// Makes the layer, which was checked, a part of the store.
     ///
     /// # Errors

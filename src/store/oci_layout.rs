@@ -13,16 +13,17 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::{Descriptor, MediaType};
 use rustix::fs::{FlockOperation, flock};
 
-use super::index::{IndexEdit, sync_dir, write_durably};
+use super::index::{CONVERTED_FROM, IndexEdit, TARGET_MANIFEST, sync_dir, write_durably};
 use super::inventory::{Inventory, StoredImage};
 use super::sink::{BlobSink, TarSink};
 use super::{Fidelity, LayerSink, Published, Store, Swept, Verified, check};
-use crate::artifact::{self, TargetImage};
+use crate::artifact::{self, MAX_MANIFEST_SIZE, TargetImage};
 use crate::base::{LayerSource, LayeredFiles};
 use crate::digest::{DiffId, Digest, digest_of, parse_digest};
 use crate::encoding::Encoding;
 use crate::error::{Error, IoContext, Result};
 use crate::layout::Layout;
+use crate::region::Region;
 
 const STATE: &str = ".oci-delta-fetch";
 
@@ -197,6 +198,22 @@ impl Store for OciLayoutStore {
         Ok(LayeredFiles::new(layers, &self.tmp(), max_layer))
     }
 
+    fn published(&self, stored: &StoredImage) -> Result<TargetImage> {
+        let digest = stored.target_manifest();
+        match self.layout.blob(&digest)? {
+            Some(blob) if digest != stored.image.manifest_digest => {
+                let published = Descriptor::new(MediaType::ImageManifest, blob.len(), digest.clone());
+                let manifest = self.layout.read_blob(&published, MAX_MANIFEST_SIZE)?;
+                TargetImage::parse(manifest, &digest, stored.image.config_raw.clone())
+            }
+            _ => Ok(stored.image.clone()),
+        }
+    }
+
+    fn layer(&self, _diff_id: &DiffId, stored: &Descriptor, _spool: &Path) -> Result<(Descriptor, Region)> {
+        Ok((stored.clone(), self.layout.require_blob(stored)?))
+    }
+
     fn prepare(&self, _image: &TargetImage, needed: u64) -> Result<()> {
         let stat = rustix::fs::statvfs(&self.root).map_err(std::io::Error::from).at(self.root.display())?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
@@ -240,10 +257,10 @@ impl Store for OciLayoutStore {
         self.write_blob(&image.manifest_raw, &image.manifest_digest)?;
         self.write_blob(&bytes, &digest)?;
         sync_dir(&self.blobs())?;
-        let media_type = image.manifest.media_type().clone().unwrap_or(MediaType::ImageManifest);
-        let descriptor = Descriptor::new(media_type, bytes.len() as u64, digest.clone());
+        let descriptor = Descriptor::new(MediaType::ImageManifest, bytes.len() as u64, digest.clone());
         let original = (fidelity == Fidelity::Rewritten).then_some(&image.manifest_digest);
-        self.edit(|index| index.put(&descriptor, name, original))?;
+        let notes = [(TARGET_MANIFEST, original), (CONVERTED_FROM, image.converted_from.as_ref())];
+        self.edit(|index| index.put(&descriptor, name, &notes))?;
         self.forget_finished(image);
         Ok(Published { manifest: digest, fidelity })
     }
@@ -253,9 +270,11 @@ impl Store for OciLayoutStore {
         let Some(name) = name.filter(|_| image.name.as_deref() != name) else { return Ok(()) };
         let target = image.target_manifest();
         let original = (target != *image.descriptor.digest()).then_some(&target);
+        let converted = image.converted_from();
+        let notes = [(TARGET_MANIFEST, original), (CONVERTED_FROM, converted.as_ref())];
         let mut descriptor = image.descriptor.clone();
         descriptor.set_annotations(None);
-        self.edit(|index| index.put(&descriptor, Some(name), original))
+        self.edit(|index| index.put(&descriptor, Some(name), &notes))
     }
 
     fn verify(&self, wanted: Option<&str>, broken: &mut dyn FnMut(&str)) -> Result<Verified> {
@@ -317,7 +336,7 @@ struct StoredImageEntry<'a>(&'a Descriptor);
 
 impl StoredImageEntry<'_> {
     fn target_manifest(&self) -> Option<String> {
-        let text = self.0.annotations().as_ref()?.get(super::index::TARGET_MANIFEST)?;
+        let text = self.0.annotations().as_ref()?.get(TARGET_MANIFEST)?;
         parse_digest(text, "index.json").ok().map(|d| d.digest().to_owned())
     }
 }

@@ -11,10 +11,10 @@ use oci_spec::image::{Descriptor, MediaType};
 use tempfile::NamedTempFile;
 
 use super::LayerSink;
-use crate::base::LayerWrite;
 use crate::digest::{Digest, Hasher, VerifiedLayer};
 use crate::encoding::{Encoding, EncodingWriter};
 use crate::error::{Error, IoContext, Result};
+use crate::pipeline::LayerWrite;
 
 /// Size of the pieces that go to the encoder thread and to the disk.
 const CHUNK: usize = 256 << 10;

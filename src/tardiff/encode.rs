@@ -14,18 +14,41 @@ const ADD_SPLIT: usize = 16 << 20;
 /// DATA is collected up to this size before it is written.
 const DATA_BUFFER: usize = 4 << 20;
 
-/// How the outer stream is compressed.
+/// How far back a job sees without long-distance matching: 2^-(9 - 8) of the window.
+const OVERLAP_LOG: u32 = 8;
+
+/// How the outer stream is compressed. The `None`s are for the level to decide.
 #[derive(Debug, Clone, Copy)]
 pub struct WriterOptions {
     /// zstd level, 1 to 22.
     pub level: i32,
     /// Window as a power of two; every applier accepts up to 27.
     pub window_log: u32,
+    /// Entries of the hash table as a power of two.
+    pub hash_log: Option<u32>,
+    /// Entries of the chains or trees of matches as a power of two.
+    pub chain_log: Option<u32>,
+    /// Match length in bytes that is taken without looking for a better one.
+    pub target_length: Option<u32>,
+    /// Threads that compress; 0 compresses in the writing thread. The bytes
+    /// are the same for any number but 0.
+    pub threads: u32,
+    /// Bytes that such a thread takes at once, as a power of two: with smaller
+    /// ones threads share a layer better, but each seam costs.
+    pub job_log: u32,
 }
 
 impl Default for WriterOptions {
     fn default() -> Self {
-        WriterOptions { level: 12, window_log: 27 }
+        WriterOptions {
+            level: 12,
+            window_log: 27,
+            hash_log: None,
+            chain_log: None,
+            target_length: None,
+            threads: 0,
+            job_log: 24,
+        }
     }
 }
 
@@ -60,6 +83,20 @@ impl<W: Write> OpWriter<W> {
         stream.include_checksum(true)?;
         stream.set_parameter(CParameter::WindowLog(options.window_log))?;
         stream.set_parameter(CParameter::EnableLongDistanceMatching(true))?;
+        if let Some(log) = options.hash_log {
+            stream.set_parameter(CParameter::HashLog(log))?;
+        }
+        if let Some(log) = options.chain_log {
+            stream.set_parameter(CParameter::ChainLog(log))?;
+        }
+        if let Some(length) = options.target_length {
+            stream.set_parameter(CParameter::TargetLength(length))?;
+        }
+        if options.threads > 0 {
+            stream.set_parameter(CParameter::NbWorkers(options.threads))?;
+            stream.set_parameter(CParameter::JobSize(1 << options.job_log))?;
+            stream.set_parameter(CParameter::OverlapSizeLog(OVERLAP_LOG))?;
+        }
         Ok(OpWriter { stream, version, data: Vec::new(), copy: 0, open: None, cursor: 0, wanted: 0 })
     }
 

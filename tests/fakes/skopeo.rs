@@ -133,6 +133,9 @@ impl Server {
         if self.fault == "huge-manifest" {
             bytes.resize(5 << 20, b' ');
         }
+        if self.fault == "lie" {
+            bytes.push(b' ');
+        }
         let (read, mut write) = pipe()?;
         let transfer = thread::spawn(move || {
             let _ = write.write_all(&bytes);

@@ -14,6 +14,7 @@ pub const TAR_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub const TAR_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 pub const TAR_DIFF: &str = "application/vnd.tar-diff";
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const DELTA: &str = "application/vnd.io.github.containers.oci-delta.v1";
 pub const KEY: &str = "io.github.containers.delta";
@@ -86,9 +87,13 @@ pub struct Image {
 
 impl Image {
     pub fn new(layers: Vec<Layer>) -> Self {
+        Self::of_architecture(&oci_delta_fetch::platform::Platform::host().architecture, layers)
+    }
+
+    pub fn of_architecture(architecture: &str, layers: Vec<Layer>) -> Self {
         let diff_ids: Vec<String> = layers.iter().map(|l| digest_of(&l.tar).to_string()).collect();
         let config = json!({
-            "architecture": oci_delta_fetch::platform::Platform::host().architecture,
+            "architecture": architecture,
             "os": "linux",
             "config": {},
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
@@ -120,6 +125,18 @@ impl Image {
 
 pub fn descriptor(media_type: &str, blob: &[u8]) -> Value {
     json!({"mediaType": media_type, "digest": digest_of(blob).to_string(), "size": blob.len()})
+}
+
+/// An image index, as JSON.
+pub fn index(entries: &[Value]) -> Value {
+    json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries})
+}
+
+/// An index's entry for an image of a platform.
+pub fn for_platform(image: &Image, architecture: &str) -> Value {
+    let mut entry = descriptor(MANIFEST, &image.manifest);
+    entry["platform"] = json!({"os": "linux", "architecture": architecture});
+    entry
 }
 
 /// A delta artifact under construction; fields may be spoilt before it is written.
@@ -271,8 +288,17 @@ impl OciDir {
     }
 
     pub fn manifest(&mut self, name: &str, manifest: &[u8]) -> &mut Self {
-        self.blob(manifest);
-        let mut entry = descriptor(MANIFEST, manifest);
+        self.entry(name, MANIFEST, manifest)
+    }
+
+    /// Puts an image index over `entries` into the layout.
+    pub fn nested_index(&mut self, name: &str, entries: &[Value]) -> &mut Self {
+        self.entry(name, INDEX, index(entries).to_string().as_bytes())
+    }
+
+    fn entry(&mut self, name: &str, media_type: &str, bytes: &[u8]) -> &mut Self {
+        self.blob(bytes);
+        let mut entry = descriptor(media_type, bytes);
         entry["annotations"] = json!({"org.opencontainers.image.ref.name": name});
         self.entries.push(entry);
         self.write_index();
@@ -280,12 +306,7 @@ impl OciDir {
     }
 
     fn write_index(&self) {
-        let index = json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.index.v1+json",
-            "manifests": self.entries,
-        });
-        fs::write(self.root.join("index.json"), serde_json::to_vec(&index).unwrap()).unwrap();
+        fs::write(self.root.join("index.json"), index(&self.entries).to_string()).unwrap();
     }
 
     pub fn reference(&self, name: &str) -> String {

@@ -6,9 +6,11 @@ pub mod cli;
 pub mod fake;
 pub mod hostile;
 pub mod images;
+pub mod oracle;
 pub mod registry;
+pub mod tars;
 
 pub use cli::{Ended, Sandbox};
 pub use hostile::Victim;
 pub use images::{Delta, Image, Layer, OciDir};
-pub use registry::Registry;
+pub use registry::{Guard, Registry};

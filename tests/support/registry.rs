@@ -11,16 +11,48 @@ pub struct Registry {
     server: Child,
     pub address: String,
     dir: TempDir,
+    /// What skopeo needs to push here.
+    push_options: Vec<String>,
+}
+
+/// Name and password that a registry with [`Guard::password`] wants.
+pub const CREDS: &str = "user:secret";
+/// `secret` in bcrypt, which alone the registry takes.
+const HTPASSWD: &str = "user:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
+
+/// What a registry asks of its clients.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Guard {
+    /// [`CREDS`] by basic authentication.
+    pub password: bool,
+    /// To trust the CA in [`Registry::cert_dir`].
+    pub tls: bool,
 }
 
 impl Registry {
     pub fn start() -> Self {
+        Self::guarded(Guard::default())
+    }
+
+    pub fn guarded(guard: Guard) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("config.yml");
-        let text = format!(
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let mut text = format!(
             "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n",
-            dir.path().join("data").display()
+            path("data")
         );
+        let mut push_options = vec!["--dest-tls-verify=false".to_owned()];
+        if guard.tls {
+            make_certificates(dir.path());
+            text +=
+                &format!("  tls:\n    certificate: {}\n    key: {}\n", path("leaf.crt"), path("leaf.key"));
+        }
+        if guard.password {
+            fs::write(dir.path().join("htpasswd"), HTPASSWD).unwrap();
+            text += &format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", path("htpasswd"));
+            push_options.push(format!("--dest-creds={CREDS}"));
+        }
+        let config = dir.path().join("config.yml");
         fs::write(&config, text).unwrap();
         let mut server = Command::new("docker-registry")
             .arg("serve")
@@ -46,7 +78,12 @@ impl Registry {
             })
             .expect("docker-registry says where it listens");
         std::thread::spawn(move || lines.for_each(drop));
-        Registry { server, address, dir }
+        Registry { server, address, dir, push_options }
+    }
+
+    /// The directory for `--cert-dir`: the CA of a registry with [`Guard::tls`].
+    pub fn cert_dir(&self) -> String {
+        self.dir.path().join("certs").display().to_string()
     }
 
     /// The file that holds a blob, for spoiling it.
@@ -59,12 +96,39 @@ impl Registry {
         format!("docker://{}/{name}", self.address)
     }
 
-    /// Copies an image or artifact into the registry with skopeo.
+    /// Copies an image or artifact into the registry with skopeo, as it is.
     pub fn push(&self, from: &str, name: &str) {
-        skopeo(
-            &["copy", "--preserve-digests", "--dest-tls-verify=false", from, &self.reference(name)],
-            self.dir.path(),
-        );
+        self.push_with(&["--preserve-digests"], from, name);
+    }
+
+    /// The same with options for `skopeo copy`.
+    pub fn push_with(&self, options: &[&str], from: &str, name: &str) {
+        let mut args = vec!["copy"];
+        args.extend(self.push_options.iter().map(String::as_str));
+        args.extend(options);
+        let to = self.reference(name);
+        args.extend([from, &to]);
+        skopeo(&args, self.dir.path());
+    }
+}
+
+/// A CA in `certs/ca.crt` and a certificate of it for this machine.
+fn make_certificates(dir: &Path) {
+    fs::create_dir(dir.join("certs")).unwrap();
+    fs::write(dir.join("names"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").unwrap();
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    for args in [
+        format!("req -x509 {key} -days 2 -subj /CN=test-ca -keyout ca.key -out certs/ca.crt"),
+        format!("req {key} -subj /CN=localhost -keyout leaf.key -out leaf.csr"),
+        "x509 -req -in leaf.csr -CA certs/ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out leaf.crt"
+            .to_owned(),
+    ] {
+        let output = Command::new("openssl")
+            .args(args.split(' '))
+            .current_dir(dir)
+            .output()
+            .expect("these tests need openssl (Debian package openssl); `make test` installs it");
+        assert!(output.status.success(), "openssl {args}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 

@@ -4,23 +4,25 @@
 //! The EROFS image is not used: it is made by a transformation that empties
 //! `/run` and fails without `/usr`.
 
+use std::error::Error as StdError;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use composefs::fsverity::{FsVerityHashValue, FsVerityHasher};
 use composefs::repository::Repository;
+use composefs::splitstream::SplitStreamReader;
 use composefs::tree::{LeafContent, RegularFile};
-use composefs_oci::tar::{TarEntry, TarItem, get_entry};
+use composefs_oci::tar::{TarItem, get_entry};
 use composefs_oci::{LAYER_CONTENT_TYPE, layer_content_id};
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, openat};
 
 use super::foreign;
 use crate::base::{BaseLayer, FileNode, LayerIndex, LoadedLayer, Node, SourceFile, SourcePath};
 use crate::digest::DiffId;
 use crate::error::{Error, IoContext, Kind, Result};
+use crate::region::Region;
 
 /// Bytes read at once when an object is hashed again.
 const CHUNK: usize = 256 << 10;
@@ -44,22 +46,37 @@ impl<H: FsVerityHashValue> BaseLayer for SplitLayer<H> {
     }
 
     fn load(&self) -> Result<Box<dyn LoadedLayer>> {
-        let broken = |e| foreign(Kind::Verification, "split stream", e);
-        let name = layer_content_id(self.diff_id.as_digest());
-        let mut stream = self.repo.open_stream(&name, None, Some(LAYER_CONTENT_TYPE)).map_err(broken)?;
-        let mut loaded =
-            LoadedSplit { repo: self.repo.clone(), index: LayerIndex::default(), contents: Vec::new() };
-        while let Some(entry) = get_entry(&mut stream).map_err(broken)? {
-            loaded.insert(entry);
-        }
-        Ok(Box::new(loaded))
+        LoadedSplit::read(self.repo.clone(), &self.diff_id).map(|layer| Box::new(layer) as _)
     }
+}
+
+/// Writes the tar of a layer; its diff_id is for the caller to check.
+pub(super) fn write_tar<H: FsVerityHashValue, W: Write>(
+    repo: &Repository<H>,
+    diff_id: &DiffId,
+    mut out: W,
+) -> Result<W> {
+    let mut stream = open_layer(repo, diff_id)?;
+    stream.cat(repo, &mut out).map_err(broken)?;
+    Ok(out)
+}
+
+fn open_layer<H: FsVerityHashValue>(repo: &Repository<H>, diff_id: &DiffId) -> Result<SplitStreamReader<H>> {
+    let name = layer_content_id(diff_id.as_digest());
+    repo.open_stream(&name, None, Some(LAYER_CONTENT_TYPE)).map_err(broken)
+}
+
+fn broken(e: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+    foreign(Kind::Verification, "split stream", e)
 }
 
 /// Where a file's content is.
 #[derive(Debug)]
 enum Content<H> {
-    Inline(Arc<[u8]>),
+    /// In the stream itself; all such content of a layer stands in one file in memory.
+    Inline {
+        offset: u64,
+    },
     Object(H),
 }
 
@@ -68,38 +85,44 @@ struct LoadedSplit<H: FsVerityHashValue> {
     repo: Arc<Repository<H>>,
     index: LayerIndex,
     contents: Vec<Content<H>>,
+    inline: Region,
 }
 
 impl<H: FsVerityHashValue> LoadedSplit<H> {
-    fn insert(&mut self, entry: TarEntry<H>) {
-        let Ok(path) = SourcePath::clean(entry.path.as_os_str().as_bytes()) else { return };
-        let world_readable = entry.stat.st_mode & 0o004 != 0;
-        let node = match entry.item {
-            TarItem::Directory => Node::Directory,
-            TarItem::Hardlink(target) => SourcePath::clean(target.as_bytes()).map_or(Node::Other, Node::Link),
-            TarItem::Leaf(LeafContent::Symlink(target)) => Node::Symlink(target.as_bytes().to_vec()),
-            TarItem::Leaf(LeafContent::Regular(RegularFile::Inline(bytes))) => {
-                let size = bytes.len() as u64;
-                Node::File(FileNode {
-                    content: self.keep(Content::Inline(bytes.into())),
-                    size,
-                    world_readable,
-                })
-            }
-            TarItem::Leaf(LeafContent::Regular(RegularFile::External(id, size))) => {
-                Node::File(FileNode { content: self.keep(Content::Object(id)), size, world_readable })
-            }
-            TarItem::Leaf(_) => Node::Other,
-        };
-        self.index.insert(path, node);
+    fn read(repo: Arc<Repository<H>>, diff_id: &DiffId) -> Result<Self> {
+        let mut stream = open_layer(&repo, diff_id)?;
+        let mut index = LayerIndex::default();
+        let mut contents = Vec::new();
+        let mut inline = Vec::new();
+        while let Some(entry) = get_entry(&mut stream).map_err(broken)? {
+            let Ok(path) = SourcePath::clean(entry.path.as_os_str().as_bytes()) else { continue };
+            let world_readable = entry.stat.st_mode & 0o004 != 0;
+            let mut file = |content, size| {
+                contents.push(content);
+                Node::File(FileNode { offset: contents.len() as u64 - 1, size, world_readable })
+            };
+            let node = match entry.item {
+                TarItem::Directory => Node::Directory,
+                TarItem::Hardlink(target) => {
+                    SourcePath::clean(target.as_bytes()).map_or(Node::Other, Node::Link)
+                }
+                TarItem::Leaf(LeafContent::Symlink(target)) => Node::Symlink(target.as_bytes().to_vec()),
+                TarItem::Leaf(LeafContent::Regular(RegularFile::Inline(bytes))) => {
+                    let offset = inline.len() as u64;
+                    inline.extend_from_slice(&bytes);
+                    file(Content::Inline { offset }, bytes.len() as u64)
+                }
+                TarItem::Leaf(LeafContent::Regular(RegularFile::External(id, size))) => {
+                    file(Content::Object(id), size)
+                }
+                TarItem::Leaf(_) => Node::Other,
+            };
+            index.insert(path, node);
+        }
+        Ok(LoadedSplit { repo, index, contents, inline: in_memory(&inline)? })
     }
 
-    fn keep(&mut self, content: Content<H>) -> u64 {
-        self.contents.push(content);
-        self.contents.len() as u64 - 1
-    }
-
-    fn object(&self, path: &SourcePath, id: &H, size: u64) -> Result<ObjectFile> {
+    fn object(&self, path: &SourcePath, id: &H, size: u64) -> Result<SourceFile> {
         let name = id.to_object_pathname();
         // With fs-verity the kernel checks what is read; without, the layer's diff_id does.
         let fd = if self.repo.is_insecure() {
@@ -111,8 +134,21 @@ impl<H: FsVerityHashValue> LoadedSplit<H> {
                 .open_object(id)
                 .map_err(|e| foreign(Kind::Verification, format!("base file {path}"), e).with_hint(HINT))?
         };
-        Ok(ObjectFile { path: path.clone(), name, size, file: fd.into() })
+        let content = Region::whole(fd.into()).at(format!("base file {path}"))?;
+        if content.len() != size {
+            let how = format!("it has {} bytes, not {size}", content.len());
+            return Err(damaged(path, &name, &how));
+        }
+        Ok(SourceFile { path: path.clone(), content, object: Some(name.into()) })
     }
+}
+
+/// A file that is nowhere but in memory.
+fn in_memory(bytes: &[u8]) -> Result<Region> {
+    let fd = memfd_create("inline", MemfdFlags::CLOEXEC).map_err(io::Error::from).at("memory")?;
+    let mut file = File::from(fd);
+    file.write_all(bytes).at("memory")?;
+    Region::whole(file).at("memory")
 }
 
 impl<H: FsVerityHashValue> LoadedLayer for LoadedSplit<H> {
@@ -120,31 +156,33 @@ impl<H: FsVerityHashValue> LoadedLayer for LoadedSplit<H> {
         &self.index
     }
 
-    fn open(&self, path: &SourcePath, file: &FileNode) -> Result<Arc<dyn SourceFile>> {
-        match &self.contents[file.content as usize] {
-            Content::Inline(bytes) => Ok(Arc::new(InlineFile { path: path.clone(), bytes: bytes.clone() })),
-            Content::Object(id) => Ok(Arc::new(self.object(path, id, file.size)?)),
+    fn open(&self, path: &SourcePath, file: &FileNode) -> Result<SourceFile> {
+        match &self.contents[file.offset as usize] {
+            Content::Inline { offset } => {
+                let content = self.inline.slice(*offset, file.size);
+                Ok(SourceFile { path: path.clone(), content, object: None })
+            }
+            Content::Object(id) => self.object(path, id, file.size),
         }
     }
 
     fn check(&self, path: &SourcePath, file: &FileNode) -> Result<()> {
-        let Content::Object(id) = &self.contents[file.content as usize] else { return Ok(()) };
+        let Content::Object(id) = &self.contents[file.offset as usize] else { return Ok(()) };
         let object = self.object(path, id, file.size)?;
         let mut hasher = FsVerityHasher::<H>::new();
+        let mut content = object.content.reader();
         let mut buf = vec![0; CHUNK];
-        let mut offset = 0;
         loop {
-            let n = object.file.read_at(&mut buf, offset).at(format!("base file {path}"))?;
+            let n = content.read(&mut buf).at(format!("base file {path}"))?;
             if n == 0 {
                 break;
             }
             hasher.write_all(&buf[..n]).at("hash")?;
-            offset += n as u64;
         }
         if hasher.digest() == *id {
             return Ok(());
         }
-        Err(damaged(path, &object.name, "its content has another digest"))
+        Err(damaged(path, &id.to_object_pathname(), "its content has another digest"))
     }
 }
 
@@ -152,51 +190,4 @@ const HINT: &str = "see what verify says; fetch the full image, or repair the re
 
 fn damaged(path: &SourcePath, object: &str, how: &str) -> Error {
     Error::verification(format!("base file {path} is damaged: object {object}: {how}")).with_hint(HINT)
-}
-
-/// A file that is an object of its own.
-#[derive(Debug)]
-struct ObjectFile {
-    path: SourcePath,
-    name: String,
-    size: u64,
-    file: File,
-}
-
-impl SourceFile for ObjectFile {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        self.file.read_exact_at(buf, offset).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => damaged(&self.path, &self.name, "it is too short"),
-            _ => damaged(&self.path, &self.name, &e.to_string()),
-        })
-    }
-
-    fn object(&self) -> Option<&[u8]> {
-        Some(self.name.as_bytes())
-    }
-}
-
-/// A file of a few bytes, kept in the stream itself.
-#[derive(Debug)]
-struct InlineFile {
-    path: SourcePath,
-    bytes: Arc<[u8]>,
-}
-
-impl SourceFile for InlineFile {
-    fn size(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        let end = offset.checked_add(buf.len() as u64);
-        let range = end.and_then(|end| self.bytes.get(offset as usize..end as usize));
-        let part = range.ok_or_else(|| Error::misfit(format!("base file {} ends early", self.path)))?;
-        buf.copy_from_slice(part);
-        Ok(())
-    }
 }

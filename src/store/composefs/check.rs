@@ -5,12 +5,12 @@ use std::io;
 
 use composefs::fsverity::FsVerityHashValue;
 use composefs_oci::oci_image::oci_fsck;
-use composefs_oci::{LAYER_CONTENT_TYPE, layer_content_id};
 
+use super::Shared;
+use super::base::write_tar;
 use super::images::{Streams, image, names};
-use super::{Shared, foreign};
 use crate::digest::{DiffId, LayerHasher};
-use crate::error::{Error, IoContext, Kind, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::store::Verified;
 
 /// Reads all images again, or one.
@@ -59,11 +59,7 @@ pub(super) fn verify<H: FsVerityHashValue>(
 }
 
 fn verify_layer<H: FsVerityHashValue>(shared: &Shared<H>, diff_id: &DiffId) -> Result<u64> {
-    let broken = |e| foreign(Kind::Verification, "split stream", e);
-    let name = layer_content_id(diff_id.as_digest());
-    let mut stream = shared.repo.open_stream(&name, None, Some(LAYER_CONTENT_TYPE)).map_err(broken)?;
-    let mut tar = LayerHasher::new(io::sink(), u64::MAX);
-    stream.cat(&shared.repo, &mut tar).map_err(broken)?;
+    let tar = write_tar(&shared.repo, diff_id, LayerHasher::new(io::sink(), u64::MAX))?;
     tar.finish(diff_id).map(|(_, layer)| layer.size())
 }
 

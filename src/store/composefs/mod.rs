@@ -39,9 +39,13 @@ use crate::base::{BaseLayer, LayeredFiles};
 use crate::digest::DiffId;
 use crate::encoding::Encoding;
 use crate::error::{Error, IoContext, Kind, Result};
+use crate::region::Region;
 
 /// Finished layers wait at most this long for their names, while layers finish.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
+
+/// Bytes written at once to a spool file.
+const SPOOL_CHUNK: usize = 1 << 20;
 
 /// Opens a repository with the hash that its `meta.json` names.
 ///
@@ -221,6 +225,19 @@ impl<H: FsVerityHashValue> Store for ComposefsStore<H> {
             Box::new(base::SplitLayer::new(self.repo().clone(), diff_id.clone()))
         };
         Ok(LayeredFiles::of_layers(image.diff_ids.iter().map(layer).collect()))
+    }
+
+    /// Manifests are kept as they were published.
+    fn published(&self, image: &StoredImage) -> Result<TargetImage> {
+        Ok(image.image.clone())
+    }
+
+    fn layer(&self, diff_id: &DiffId, _stored: &Descriptor, spool: &Path) -> Result<(Descriptor, Region)> {
+        let file = tempfile::tempfile_in(spool).at(spool.display())?;
+        let tar = base::write_tar(self.repo(), diff_id, io::BufWriter::with_capacity(SPOOL_CHUNK, file))?;
+        let file = tar.into_inner().map_err(|e| Error::from_io(e.into_error(), spool.display()))?;
+        let tar = Region::whole(file).at(spool.display())?;
+        Ok((Descriptor::new(MediaType::ImageLayer, tar.len(), diff_id.as_digest().clone()), tar))
     }
 
     /// How much a patch adds to the objects cannot be told before; only the sort of image can.

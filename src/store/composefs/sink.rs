@@ -17,9 +17,9 @@ use oci_spec::image::{Descriptor, MediaType};
 
 use super::Shared;
 use super::split::{Part, Parts, Splitter};
-use crate::base::{LayerWrite, SourceFile};
 use crate::digest::VerifiedLayer;
 use crate::error::{Error, Result};
+use crate::pipeline::LayerWrite;
 use crate::store::LayerSink;
 
 /// Size of the pieces that go to the writer.
@@ -90,9 +90,8 @@ impl<H: FsVerityHashValue> Write for SplitSink<H> {
 }
 
 impl<H: FsVerityHashValue> LayerWrite for SplitSink<H> {
-    fn begin_file(&mut self, file: &dyn SourceFile) {
-        let id = file.object().and_then(|name| H::from_object_pathname(name).ok());
-        self.queue.announce(id.map(|id| (id, file.size())));
+    fn repeats(&mut self, object: &Arc<str>, size: u64) {
+        self.queue.announced = H::from_object_pathname(object.as_bytes()).ok().map(|id| (id, size));
     }
 }
 
@@ -139,11 +138,6 @@ struct Queue<H> {
 }
 
 impl<H> Queue<H> {
-    /// Notes what the next bytes are; counts only when a file is about to begin.
-    fn announce(&mut self, file: Option<(H, u64)>) {
-        self.announced = file;
-    }
-
     fn send(&mut self, piece: Piece<H>) -> Result<()> {
         let sent = self.sender.as_ref().is_some_and(|sender| sender.send(piece).is_ok());
         if sent {

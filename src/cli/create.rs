@@ -1,0 +1,117 @@
+//! Options of `create`, and those of the reference tool that it takes as well.
+
+use clap::Args;
+
+use super::{LimitArgs, SourceArgs, parse_size};
+use crate::create::Preset;
+use crate::tardiff::Version;
+
+const IMAGE_HELP: &str = "\
+Image that machines have: oci:DIR[:NAME], oci-archive:FILE[:NAME], dir:DIR, docker://HOST/REPO[:TAG|@DIGEST], \
+a bare path, or the name of an image in the repository";
+
+/// What to make a delta of, and how.
+#[derive(Debug, Clone, Args)]
+pub struct CreateArgs {
+    /// Image that machines have
+    #[arg(value_name = "OLD", help = IMAGE_HELP)]
+    pub old: String,
+
+    /// Image that they shall get
+    #[arg(value_name = "NEW")]
+    pub new: String,
+
+    /// Where the delta goes: oci:DIR[:NAME], oci-archive:FILE[:NAME], a bare path (an archive), or docker://HOST/REPO:TAG
+    #[arg(value_name = "OUT")]
+    pub output: String,
+
+    /// How much effort to spend
+    #[arg(long, value_enum, default_value = "default", value_name = "EFFORT", help_heading = "Delta")]
+    pub preset: Preset,
+
+    /// zstd level of the patches, 1 to 22 [default: 6, 12 or 19, by preset]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(i32).range(0..=22), help_heading = "Delta")]
+    pub compression_level: i32,
+
+    /// Version of the patches; every applier reads v1
+    #[arg(long, value_enum, default_value = "v1", value_name = "VERSION", help_heading = "Delta")]
+    pub format: Format,
+
+    /// Take along a cosign signature of the new image (an artifact in a layout); may be repeated
+    #[arg(long, value_name = "REF", help_heading = "Delta")]
+    pub signature: Vec<String>,
+
+    /// Memory to use beside mapped files; a suffix K, M, G or T is allowed
+    #[arg(long, value_name = "BYTES", default_value = "512M", value_parser = parse_size, help_heading = "Limits")]
+    pub memory: u64,
+
+    /// Print the account of layers and bytes, as oci-delta does
+    #[arg(short, long, help_heading = "Output")]
+    pub statistics: bool,
+
+    /// For callers of oci-delta: zstd and auto mean --format v2.
+    #[arg(long, hide = true, value_parser = ["bsdiff", "zstd", "auto"])]
+    pub binary_diff: Option<String>,
+
+    /// For callers of oci-delta; without effect, as there is no such limit.
+    #[arg(long, hide = true)]
+    pub max_bsdiff_size: Option<u64>,
+
+    /// For callers of oci-delta; without effect.
+    #[arg(long, hide = true)]
+    pub max_zstd_diff_size: Option<u64>,
+
+    /// For callers of oci-delta; without effect.
+    #[arg(long, hide = true, allow_negative_numbers = true)]
+    pub zstd_diff_level: Option<i32>,
+
+    /// For callers of oci-delta; without effect.
+    #[arg(long, hide = true)]
+    pub zstd_diff_window: Option<u64>,
+
+    /// For callers of oci-delta; without effect.
+    #[arg(long, hide = true)]
+    pub debug: bool,
+
+    /// For callers of oci-delta; without effect.
+    #[arg(long, hide = true)]
+    pub log_level: Option<String>,
+
+    /// How images in registries are reached.
+    #[command(flatten)]
+    pub source: SourceArgs,
+
+    /// Bounds.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+impl CreateArgs {
+    /// The zstd level, unless the preset decides.
+    pub fn level(&self) -> Option<i32> {
+        Some(self.compression_level).filter(|level| *level > 0)
+    }
+
+    /// The version of the patches.
+    pub fn version(&self) -> Version {
+        match (self.format, self.binary_diff.as_deref()) {
+            (Format::V2, _) | (_, Some("zstd" | "auto")) => Version::V2,
+            _ => Version::V1,
+        }
+    }
+
+    /// Threads to use.
+    pub fn jobs(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.source.jobs.filter(|n| *n > 0).map_or_else(cores, usize::from)
+    }
+}
+
+/// Version of the patches in a delta.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// tardf1, which every applier reads
+    V1,
+    /// tardf2, with dictionary frames where they are smaller
+    V2,
+}

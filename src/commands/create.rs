@@ -1,0 +1,371 @@
+//! `create`: makes a delta between two images.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use oci_spec::image::Descriptor;
+use serde::Serialize;
+
+use super::files::PatchAccount;
+use super::report::VERSION;
+use super::{Context, fetch};
+use crate::account::account;
+use crate::artifact::{MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage, parse_manifest};
+use crate::cli::{CreateArgs, FetchArgs};
+use crate::create::{self, Artifact, Carried, Input, LayerOutcome, Layers, Options};
+use crate::digest::digest_of;
+use crate::error::{Error, IoContext, Result};
+use crate::layout::Layout;
+use crate::platform::Platform;
+use crate::progress::{Event, human_bytes};
+use crate::proxy::push_layout;
+use crate::reference::Reference;
+use crate::region::Region;
+use crate::store::{Store, StoreRef, StoredImage};
+use crate::tardiff::{Limits, Version};
+
+const TRANSPORTS: [&str; 4] = ["docker://", "oci:", "oci-archive:", "dir:"];
+
+/// What the command prints as JSON.
+#[derive(Debug, Serialize)]
+struct CreateReport {
+    version: u32,
+    output: String,
+    /// Digest of the delta's manifest.
+    digest: String,
+    base_config: String,
+    target_manifest: String,
+    /// Bytes of the artifact: manifest and distinct blobs.
+    delta_bytes: u64,
+    /// Bytes of a pull of the whole new image.
+    full_pull_bytes: u64,
+    layers: Vec<LayerReport>,
+    /// Where the bytes of each patch go, file by file.
+    patches: Vec<PatchAccount>,
+    seconds: f64,
+    #[serde(skip)]
+    statistics: Statistics,
+}
+
+#[derive(Debug, Serialize)]
+struct LayerReport {
+    diff_id: String,
+    carried: &'static str,
+    /// Bytes in the artifact.
+    bytes: u64,
+    /// Bytes of the layer's blob in the new image.
+    target_bytes: u64,
+    /// Why a patch was not used although one was made.
+    fault: Option<String>,
+}
+
+/// The account that the reference tool prints.
+#[derive(Debug, Default)]
+struct Statistics {
+    old_layers: usize,
+    new_layers: usize,
+    processed: usize,
+    processed_bytes: u64,
+    patch_bytes: u64,
+    original_bytes: u64,
+}
+
+/// Runs the command.
+pub(super) async fn run(context: &Context, args: CreateArgs) -> Result<()> {
+    let started = Instant::now();
+    let spool = spool_dir();
+    let inputs = tempfile::tempdir_in(&spool).at(spool.display())?;
+    let old = open(context, &args, &args.old, inputs.path()).await?;
+    let new = open(context, &args, &args.new, inputs.path()).await?;
+    let signatures = args.signature.iter().map(|r| signature(r, &spool)).collect::<Result<_>>()?;
+    let options = Options {
+        preset: args.preset,
+        level: args.level(),
+        version: args.version(),
+        jobs: args.jobs(),
+        memory: args.memory,
+        max_layer: args.limits.max_layer_size,
+        spool,
+        signatures,
+    };
+    let Context { reporter, cancel, .. } = context.clone();
+    let work = move || {
+        let made = create::create(old.input(), new.input(), &options, &*reporter, &cancel);
+        reporter.event(Event::Finish);
+        made.map(|made| (old, new, made))
+    };
+    // Off this thread, which waits for signals.
+    let joined = tokio::task::spawn_blocking(work).await;
+    let (old, new, (artifact, outcomes)) =
+        joined.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))?;
+    for outcome in &outcomes {
+        if let Carried::Original { fault: Some(fault), .. } = &outcome.carried {
+            context.say(&format!(
+                "layer {} is carried whole: its patch failed the check: {fault}",
+                outcome.diff_id
+            ));
+        }
+    }
+    write(&args, &artifact, inputs.path()).await?;
+    let mut report = CreateReport::new(&args, &old.image, &new.image, &artifact, &outcomes, started);
+    if context.json {
+        report.patches = accounts(&args, &outcomes)?;
+    }
+    context.print(&report, || report.text(args.statistics || context.verbose))
+}
+
+/// An image that is on this machine now.
+#[derive(Debug)]
+struct Opened {
+    image: TargetImage,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Layout(Layout),
+    /// With the layers as the repository keeps them.
+    Repository(Arc<dyn Store>, Vec<Descriptor>),
+}
+
+impl Opened {
+    fn input(&self) -> Input<'_> {
+        Input { image: &self.image, layers: self }
+    }
+}
+
+impl Layers for Opened {
+    fn layer(&self, at: usize) -> Result<(Descriptor, Region)> {
+        match &self.place {
+            Place::Layout(layout) => {
+                let layer = &self.image.layers[at];
+                Ok((layer.clone(), layout.require_blob(layer)?))
+            }
+            Place::Repository(store, stored) => {
+                store.layer(&self.image.diff_ids[at], &stored[at], &spool_dir())
+            }
+        }
+    }
+}
+
+/// Opens an image: a reference, a path, or a name in the repository.
+async fn open(context: &Context, args: &CreateArgs, text: &str, inputs: &Path) -> Result<Opened> {
+    if let Some((store, named)) = in_repository(context, text)? {
+        // A delta is for the manifest that was published.
+        let image = store.published(&named)?;
+        return Ok(Opened { image, place: Place::Repository(store, named.image.layers) });
+    }
+    let reference = local_reference(text).map_or_else(|| text.parse::<Reference>(), Ok)?;
+    let platform = args.source.platform.clone().unwrap_or_else(Platform::host);
+    let spool = spool_dir();
+    let (layout, name) = match Layout::open(&reference, &spool)? {
+        Some(layout) => (layout, reference.image_name().map(str::to_owned)),
+        None => {
+            let dir = inputs.join("pulled");
+            let pulled = Context { repo: StoreRef::Layout(dir.clone()), ..context.clone() };
+            let name = reference.to_string();
+            fetch::pull(&pulled, &reference, &fetch_args(args, &name)).await?;
+            (Layout::open_dir(&dir)?, Some(name))
+        }
+    };
+    let descriptor = layout.resolve(name.as_deref(), &platform)?;
+    let image = layout
+        .image(&descriptor)?
+        .ok_or_else(|| Error::misfit(format!("{reference}: not an image, or not a complete one")))?;
+    Ok(Opened { image, place: Place::Layout(layout) })
+}
+
+/// A bare path means what it means to the reference tool, and a directory too.
+fn local_reference(text: &str) -> Option<Reference> {
+    let path = PathBuf::from(text);
+    let kind = std::fs::metadata(&path).ok()?;
+    Some(match kind.is_dir() {
+        true if path.join("oci-layout").exists() => Reference::Oci { dir: path, name: None },
+        true => Reference::Dir { dir: path },
+        false => Reference::OciArchive { file: path, name: None },
+    })
+}
+
+fn in_repository(context: &Context, text: &str) -> Result<Option<(Arc<dyn Store>, StoredImage)>> {
+    let has_transport = TRANSPORTS.iter().any(|transport| text.starts_with(transport));
+    if has_transport || Path::new(text).exists() || !context.repo.exists() {
+        return Ok(None);
+    }
+    let store = context.repo.open()?;
+    let inventory = store.inventory()?;
+    let whole = text.parse::<Reference>().ok().and_then(|r| r.tag_name());
+    let is_named = |image: &&StoredImage| {
+        let name = image.name.as_deref();
+        name.is_some() && (name == Some(text) || name == whole.as_deref())
+            || image.descriptor.digest().as_ref() == text
+    };
+    Ok(inventory.images.iter().find(is_named).map(|image| (store, image.clone())))
+}
+
+fn fetch_args(args: &CreateArgs, name: &str) -> FetchArgs {
+    FetchArgs {
+        reference: None,
+        tag: Some(name.to_owned()),
+        compress: crate::encoding::Encoding::Plain,
+        dry_run: false,
+        base: Default::default(),
+        source: args.source.clone(),
+        limits: args.limits.clone(),
+    }
+}
+
+/// The parts of a signature: its manifest, config and payloads.
+fn signature(reference: &str, spool: &Path) -> Result<Vec<(Descriptor, Vec<u8>)>> {
+    let reference = local_reference(reference).map_or_else(|| reference.parse::<Reference>(), Ok)?;
+    let layout = Layout::open(&reference, spool)?.ok_or_else(|| {
+        Error::usage(format!("{reference}: a signature must be in a local layout"))
+            .with_hint("skopeo copy it to oci:DIR first")
+    })?;
+    let manifest = layout.resolve(reference.image_name(), &Platform::host())?;
+    let mut parts = vec![manifest.clone()];
+    let bytes = layout.read_blob(&manifest, MAX_MANIFEST_SIZE)?;
+    let parsed = parse_manifest(&bytes)?;
+    parts.push(parsed.config().clone());
+    parts.extend(parsed.layers().iter().cloned());
+    let read = |part: Descriptor| {
+        let bytes = layout.read_blob(&part, MAX_CONFIG_SIZE)?;
+        Ok((part, bytes))
+    };
+    parts.into_iter().map(read).collect()
+}
+
+fn accounts(args: &CreateArgs, outcomes: &[LayerOutcome]) -> Result<Vec<PatchAccount>> {
+    let mut accounts = Vec::new();
+    for outcome in outcomes {
+        // The output of dictionary frames cannot be accounted for without the base.
+        if let (Carried::Patch(patch), Version::V1) = (&outcome.carried, args.version()) {
+            let account =
+                account(patch.reader(), &Limits::default(), args.limits.max_layer_size, &spool_dir())?;
+            accounts.push(PatchAccount::new(outcome.diff_id.to_string(), account));
+        }
+    }
+    Ok(accounts)
+}
+
+async fn write(args: &CreateArgs, artifact: &Artifact, inputs: &Path) -> Result<()> {
+    match output(&args.output)? {
+        Reference::Oci { dir, name } => artifact.write_dir(&dir, name.as_deref()),
+        Reference::OciArchive { file, name } => artifact.write_archive(&file, name.as_deref()),
+        Reference::Dir { .. } => Err(Error::usage("a delta cannot be written to dir:")
+            .with_hint("write it to oci:DIR, then skopeo copy oci:DIR dir:OTHER")),
+        target @ Reference::Docker { .. } => {
+            let dir = inputs.join("delta");
+            artifact.write_dir(&dir, None)?;
+            let options = super::source::options(&args.source, Platform::host())?;
+            push_layout(&dir, &target.skopeo(), &options).await
+        }
+    }
+}
+
+/// Where large temporary files go: `$TMPDIR`, else `/var/tmp`, which unlike `/tmp` is seldom in memory.
+fn spool_dir() -> PathBuf {
+    std::env::var_os("TMPDIR").filter(|dir| !dir.is_empty()).map_or_else(|| "/var/tmp".into(), PathBuf::from)
+}
+
+/// A bare path is an archive.
+fn output(text: &str) -> Result<Reference> {
+    if TRANSPORTS.iter().any(|t| text.starts_with(t)) {
+        return text.parse();
+    }
+    Ok(Reference::OciArchive { file: text.into(), name: None })
+}
+
+impl CreateReport {
+    fn new(
+        args: &CreateArgs,
+        old: &TargetImage,
+        new: &TargetImage,
+        artifact: &Artifact,
+        outcomes: &[LayerOutcome],
+        started: Instant,
+    ) -> Self {
+        let mut statistics =
+            Statistics { old_layers: old.layers.len(), new_layers: new.layers.len(), ..Default::default() };
+        let mut layers = Vec::new();
+        for outcome in outcomes {
+            let (carried, bytes, fault) = match &outcome.carried {
+                Carried::Reused => ("reused", 0, None),
+                Carried::Patch(content) => ("patch", content.len(), None),
+                Carried::Original { bytes, fault } => ("original", *bytes, fault.clone()),
+            };
+            if carried != "reused" {
+                statistics.processed += 1;
+                statistics.processed_bytes += outcome.target_bytes;
+            }
+            match carried {
+                "patch" => statistics.patch_bytes += bytes,
+                _ => statistics.original_bytes += bytes,
+            }
+            layers.push(LayerReport {
+                diff_id: outcome.diff_id.to_string(),
+                carried,
+                bytes,
+                target_bytes: outcome.target_bytes,
+                fault,
+            });
+        }
+        CreateReport {
+            version: VERSION,
+            output: args.output.clone(),
+            digest: digest_of(&artifact.manifest).to_string(),
+            base_config: old.config_digest.to_string(),
+            target_manifest: new.manifest_digest.to_string(),
+            delta_bytes: artifact.manifest.len() as u64
+                + artifact.blobs.iter().map(create::Blob::size).sum::<u64>(),
+            full_pull_bytes: new.full_bytes(),
+            layers,
+            patches: Vec::new(),
+            seconds: started.elapsed().as_secs_f64(),
+            statistics,
+        }
+    }
+
+    fn text(&self, statistics: bool) -> String {
+        let mut out = format!(
+            "{}: {} of {} ({:.1} %), {} as patches, {:.1} s\n",
+            self.output,
+            human_bytes(self.delta_bytes),
+            human_bytes(self.full_pull_bytes),
+            self.delta_bytes as f64 * 100.0 / self.full_pull_bytes.max(1) as f64,
+            match self.layers.iter().filter(|l| l.carried == "patch").count() {
+                1 => "1 layer".to_owned(),
+                n => format!("{n} layers"),
+            },
+            self.seconds,
+        );
+        if statistics {
+            out.push_str(&self.statistics.text());
+        }
+        out
+    }
+}
+
+impl Statistics {
+    /// Line for line as the reference tool prints it: scripts read it.
+    fn text(&self) -> String {
+        let mut out = String::from("\nDelta creation statistics:\n");
+        let mut line = |name: &str, value: &dyn std::fmt::Display| {
+            let _ = writeln!(out, "  {name} {value}");
+        };
+        line("Old image layers:", &self.old_layers);
+        line("New image layers:", &self.new_layers);
+        line("Processed layers:", &self.processed);
+        line("Skipped layers:  ", &(self.new_layers - self.processed));
+        line("Processed layer bytes: ", &self.processed_bytes);
+        line("Tar-diff layer bytes:  ", &self.patch_bytes);
+        line("Original layer bytes:  ", &self.original_bytes);
+        if self.processed_bytes > 0 {
+            let saved = self.processed_bytes as i128 - i128::from(self.patch_bytes + self.original_bytes);
+            let percent = saved as f64 * 100.0 / self.processed_bytes as f64;
+            line("Bytes saved:           ", &format!("{saved} ({percent:.1}%)"));
+        }
+        out
+    }
+}

@@ -1,0 +1,310 @@
+//! One changed layer becomes one patch, checked while it is made.
+//!
+//! Workers make pieces out of order; this thread writes them in order, zstd
+//! compresses on threads of its own, and a checker applies what comes out of it
+//! to the base and compares the result with the layer.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Condvar, Mutex, MutexGuard};
+
+use super::analysis::{Analysis, NewLayer};
+use super::dictionary::Frames;
+use super::piece::Piece;
+use super::search::{Search, Weights};
+use crate::apply::apply_patch;
+use crate::base::SourceFiles;
+use crate::cancel::Cancel;
+use crate::digest::{Digest, Hasher};
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::pipeline::LayerWrite;
+use crate::region::Region;
+use crate::tardiff::{Limits, OpWriter, Version, WriterOptions};
+
+/// Small files are worked on together up to this many bytes.
+const GROUP: u64 = 1 << 20;
+
+/// Large files are worked on in blocks of this many bytes.
+const BLOCK: u64 = 4 << 20;
+
+/// Pieces that may wait for their turn, beside one for each worker.
+const AHEAD: usize = 2;
+
+/// Compressed chunks that may wait for the checker.
+const UNCHECKED: usize = 16;
+
+/// What all layers of a delta share.
+pub(super) struct Encoder<'a> {
+    pub analysis: &'a Analysis,
+    /// The base as an applier sees it.
+    pub files: &'a dyn SourceFiles,
+    pub weights: Weights,
+    pub version: Version,
+    pub options: WriterOptions,
+    pub threads: usize,
+    pub cancel: &'a Cancel,
+    /// Told how many bytes of the layer are done.
+    pub progress: &'a (dyn Fn(u64) + Sync),
+}
+
+/// A finished patch in an unlinked file.
+#[derive(Debug)]
+pub(super) struct Patch {
+    pub content: Region,
+    pub digest: Digest,
+    /// Why the patch must not be used, if it does not give the layer.
+    pub fault: Option<Error>,
+}
+
+impl Encoder<'_> {
+    /// Makes the patch for a layer in an unlinked file `out`.
+    ///
+    /// # Errors
+    /// When the layer cannot be read or the disk is full.
+    pub fn encode(&self, layer: &NewLayer, out: File) -> Result<Patch> {
+        let ranges = cut(layer);
+        let (chunks, checked) = sync_channel(UNCHECKED);
+        std::thread::scope(|scope| {
+            let checker = scope.spawn(|| self.check(&layer.tar, checked));
+            let written = self.write(layer, &ranges, out, chunks);
+            let checked = checker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let (content, digest) = written?;
+            Ok(Patch { content, digest, fault: checked.err() })
+        })
+    }
+
+    fn write(
+        &self,
+        layer: &NewLayer,
+        ranges: &[Range<u64>],
+        out: File,
+        chunks: SyncSender<Vec<u8>>,
+    ) -> Result<(Region, Digest)> {
+        let search = Search {
+            corpus: &self.analysis.corpus,
+            index: &self.analysis.index,
+            weights: self.weights,
+            frames: (self.version == Version::V2).then_some(Frames { level: self.options.level }),
+        };
+        let sink = Sink { file: BufWriter::new(out), hasher: Hasher::default(), checker: Some(chunks) };
+        let mut writer = OpWriter::new(sink, self.version, self.options).at("patch")?;
+        let encode = |at: usize| Piece::encode(&search, self.analysis, layer, ranges[at].clone());
+        in_order(ranges.len(), self.threads, encode, |at, piece: Piece<'_>| {
+            if self.cancel.is_cancelled() {
+                return Err(Error::new(Kind::Interrupted, "interrupted"));
+            }
+            piece.write(&mut writer).at("patch")?;
+            (self.progress)(ranges[at].end - ranges[at].start);
+            Ok(())
+        })?;
+        let sink = writer.finish().at("patch")?;
+        let file = sink.file.into_inner().map_err(|e| Error::from_io(e.into_error(), "patch"))?;
+        Ok((Region::whole(file).at("patch")?, sink.hasher.finish()))
+    }
+
+    /// Applies the patch that comes through `chunks` and compares the result with the layer.
+    fn check(&self, tar: &Region, chunks: Receiver<Vec<u8>>) -> Result<()> {
+        let mut compare = Compare { tar, position: 0, buf: Vec::new() };
+        let patch = Chunks { chunks, current: io::Cursor::default() };
+        apply_patch(patch, self.files, 0, &Limits::default(), &mut compare)?;
+        if compare.position == tar.len() {
+            return Ok(());
+        }
+        Err(Error::verification(format!("the patch gives {} bytes of {}", compare.position, tar.len())))
+    }
+}
+
+/// Cuts a layer into ranges of work: groups of small files, blocks of large ones.
+fn cut(layer: &NewLayer) -> Vec<Range<u64>> {
+    let mut ranges = Vec::new();
+    let mut start = 0;
+    for file in &layer.files {
+        let end = file.member.offset + file.member.size;
+        while end - start > BLOCK {
+            // Up to the file first, so that its blocks do not depend on what stands before it.
+            let stop = if start < file.member.offset { file.member.offset } else { start + BLOCK };
+            let stop = stop.min(start + BLOCK);
+            ranges.push(start..stop);
+            start = stop;
+        }
+        if end - start >= GROUP {
+            ranges.push(start..end);
+            start = end;
+        }
+    }
+    while start < layer.tar.len() {
+        let stop = layer.tar.len().min(start + BLOCK);
+        ranges.push(start..stop);
+        start = stop;
+    }
+    ranges
+}
+
+/// Runs `make` for `0..count` on `threads` threads and `take` on this one, in order.
+fn in_order<T: Send>(
+    count: usize,
+    threads: usize,
+    make: impl Fn(usize) -> Result<T> + Sync,
+    mut take: impl FnMut(usize, T) -> Result<()>,
+) -> Result<()> {
+    let desk = Desk { state: Mutex::new(State { done: BTreeMap::new(), taken: 0 }), changed: Condvar::new() };
+    let next = AtomicUsize::new(0);
+    let ahead = threads + AHEAD;
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, count.max(1)) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    if at >= count || !desk.may_begin(at, ahead) {
+                        return;
+                    }
+                    let _broken = Broken(&desk);
+                    let made = make(at);
+                    std::mem::forget(_broken);
+                    desk.put(at, made);
+                }
+            });
+        }
+        let result = (0..count).try_for_each(|at| take(at, desk.get(at)?));
+        desk.stop();
+        result
+    })
+}
+
+/// Where pieces wait for their turn.
+struct Desk<T> {
+    state: Mutex<State<T>>,
+    changed: Condvar,
+}
+
+struct State<T> {
+    done: BTreeMap<usize, Result<T>>,
+    /// Pieces that were taken; `usize::MAX` when no more will be.
+    taken: usize,
+}
+
+impl<T> Desk<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Waits until number `at` is near its turn; false when it is not needed any more.
+    fn may_begin(&self, at: usize, ahead: usize) -> bool {
+        let mut state = self.lock();
+        while state.taken != usize::MAX && at >= state.taken + ahead {
+            state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
+        }
+        state.taken != usize::MAX
+    }
+
+    fn put(&self, at: usize, made: Result<T>) {
+        self.lock().done.insert(at, made);
+        self.changed.notify_all();
+    }
+
+    fn get(&self, at: usize) -> Result<T> {
+        let mut state = self.lock();
+        loop {
+            if let Some(made) = state.done.remove(&at) {
+                state.taken = at + 1;
+                self.changed.notify_all();
+                return made;
+            }
+            if state.taken == usize::MAX {
+                return Err(Error::local("a worker died"));
+            }
+            state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
+        }
+    }
+
+    fn stop(&self) {
+        self.lock().taken = usize::MAX;
+        self.changed.notify_all();
+    }
+}
+
+/// Wakes everyone when a worker panics.
+struct Broken<'a, T>(&'a Desk<T>);
+
+impl<T> Drop for Broken<'_, T> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// Takes the compressed patch: to the file, the hash, and the checker.
+struct Sink {
+    file: BufWriter<File>,
+    hasher: Hasher,
+    /// Gone when the checker has seen enough.
+    checker: Option<SyncSender<Vec<u8>>>,
+}
+
+impl Write for Sink {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(buf)?;
+        self.hasher.update(&buf[..n]);
+        if self.checker.as_ref().is_some_and(|c| c.send(buf[..n].to_vec()).is_err()) {
+            self.checker = None;
+        }
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// The patch as the checker reads it.
+struct Chunks {
+    chunks: Receiver<Vec<u8>>,
+    current: io::Cursor<Vec<u8>>,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let n = self.current.read(buf)?;
+            if n > 0 || buf.is_empty() {
+                return Ok(n);
+            }
+            match self.chunks.recv() {
+                Ok(chunk) => self.current = io::Cursor::new(chunk),
+                Err(_) => return Ok(0),
+            }
+        }
+    }
+}
+
+/// Compares what is written with a tar.
+struct Compare<'a> {
+    tar: &'a Region,
+    position: u64,
+    buf: Vec<u8>,
+}
+
+impl LayerWrite for Compare<'_> {}
+
+impl Write for Compare<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buf.resize(bytes.len(), 0);
+        let same = self.tar.read_exact_at(&mut self.buf, self.position).is_ok() && self.buf == bytes;
+        if !same {
+            return Err(Error::verification(format!(
+                "the patch gives other bytes than the layer has after byte {}",
+                self.position
+            ))
+            .into());
+        }
+        self.position += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,209 @@
+//! The artifact: its manifest, field for field as the reference tool writes it, and its blobs.
+
+use std::io::{self, Read};
+
+use oci_spec::image::Descriptor;
+use serde_json::{Map, Value, json};
+
+use crate::artifact::{
+    ARTIFACT_TYPE, CONTENT, REUSED, REUSED_DIFF_ID, SOURCE, SOURCE_CONFIG, TAR_DIFF, TARGET, TO, TargetImage,
+};
+use crate::digest::{DiffId, Digest, Hasher, digest_of};
+use crate::encoding;
+use crate::error::{Error, IoContext, Result};
+use crate::region::Region;
+
+const IMAGE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const EMPTY_CONFIG: &str = "application/vnd.oci.empty.v1+json";
+
+/// A finished delta: everything that belongs into a layout or registry.
+#[derive(Debug)]
+pub struct Artifact {
+    /// The artifact's manifest.
+    pub manifest: Vec<u8>,
+    /// Its blobs in the order of writing, the config last.
+    pub blobs: Vec<Blob>,
+}
+
+/// A blob of the artifact.
+#[derive(Debug, Clone)]
+pub struct Blob {
+    /// Media type in the manifest.
+    pub media_type: String,
+    /// Digest of the content.
+    pub digest: Digest,
+    /// The bytes.
+    pub content: Content,
+}
+
+/// Where a blob's bytes are.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// In memory.
+    Bytes(Vec<u8>),
+    /// In a file.
+    Region(Region),
+}
+
+impl Blob {
+    fn bytes(media_type: &str, bytes: &[u8]) -> Self {
+        Blob {
+            media_type: media_type.into(),
+            digest: digest_of(bytes),
+            content: Content::Bytes(bytes.to_vec()),
+        }
+    }
+
+    pub(super) fn patch(digest: Digest, content: Region) -> Self {
+        Blob { media_type: TAR_DIFF.into(), digest, content: Content::Region(content) }
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> u64 {
+        match &self.content {
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Region(region) => region.len(),
+        }
+    }
+
+    /// The bytes from the start.
+    pub fn reader(&self) -> Box<dyn Read + '_> {
+        match &self.content {
+            Content::Bytes(bytes) => Box::new(&bytes[..]),
+            Content::Region(region) => Box::new(region.reader()),
+        }
+    }
+
+    fn descriptor(&self, annotations: Value) -> Value {
+        json!({
+            "mediaType": self.media_type,
+            "digest": self.digest.to_string(),
+            "size": self.size(),
+            "annotations": annotations,
+        })
+    }
+}
+
+/// The whole blob of a layer for the artifact, or `None` when some applier could
+/// not read it: other compressions than gzip, or gzip of several members.
+///
+/// # Errors
+/// Verification when the blob does not have its digest.
+pub(super) fn whole_layer(stored: &Descriptor, blob: &Region) -> Result<Option<Blob>> {
+    let mut head = [0; 4];
+    let n = blob.read_at(&mut head, 0).at("layer")?;
+    let media_type = encoding::media_type_of(&head[..n]).to_string();
+    let readable = match media_type.rsplit_once(['.', '+']) {
+        Some((_, "tar")) => true,
+        Some((_, "gzip")) => is_single_member(blob).at("layer")?,
+        _ => false,
+    };
+    let mut hasher = Hasher::default();
+    let mut chunk = vec![0; 256 << 10];
+    let mut reader = blob.reader();
+    loop {
+        match reader.read(&mut chunk).at("layer")? {
+            0 => break,
+            n => hasher.update(&chunk[..n]),
+        }
+    }
+    let found = hasher.finish();
+    if found != *stored.digest() {
+        return Err(Error::verification(format!(
+            "layer digest mismatch: expected {}, found {found}",
+            stored.digest()
+        )));
+    }
+    Ok(readable.then(|| Blob { media_type, digest: found, content: Content::Region(blob.clone()) }))
+}
+
+fn is_single_member(blob: &Region) -> io::Result<bool> {
+    let mut member = flate2::bufread::GzDecoder::new(io::BufReader::new(blob.reader()));
+    io::copy(&mut member, &mut io::sink())?;
+    Ok(io::copy(&mut member.into_inner(), &mut io::sink())? == 0)
+}
+
+/// Collects the parts of an artifact.
+#[derive(Debug)]
+pub(super) struct Builder {
+    blobs: Vec<Blob>,
+    layers: Vec<Value>,
+    subject: Value,
+    reused: Vec<String>,
+    reused_diff_ids: Vec<String>,
+    source: String,
+    source_config: String,
+    target: String,
+}
+
+impl Builder {
+    pub fn new(old: &TargetImage, new: &TargetImage) -> Self {
+        let manifest = Blob::bytes(IMAGE_MANIFEST, &new.manifest_raw);
+        let config = Blob::bytes(IMAGE_CONFIG, &new.config_raw);
+        Builder {
+            layers: vec![
+                manifest.descriptor(json!({CONTENT: "image-manifest"})),
+                config.descriptor(json!({CONTENT: "image-config"})),
+            ],
+            subject: json!({
+                "mediaType": IMAGE_MANIFEST,
+                "digest": new.manifest_digest.to_string(),
+                "size": new.manifest_raw.len(),
+            }),
+            blobs: vec![manifest, config],
+            reused: Vec::new(),
+            reused_diff_ids: Vec::new(),
+            source: old.manifest_digest.to_string(),
+            source_config: old.config_digest.to_string(),
+            target: new.manifest_digest.to_string(),
+        }
+    }
+
+    /// Carries a layer of the target.
+    pub fn layer(&mut self, target: &Descriptor, blob: Blob) {
+        let annotations = json!({CONTENT: "image-layer", TO: target.digest().to_string()});
+        self.layers.push(blob.descriptor(annotations));
+        self.blobs.push(blob);
+    }
+
+    /// Notes a layer that the base has.
+    pub fn reused(&mut self, target: &Descriptor, diff_id: &DiffId) {
+        self.reused.push(target.digest().to_string());
+        self.reused_diff_ids.push(diff_id.to_string());
+    }
+
+    /// Takes a signature along: its manifest, then what that refers to.
+    pub fn signature(&mut self, parts: &[(Descriptor, Vec<u8>)]) {
+        for (at, (descriptor, bytes)) in parts.iter().enumerate() {
+            let content = if at == 0 { "cosign-signature" } else { "cosign-signature-content" };
+            let blob = Blob::bytes(descriptor.media_type().as_ref(), bytes);
+            self.layers.push(blob.descriptor(json!({CONTENT: content})));
+            self.blobs.push(blob);
+        }
+    }
+
+    pub fn finish(mut self) -> Result<Artifact> {
+        let config = Blob::bytes(EMPTY_CONFIG, b"{}");
+        let mut annotations = Map::new();
+        if !self.reused.is_empty() {
+            annotations.insert(REUSED.into(), Value::from(self.reused).to_string().into());
+            annotations.insert(REUSED_DIFF_ID.into(), Value::from(self.reused_diff_ids).to_string().into());
+        }
+        annotations.insert(SOURCE.into(), self.source.into());
+        annotations.insert(SOURCE_CONFIG.into(), self.source_config.into());
+        annotations.insert(TARGET.into(), self.target.into());
+        let manifest = json!({
+            "schemaVersion": 2,
+            "artifactType": ARTIFACT_TYPE,
+            "config": {"mediaType": EMPTY_CONFIG, "digest": config.digest.to_string(), "size": config.size()},
+            "layers": self.layers,
+            "subject": self.subject,
+            "annotations": annotations,
+        });
+        self.blobs.push(config);
+        let manifest = serde_json::to_vec(&manifest)
+            .map_err(|e| Error::local(format!("delta manifest: {e}")).with_source(e))?;
+        Ok(Artifact { manifest, blobs: self.blobs })
+    }
+}

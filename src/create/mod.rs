@@ -1,0 +1,273 @@
+//! Makes deltas: what changed between two images, as patches that every applier reads.
+//!
+//! ```text
+//! old layers ─ unpacked, indexed ─ sources ─┐
+//!                                           ├─ analysis: same content, twins, corpus and its index
+//! new layers that changed ─ unpacked, files ┘        │
+//!            per layer: pieces on all threads ─ in order ─ zstd ─ patch ─ checked
+//! ```
+
+mod analysis;
+mod corpus;
+mod dictionary;
+mod index;
+mod layer;
+mod manifest;
+mod output;
+mod piece;
+mod preset;
+mod search;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use oci_spec::image::Descriptor;
+
+use crate::artifact::TargetImage;
+use crate::base::{self, LayerSource, LayeredFiles};
+use crate::cancel::Cancel;
+use crate::digest::{DiffId, LayerHasher};
+use crate::encoding;
+use crate::error::{Error, IoContext, Result};
+use crate::parallel;
+use crate::progress::{Event, Reporter};
+use crate::region::Region;
+use crate::tardiff::Version;
+use analysis::{Analysis, Means};
+use layer::{Encoder, Patch};
+pub use manifest::{Artifact, Blob};
+pub use preset::Preset;
+
+/// An image whose layers can be read here.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// Manifest and config as published.
+    pub image: &'a TargetImage,
+    /// Its layers.
+    pub layers: &'a dyn Layers,
+}
+
+/// The layers of an image, as they are on this machine.
+pub trait Layers: std::fmt::Debug {
+    /// Layer `at` of the image. A repository may keep it in another encoding
+    /// than was published: the descriptor is that of the bytes.
+    ///
+    /// # Errors
+    /// When the layer is gone.
+    fn layer(&self, at: usize) -> Result<(Descriptor, Region)>;
+}
+
+/// How a delta is made.
+#[derive(Debug)]
+pub struct Options {
+    /// How much effort.
+    pub preset: Preset,
+    /// zstd level of the patches instead of the preset's.
+    pub level: Option<i32>,
+    /// Version of the patches.
+    pub version: Version,
+    /// Threads.
+    pub jobs: usize,
+    /// Anonymous memory in bytes.
+    pub memory: u64,
+    /// Largest layer in bytes, unpacked.
+    pub max_layer: u64,
+    /// For unlinked files.
+    pub spool: PathBuf,
+    /// Signatures of the target to take along: manifest first, then its config and payloads.
+    pub signatures: Vec<Vec<(Descriptor, Vec<u8>)>>,
+}
+
+/// What became of a layer of the new image.
+#[derive(Debug, Clone)]
+pub struct LayerOutcome {
+    /// Its diff_id.
+    pub diff_id: DiffId,
+    /// Bytes of its blob in the new image.
+    pub target_bytes: u64,
+    /// How it is carried.
+    pub carried: Carried,
+}
+
+/// How a delta carries a layer.
+#[derive(Debug, Clone)]
+pub enum Carried {
+    /// Not at all: the base image has it.
+    Reused,
+    /// As a patch.
+    Patch(Region),
+    /// Whole; with the reason, if a patch was made and failed its check.
+    Original {
+        /// Bytes in the artifact.
+        bytes: u64,
+        /// What the check found.
+        fault: Option<String>,
+    },
+}
+
+/// Makes the delta from `old` to `new`.
+///
+/// # Errors
+/// Usage when the two images are the same; Verification when an image is damaged; local I/O errors.
+pub fn create(
+    old: Input<'_>,
+    new: Input<'_>,
+    options: &Options,
+    reporter: &dyn Reporter,
+    cancel: &Cancel,
+) -> Result<(Artifact, Vec<LayerOutcome>)> {
+    if old.image.config_digest == new.image.config_digest {
+        return Err(
+            Error::usage("the old and the new image are the same").with_hint("name two different images")
+        );
+    }
+    let changed = changed_layers(old.image, new.image);
+    let (stored, new_layers) = sources(new, changed.iter().copied())?;
+    let patches = match changed.is_empty() {
+        true => Vec::new(),
+        false => make_patches(old, new, &new_layers, options, reporter, cancel)?,
+    };
+    let mut carried: HashMap<usize, (Blob, Carried)> = HashMap::new();
+    for (at, patch) in patches.into_iter().enumerate() {
+        let blob = new_layers[at].blob.clone();
+        carried.insert(changed[at], choose(patch, &stored[at], blob)?);
+    }
+    let mut artifact = manifest::Builder::new(old.image, new.image);
+    let mut outcomes = Vec::new();
+    for (at, (diff_id, target)) in new.image.diff_ids.iter().zip(&new.image.layers).enumerate() {
+        let kind = match carried.remove(&at) {
+            Some((blob, kind)) => {
+                artifact.layer(target, blob);
+                kind
+            }
+            None => {
+                if old.image.diff_ids.contains(diff_id) {
+                    artifact.reused(target, diff_id);
+                }
+                Carried::Reused
+            }
+        };
+        outcomes.push(LayerOutcome { diff_id: diff_id.clone(), target_bytes: target.size(), carried: kind });
+    }
+    for signature in &options.signatures {
+        artifact.signature(signature);
+    }
+    Ok((artifact.finish()?, outcomes))
+}
+
+/// Positions of the new layers that the old image does not have, each content once.
+fn changed_layers(old: &TargetImage, new: &TargetImage) -> Vec<usize> {
+    let mut seen = std::collections::HashSet::new();
+    let positions = new.diff_ids.iter().enumerate();
+    positions.filter(|(_, d)| !old.diff_ids.contains(d) && seen.insert(*d)).map(|(at, _)| at).collect()
+}
+
+fn make_patches(
+    old: Input<'_>,
+    new: Input<'_>,
+    new_layers: &[LayerSource],
+    options: &Options,
+    reporter: &dyn Reporter,
+    cancel: &Cancel,
+) -> Result<Vec<Patch>> {
+    let (_, old_layers) = sources(old, 0..old.image.layers.len())?;
+    let files = LayeredFiles::new(old_layers, &options.spool, options.max_layer);
+    let tars = Mutex::new(vec![None; new_layers.len()]);
+    // New layers first: they are hashed as well, so they take longest.
+    let count = new_layers.len() + old.image.layers.len();
+    parallel::for_each(count, options.jobs, |at| match at.checked_sub(new_layers.len()) {
+        Some(old) => files.preload(old..old + 1, 1),
+        None => {
+            let tar = unpack_checked(&new_layers[at], options)?;
+            let members =
+                base::members(&tar).map_err(|e| e.context(format!("layer {}", new_layers[at].diff_id)))?;
+            tars.lock().unwrap_or_else(|e| e.into_inner())[at] = Some((tar, members));
+            Ok(())
+        }
+    })?;
+    let tars: Vec<_> = tars.into_inner().unwrap_or_else(|e| e.into_inner()).into_iter().flatten().collect();
+    let budget = preset::Budget::new(options);
+    let means = Means {
+        density: options.preset.density(),
+        memory: budget.index,
+        threads: options.jobs,
+        spool: &options.spool,
+    };
+    let unchanged = |at: usize| new.image.diff_ids.contains(&old.image.diff_ids[at]);
+    let (analysis, layers) = Analysis::new(files.sources()?, tars, unchanged, means)?;
+    reporter
+        .event(Event::Start { total_bytes: layers.iter().map(|l| l.tar.len()).sum(), layers: layers.len() });
+    let mut patches = Vec::new();
+    for (index, layer) in layers.iter().enumerate() {
+        let label = new_layers[index].diff_id.to_string();
+        reporter.event(Event::LayerStart {
+            index,
+            label: &label["sha256:".len()..][..12],
+            bytes: layer.tar.len(),
+        });
+        let encoder = Encoder {
+            analysis: &analysis,
+            files: &files,
+            weights: options.preset.weights(),
+            version: options.version,
+            options: budget.writer(layer.expected_patch(), options.jobs),
+            threads: options.jobs,
+            cancel,
+            progress: &|delta| reporter.event(Event::LayerBytes { index, delta }),
+        };
+        let out = tempfile::tempfile_in(&options.spool).at(options.spool.display())?;
+        patches.push(encoder.encode(layer, out)?);
+        reporter.event(Event::LayerDone { index, outcome: "patch" });
+    }
+    Ok(patches)
+}
+
+fn sources(
+    input: Input<'_>,
+    layers: impl Iterator<Item = usize>,
+) -> Result<(Vec<Descriptor>, Vec<LayerSource>)> {
+    let mut found = (Vec::new(), Vec::new());
+    for at in layers {
+        let (stored, blob) = input.layers.layer(at)?;
+        found.0.push(stored);
+        found.1.push(LayerSource { diff_id: input.image.diff_ids[at].clone(), blob });
+    }
+    Ok(found)
+}
+
+/// The plain tar of a layer, its diff_id checked even where the blob is the tar.
+fn unpack_checked(layer: &LayerSource, options: &Options) -> Result<Region> {
+    let tar = layer
+        .unpack(&options.spool, options.max_layer)
+        .map_err(|e| e.context(format!("layer {}", layer.diff_id)))?;
+    let mut head = [0; 4];
+    let n = layer.blob.read_at(&mut head, 0).at("layer")?;
+    if !encoding::is_compressed(&head[..n]) {
+        let mut hasher = LayerHasher::new(std::io::sink(), options.max_layer);
+        std::io::copy(&mut tar.reader(), &mut hasher).at("layer")?;
+        hasher.finish(&layer.diff_id)?;
+    }
+    Ok(tar)
+}
+
+/// The smaller of a patch and the whole blob, the latter only in a form that every applier reads.
+fn choose(patch: Patch, stored: &Descriptor, blob: Region) -> Result<(Blob, Carried)> {
+    let failed = patch.fault.is_some();
+    let whole = if failed || blob.len() <= patch.content.len() {
+        manifest::whole_layer(stored, &blob)?
+    } else {
+        None
+    };
+    match whole {
+        Some(whole) => {
+            let bytes = blob.len();
+            Ok((whole, Carried::Original { bytes, fault: patch.fault.map(|e| e.to_string()) }))
+        }
+        None if failed => Err(patch.fault.unwrap_or_else(|| Error::local("no patch"))),
+        None => {
+            let content = patch.content.clone();
+            Ok((Blob::patch(patch.digest, patch.content), Carried::Patch(content)))
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Operations for a stretch of a new layer, made by a worker, written later in order.
+
+use std::io::{self, Write};
+use std::ops::Range;
+
+use super::analysis::{Analysis, NewFile, NewLayer, Origin};
+use super::search::{Cover, Search, common};
+use crate::base::SourcePath;
+use crate::error::{IoContext, Result};
+use crate::tardiff::{OpWriter, Version, WriterOptions};
+
+/// Equal bytes in a row that are worth a COPY of their own within an ADD: zeros
+/// in an ADD compress so well that shorter runs are cheaper there, and fewer
+/// operations are applied faster.
+const COPY_FROM: usize = 1024;
+
+/// Bytes of a file that the price of literals is estimated from.
+const SAMPLE: usize = 256 << 10;
+
+/// What a stretch of the layer is made of; payloads stand one after the other in `bytes`.
+#[derive(Debug, Default)]
+pub(super) struct Piece<'a> {
+    ops: Vec<PieceOp<'a>>,
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum PieceOp<'a> {
+    Data(usize),
+    Open(&'a SourcePath),
+    Seek(u64),
+    Copy(u64),
+    Add(usize),
+    /// A frame of so many bytes, made with a file of so many.
+    Dictionary(usize, u64),
+}
+
+impl<'a> Piece<'a> {
+    /// Makes the operations for `range` of a layer.
+    ///
+    /// # Errors
+    /// When the layer cannot be read.
+    pub fn encode(
+        search: &Search<'_>,
+        analysis: &'a Analysis,
+        layer: &NewLayer,
+        range: Range<u64>,
+    ) -> Result<Self> {
+        let mut piece = Piece::default();
+        let mut done = range.start;
+        let first = layer.files.partition_point(|f| f.member.offset + f.member.size <= range.start);
+        for file in &layer.files[first..] {
+            let member = &file.member;
+            if member.offset >= range.end {
+                break;
+            }
+            let part = member.offset.max(range.start)..(member.offset + member.size).min(range.end);
+            piece.literal(layer, done..part.start)?;
+            piece.file(search, analysis, layer, file, part.clone())?;
+            done = part.end;
+        }
+        piece.literal(layer, done..range.end)?;
+        Ok(piece)
+    }
+
+    /// Writes the operations.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn write(&self, writer: &mut OpWriter<impl Write>) -> io::Result<()> {
+        write(&self.ops, &self.bytes, writer)
+    }
+
+    fn literal(&mut self, layer: &NewLayer, range: Range<u64>) -> Result<()> {
+        let start = self.read(layer, range)?;
+        self.data(self.bytes.len() - start);
+        Ok(())
+    }
+
+    /// Appends bytes of the layer to the payload; returns where they begin.
+    fn read(&mut self, layer: &NewLayer, range: Range<u64>) -> Result<usize> {
+        let start = self.bytes.len();
+        self.bytes.resize(start + (range.end - range.start) as usize, 0);
+        layer.tar.read_exact_at(&mut self.bytes[start..], range.start).at("layer")?;
+        Ok(start)
+    }
+
+    fn data(&mut self, len: usize) {
+        if len > 0 {
+            self.ops.push(PieceOp::Data(len));
+        }
+    }
+
+    fn file(
+        &mut self,
+        search: &Search<'_>,
+        analysis: &'a Analysis,
+        layer: &NewLayer,
+        file: &NewFile,
+        part: Range<u64>,
+    ) -> Result<()> {
+        let member = &file.member;
+        let within = part.start - member.offset;
+        let twin = match file.origin {
+            Origin::Same(source) => {
+                let name = analysis.name_for(source, member);
+                // Naming the source must not cost more than the content.
+                if member.size > name.as_bytes().len() as u64 + 4 {
+                    self.ops.push(PieceOp::Open(name));
+                    self.ops.push(PieceOp::Seek(within));
+                    self.ops.push(PieceOp::Copy(part.end - part.start));
+                    return Ok(());
+                }
+                None
+            }
+            Origin::Changed(twin) => analysis.twin_span(twin),
+        };
+        let mut content = vec![0; (part.end - part.start) as usize];
+        layer.tar.read_exact_at(&mut content, part.start).at("layer")?;
+        let (ops, bytes) = (self.ops.len(), self.bytes.len());
+        let price = literal_price(&content);
+        let covers = search.covers(&content, twin.map(|span| (span, within)), price);
+        let mut done = 0;
+        for cover in &covers {
+            self.copy_in(&content[done..cover.new]);
+            self.ops.push(PieceOp::Open(analysis.name_for(cover.span.source, member)));
+            self.ops.push(PieceOp::Seek(cover.old - cover.span.start));
+            self.cover(&content, analysis.corpus.bytes(), cover);
+            done = cover.new + cover.len;
+        }
+        self.copy_in(&content[done..]);
+        if let (Some(frames), Some(source), Some(span)) = (search.frames, file.twin(), twin)
+            && content.len() as u64 == member.size
+        {
+            let old = &analysis.corpus.bytes()[span.start as usize..span.end as usize];
+            let cost = packed_size(&self.ops[ops..], &self.bytes[bytes..], frames.level).at("patch")?;
+            if let Some(frame) = frames.beating(cost, &content, old).at("dictionary frame")? {
+                self.ops.truncate(ops);
+                self.bytes.truncate(bytes);
+                self.ops.push(PieceOp::Open(analysis.name_for(source, member)));
+                self.ops.push(PieceOp::Dictionary(frame.len(), span.end - span.start));
+                self.bytes.extend(frame);
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_in(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.data(bytes.len());
+    }
+
+    /// COPY for long equal runs, ADD for what is between them.
+    fn cover(&mut self, content: &[u8], corpus: &[u8], cover: &Cover) {
+        let new = &content[cover.new..cover.new + cover.len];
+        let old = &corpus[cover.old as usize..cover.old as usize + cover.len];
+        let (mut at, mut from) = (0, 0);
+        while at < new.len() {
+            let equal = common(&new[at..], &old[at..]);
+            if equal >= COPY_FROM || equal == new.len() {
+                self.add(&new[from..at], &old[from..at]);
+                self.ops.push(PieceOp::Copy(equal as u64));
+                from = at + equal;
+            }
+            at += equal + 1;
+        }
+        self.add(&new[from..], &old[from..]);
+    }
+
+    fn add(&mut self, new: &[u8], old: &[u8]) {
+        if !new.is_empty() {
+            self.bytes.extend(new.iter().zip(old).map(|(n, o)| n.wrapping_sub(*o)));
+            self.ops.push(PieceOp::Add(new.len()));
+        }
+    }
+}
+
+fn write(ops: &[PieceOp<'_>], bytes: &[u8], writer: &mut OpWriter<impl Write>) -> io::Result<()> {
+    let mut rest = bytes;
+    let mut take = |n: usize| {
+        let (head, tail) = rest.split_at(n);
+        rest = tail;
+        head
+    };
+    for op in ops {
+        match op {
+            PieceOp::Data(n) => writer.data(take(*n))?,
+            PieceOp::Open(path) => writer.open(path)?,
+            PieceOp::Seek(position) => writer.seek(*position),
+            PieceOp::Copy(len) => writer.copy(*len)?,
+            PieceOp::Add(n) => writer.add_data(take(*n))?,
+            PieceOp::Dictionary(n, file_size) => writer.dictionary(take(*n), *file_size)?,
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of these operations in a stream of their own.
+fn packed_size(ops: &[PieceOp<'_>], bytes: &[u8], level: i32) -> io::Result<usize> {
+    let window_log = (bytes.len() as u64).next_power_of_two().ilog2().clamp(16, 27);
+    let options = WriterOptions { level, window_log, ..WriterOptions::default() };
+    let mut writer = OpWriter::new(Vec::new(), Version::V2, options)?;
+    write(ops, bytes, &mut writer)?;
+    Ok(writer.finish()?.len())
+}
+
+/// What a literal byte of this content costs, by the fastest level of zstd.
+fn literal_price(content: &[u8]) -> f64 {
+    let sample = &content[..content.len().min(SAMPLE)];
+    match zstd::bulk::compress(sample, 1) {
+        Ok(packed) if !sample.is_empty() => packed.len() as f64 / sample.len() as f64,
+        _ => 1.0,
+    }
+}

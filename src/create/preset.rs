@@ -1,0 +1,132 @@
+//! How much effort a delta is worth, and how memory is shared out.
+//!
+//! The numbers were tuned on pairs of Debian, PyPI and npm images (`contrib/bench`).
+
+use super::Options;
+use super::index::Density;
+use super::search::Weights;
+use crate::tardiff::WriterOptions;
+
+/// Effort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Preset {
+    /// For many images a minute.
+    Fast,
+    /// For everyday builds.
+    #[default]
+    Default,
+    /// For releases that many machines fetch.
+    Best,
+}
+
+impl Preset {
+    pub(super) fn density(self) -> Density {
+        match self {
+            Preset::Fast => Density { gram: 16, thin: 2, depth: 2 },
+            Preset::Default | Preset::Best => Density { gram: 16, thin: 2, depth: 4 },
+        }
+    }
+
+    pub(super) fn weights(self) -> Weights {
+        let patience = match self {
+            Preset::Fast => 8,
+            Preset::Default | Preset::Best => 14,
+        };
+        Weights { seed_same: 16, seed_other: 48, patience, literal: 0.9 }
+    }
+
+    fn writer(self) -> WriterOptions {
+        let base = WriterOptions::default();
+        match self {
+            Preset::Fast => WriterOptions { level: 6, ..base },
+            // A table beyond that of the level: matches far back pay in machine code.
+            Preset::Default => WriterOptions { level: 12, hash_log: Some(23), ..base },
+            // The target length is that of level 22, whose tables would take 800 MiB.
+            Preset::Best => WriterOptions { level: 19, target_length: Some(999), ..base },
+        }
+    }
+}
+
+/// Shares of `--memory`: a quarter for the index, an eighth for the window and
+/// for the tables of each compressing thread; the rest is for what is on its way.
+/// No share depends on the number of threads, since the bytes must not.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    /// Bytes of the index.
+    pub index: u64,
+    /// Settings of the outer stream.
+    writer: WriterOptions,
+    /// A power of two.
+    largest_job: u32,
+    memory: u64,
+}
+
+/// Every applier accepts this window.
+const MAX_WINDOW_LOG: u32 = 27;
+
+/// The window of all presets but `best`: a machine that applies the delta needs
+/// half the memory and touches fewer pages, for half a per cent more bytes.
+const EVERYDAY_WINDOW_LOG: u32 = 26;
+
+/// Smallest window.
+const MIN_WINDOW_LOG: u32 = 20;
+
+/// Tables of level 22, and those below which a level's own are taken.
+const MAX_TABLE_LOG: u32 = 26;
+const MIN_TABLE_LOG: u32 = 18;
+
+/// Bytes of an entry of the match tables.
+const TABLE_ENTRY: u64 = 4;
+
+/// Sizes of a compressing thread's job as powers of two: with smaller ones
+/// threads share a layer better, but each seam costs.
+const JOB_LOGS: std::ops::RangeInclusive<u32> = 22..=25;
+
+/// Jobs that a layer should have.
+const JOBS: u64 = 4;
+
+/// Threads that can have tables of their own within the budget.
+const MAX_COMPRESSORS: usize = 2;
+
+impl Budget {
+    /// Shares memory out.
+    pub fn new(options: &Options) -> Self {
+        let share = options.memory / 8;
+        let mut writer = options.preset.writer();
+        let is_best = options.preset == Preset::Best;
+        let widest = if is_best { MAX_WINDOW_LOG } else { EVERYDAY_WINDOW_LOG };
+        writer.window_log = log2(share).clamp(MIN_WINDOW_LOG, widest);
+        let tables = log2(share / TABLE_ENTRY).clamp(MIN_TABLE_LOG, MAX_TABLE_LOG);
+        writer.hash_log = writer.hash_log.map(|log| log.min(tables));
+        if is_best {
+            // The proportion of level 19.
+            (writer.chain_log, writer.hash_log) = (Some(tables), Some(tables - 2));
+        }
+        if let Some(level) = options.level {
+            writer = WriterOptions { level, hash_log: None, chain_log: None, target_length: None, ..writer };
+        }
+        // The tables of `best` leave less for what is on its way.
+        let largest_job = log2(options.memory / if is_best { 32 } else { 16 });
+        Budget { index: options.memory / 4, writer, largest_job, memory: options.memory }
+    }
+
+    /// Settings for a layer whose patch has about `raw` bytes before compression, on up to `jobs` threads.
+    pub fn writer(&self, raw: u64, jobs: usize) -> WriterOptions {
+        let largest = self.largest_job.clamp(*JOB_LOGS.start(), *JOB_LOGS.end());
+        let job_log = log2((raw / JOBS).next_power_of_two()).clamp(*JOB_LOGS.start(), largest);
+        let needed = log2(raw.next_power_of_two()).max(MIN_WINDOW_LOG);
+        // More memory than the tables could grow to is for more threads.
+        let tables = TABLE_ENTRY << MAX_TABLE_LOG;
+        let compressors = MAX_COMPRESSORS.max((self.memory / (8 * tables)) as usize).min(jobs);
+        WriterOptions {
+            window_log: self.writer.window_log.min(needed),
+            threads: compressors as u32,
+            job_log,
+            ..self.writer
+        }
+    }
+}
+
+fn log2(n: u64) -> u32 {
+    n.max(1).ilog2()
+}

@@ -1,0 +1,106 @@
+//! The house rule that a compiler does not check: imports go down the table in `docs/architecture.md`.
+#![allow(missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Everything may import it.
+const ERROR: &str = "error";
+
+/// A row of the table.
+struct Row {
+    modules: Vec<String>,
+    imports: Imports,
+}
+
+enum Imports {
+    /// Those in the rows below.
+    AllBelow,
+    /// Within the row, those to the right.
+    ToTheRight,
+    These(Vec<String>),
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn table() -> Vec<Row> {
+    let text = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let rows = text.lines().skip_while(|line| !line.starts_with("| module |")).skip(2);
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let imports = match cells[3] {
+            "all below" => Imports::AllBelow,
+            "each other, to the right" => Imports::ToTheRight,
+            named => Imports::These(quoted(named)),
+        };
+        Row { modules: quoted(cells[1]), imports }
+    };
+    rows.take_while(|line| line.starts_with('|')).map(row).collect()
+}
+
+/// The names in back quotes.
+fn quoted(cell: &str) -> Vec<String> {
+    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// What the modules import of each other.
+fn imports() -> BTreeMap<String, BTreeSet<String>> {
+    let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let src = root().join("src");
+    for file in rust_files(&src) {
+        let path = file.strip_prefix(&src).unwrap().with_extension("");
+        let module = path.iter().next().unwrap().to_str().unwrap().to_owned();
+        if module == "lib" {
+            continue; // only declares the modules
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let found = imports.entry(module.clone()).or_default();
+        for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for (_, rest) in line.match_indices("crate::").map(|(at, found)| line.split_at(at + found.len()))
+            {
+                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+                assert!(end > 0, "{}: one line for each module, please: {line}", file.display());
+                found.insert(rest[..end].to_owned());
+            }
+        }
+        found.remove(&module);
+        found.remove(ERROR);
+    }
+    imports
+}
+
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let (dirs, files): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_dir());
+    let nested = dirs.iter().flat_map(|dir| rust_files(dir));
+    files.into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs")).chain(nested).collect()
+}
+
+#[test]
+fn imports_go_down_the_table_of_the_architecture() {
+    let table = table();
+    let imports = imports();
+    let listed: BTreeSet<&String> = table.iter().flat_map(|row| &row.modules).collect();
+    assert_eq!(listed, imports.keys().collect(), "the table lists the modules there are");
+    for (i, row) in table.iter().enumerate() {
+        let below: BTreeSet<String> = table[i + 1..].iter().flat_map(|row| row.modules.clone()).collect();
+        for (position, module) in row.modules.iter().enumerate() {
+            let found = &imports[module];
+            match &row.imports {
+                Imports::AllBelow => assert!(found.is_subset(&below), "{module} imports upwards: {found:?}"),
+                Imports::ToTheRight => {
+                    let right = row.modules[position + 1..].iter().cloned().collect();
+                    assert!(found.is_subset(&right), "{module} imports upwards: {found:?}");
+                }
+                Imports::These(named) => {
+                    let named: BTreeSet<String> = named.iter().cloned().collect();
+                    assert!(named.is_subset(&below), "the table lets {module} import upwards: {named:?}");
+                    assert_eq!(*found, named, "what {module} imports, and what the table says");
+                }
+            }
+        }
+    }
+}

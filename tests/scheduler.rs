@@ -1,0 +1,106 @@
+//! The scheduler between a fake skopeo and workers that wait for each other.
+#![allow(missing_docs)]
+
+mod support;
+
+use std::io::Read;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use oci_delta_fetch::cancel::Cancel;
+use oci_delta_fetch::fetch::{Concurrency, Download, Job, Source, Step, run};
+use oci_delta_fetch::proxy::{Proxy, ProxyOptions};
+use oci_spec::image::{Descriptor, MediaType};
+use support::blobs::Layout;
+use support::fake::FakeSkopeo;
+use support::images::noise;
+
+/// Longer than any pipe or queue, so that a download needs its reader.
+const LARGE: usize = 4 << 20;
+/// Only a failing test waits this long.
+const NEVER: Duration = Duration::from_secs(20);
+
+fn brought<T: Send + 'static>(
+    layout: &Layout,
+    concurrency: Concurrency,
+    work: impl Fn(Job) -> T + Send + Sync + 'static,
+) -> Vec<T> {
+    let fake = FakeSkopeo::new(layout.path(), "0.2.8", "", 0);
+    let options = ProxyOptions { skopeo: fake.program(), inactivity_timeout: NEVER, ..Default::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let results = runtime.block_on(async {
+        let proxy = Rc::new(Proxy::new("docker://h/r:t", options));
+        let downloads = layout.layers.iter().enumerate().map(|(index, (digest, size))| Download {
+            index,
+            blob: Descriptor::new(MediaType::ImageLayer, *size, digest.clone()),
+            source: Source::Remote(proxy.clone()),
+        });
+        let work = Arc::new(move |job: Job| Ok(Step::Done(work(job))));
+        run(downloads.collect(), concurrency, &Cancel::default(), work).await.unwrap()
+    });
+    fake.assert_gone();
+    results
+}
+
+fn read(mut job: Job) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    job.blob.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn the_next_download_runs_while_the_last_layer_is_finished() {
+    let blobs = [noise(1, LARGE), noise(2, LARGE)];
+    let layout = Layout::new(&[&blobs[0], &blobs[1]]);
+    let (done, other_is_here) = mpsc::channel();
+    let other_is_here = Mutex::new(other_is_here);
+    // The first layer is not finished before the second has come, whole, through the one download slot.
+    let results = brought(&layout, Concurrency { downloads: 1, workers: 2 }, move |job| {
+        let index = job.index;
+        let bytes = read(job);
+        match index {
+            0 => other_is_here.lock().unwrap().recv_timeout(NEVER).expect("the next download is under way"),
+            _ => done.send(()).unwrap(),
+        }
+        bytes
+    });
+    assert!(results == blobs);
+}
+
+#[test]
+fn two_downloads_run_at_once() {
+    let blobs = [noise(1, LARGE), noise(2, LARGE)];
+    let layout = Layout::new(&[&blobs[0], &blobs[1]]);
+    let (done, other_is_here) = mpsc::channel();
+    let other_is_here = Mutex::new(other_is_here);
+    // The first blob is not even read before the second has come.
+    let results = brought(&layout, Concurrency { downloads: 2, workers: 2 }, move |job| {
+        if job.index == 0 {
+            other_is_here.lock().unwrap().recv_timeout(NEVER).expect("the other download is under way");
+            return read(job);
+        }
+        let bytes = read(job);
+        done.send(()).unwrap();
+        bytes
+    });
+    assert!(results == blobs);
+}
+
+#[test]
+fn no_more_workers_than_allowed_are_at_work() {
+    let blobs: Vec<Vec<u8>> = (0..6).map(|seed| noise(seed, 1000)).collect();
+    let layout = Layout::new(&blobs.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let at_work = Arc::new(Mutex::new(0));
+    let most = brought(&layout, Concurrency { downloads: 6, workers: 2 }, move |job| {
+        let now = {
+            let mut count = at_work.lock().unwrap();
+            *count += 1;
+            *count
+        };
+        read(job);
+        *at_work.lock().unwrap() -= 1;
+        now
+    });
+    assert!(most.into_iter().max() <= Some(2));
+}
