@@ -10,6 +10,9 @@ const IMAGE_HELP: &str = "\
 Image that machines have: oci:DIR[:NAME], oci-archive:FILE[:NAME], dir:DIR, docker://HOST/REPO[:TAG|@DIGEST], \
 a bare path, or the name of an image in the repository";
 
+const OUTPUT_HELP: &str = "\
+Where the delta goes: oci:DIR[:NAME], oci-archive:FILE[:NAME], a bare path (an archive), or docker://HOST/REPO:TAG";
+
 /// What to make a delta of, and how.
 #[derive(Debug, Clone, Args)]
 pub struct CreateArgs {
@@ -21,8 +24,8 @@ pub struct CreateArgs {
     #[arg(value_name = "NEW")]
     pub new: String,
 
-    /// Where the delta goes: oci:DIR[:NAME], oci-archive:FILE[:NAME], a bare path (an archive), or docker://HOST/REPO:TAG
-    #[arg(value_name = "OUT")]
+    /// Where the delta goes
+    #[arg(value_name = "OUT", help = OUTPUT_HELP)]
     pub output: String,
 
     /// How much effort to spend
