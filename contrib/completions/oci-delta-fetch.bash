@@ -28,6 +28,9 @@ _oci__delta__fetch() {
             oci__delta__fetch,help)
                 cmd="oci__delta__fetch__subcmd__help"
                 ;;
+            oci__delta__fetch,init)
+                cmd="oci__delta__fetch__subcmd__init"
+                ;;
             oci__delta__fetch,inspect)
                 cmd="oci__delta__fetch__subcmd__inspect"
                 ;;
@@ -52,6 +55,9 @@ _oci__delta__fetch() {
             oci__delta__fetch__subcmd__help,help)
                 cmd="oci__delta__fetch__subcmd__help__subcmd__help"
                 ;;
+            oci__delta__fetch__subcmd__help,init)
+                cmd="oci__delta__fetch__subcmd__help__subcmd__init"
+                ;;
             oci__delta__fetch__subcmd__help,inspect)
                 cmd="oci__delta__fetch__subcmd__help__subcmd__inspect"
                 ;;
@@ -71,7 +77,7 @@ _oci__delta__fetch() {
 
     case "${cmd}" in
         oci__delta__fetch)
-            opts="-q -v -j -h -V --repo --json --progress --quiet --verbose --tag --compress --dry-run --base --rootfs --platform --authfile --creds --cert-dir --tls-verify --registries-conf --insecure-policy --skopeo --retries --stall-timeout --jobs --max-layer-size --max-window-log --help --version fetch create inspect list verify remove gc help"
+            opts="-q -v -j -h -V --repo --json --progress --quiet --verbose --tag --compress --dry-run --base --rootfs --platform --authfile --creds --cert-dir --tls-verify --registries-conf --insecure-policy --skopeo --retries --stall-timeout --jobs --max-layer-size --max-window-log --help --version fetch create inspect init list verify remove gc help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -391,7 +397,7 @@ _oci__delta__fetch() {
             return 0
             ;;
         oci__subcmd__delta__subcmd__fetch__subcmd__help)
-            opts="fetch create inspect list verify remove gc help"
+            opts="fetch create inspect init list verify remove gc help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -460,6 +466,20 @@ _oci__delta__fetch() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        oci__subcmd__delta__subcmd__fetch__subcmd__help__subcmd__init)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         oci__subcmd__delta__subcmd__fetch__subcmd__help__subcmd__inspect)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -509,6 +529,32 @@ _oci__delta__fetch() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        oci__subcmd__delta__subcmd__fetch__subcmd__init)
+            opts="-q -v -h --insecure --algorithm --repo --json --progress --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --algorithm)
+                    COMPREPLY=($(compgen -W "sha256 sha512" -- "${cur}"))
+                    return 0
+                    ;;
+                --repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto bar json none" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

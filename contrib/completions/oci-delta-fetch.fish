@@ -24,7 +24,7 @@ function __fish_oci_delta_fetch_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l repo -d 'Repository, an OCI image layout directory [default: the user\'s data directory]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -56,6 +56,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -s V -l ve
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "fetch" -d 'Bring an image here (the default command)'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "create" -d 'Make a delta between two images'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "init" -d 'Make a repository'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "list" -d 'List the images in the repository'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "verify" -d 'Hash everything in the repository again'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "remove" -d 'Remove an image from the repository'
@@ -78,7 +79,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l repo -d 'Repository, an OCI image layout directory [default: the user\'s data directory]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -118,7 +119,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l repo -d 'Repository, an OCI image layout directory [default: the user\'s data directory]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -145,7 +146,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l repo -d 'Repository, an OCI image layout directory [default: the user\'s data directory]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -156,7 +157,19 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -l repo -d 'Repository, an OCI image layout directory [default: the user\'s data directory]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -l algorithm -d 'Hash that names the objects of a composefs repository [default: sha512]' -r -f -a "sha256\t'SHA-256: half the work on CPUs with its instructions'
+sha512\t'SHA-512, what `cfsctl init` takes'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
+bar\t'Bars'
+json\t'JSON lines'
+none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -l insecure -d 'Do not demand fs-verity of a composefs repository\'s file system'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -l json -d 'Print one JSON object on standard output'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -s q -l quiet -d 'Print errors only'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -s v -l verbose -d 'Print the causes of errors, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -165,7 +178,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -l
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" -l repo -d 'Repository, an OCI image layout directory [default: the user\'s data directory]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -174,7 +187,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" -l repo -d 'Repository, an OCI image layout directory [default: the user\'s data directory]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -183,7 +196,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l repo -d 'Repository, an OCI image layout directory [default: the user\'s data directory]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -193,11 +206,12 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l j
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect list verify remove gc help" -f -a "fetch" -d 'Bring an image here (the default command)'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect list verify remove gc help" -f -a "create" -d 'Make a delta between two images'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect list verify remove gc help" -f -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect list verify remove gc help" -f -a "list" -d 'List the images in the repository'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect list verify remove gc help" -f -a "verify" -d 'Hash everything in the repository again'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect list verify remove gc help" -f -a "remove" -d 'Remove an image from the repository'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect list verify remove gc help" -f -a "gc" -d 'Delete blobs that no image needs'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect list verify remove gc help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect init list verify remove gc help" -f -a "fetch" -d 'Bring an image here (the default command)'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect init list verify remove gc help" -f -a "create" -d 'Make a delta between two images'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect init list verify remove gc help" -f -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect init list verify remove gc help" -f -a "init" -d 'Make a repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect init list verify remove gc help" -f -a "list" -d 'List the images in the repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect init list verify remove gc help" -f -a "verify" -d 'Hash everything in the repository again'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect init list verify remove gc help" -f -a "remove" -d 'Remove an image from the repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect init list verify remove gc help" -f -a "gc" -d 'Delete blobs that no image needs'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect init list verify remove gc help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
