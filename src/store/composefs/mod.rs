@@ -11,6 +11,7 @@
 mod base;
 mod check;
 mod images;
+mod objects;
 mod sink;
 mod split;
 

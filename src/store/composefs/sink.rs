@@ -1,14 +1,13 @@
 //! Writes a layer into the repository while it streams in.
 //!
-//! Two threads: the caller's splits the tar, a second one compresses the
-//! stream, hashes new files for fs-verity and writes them. A file that the
-//! layer has in common with the base is a reference to the base's object:
-//! nothing of it is written or hashed again but for the diff_id.
+//! The caller's thread splits the tar and writes the stream; new files go to
+//! threads that hash them for fs-verity and write them. A file that the layer
+//! has in common with the base is a reference to the base's object: nothing of
+//! it is written or hashed again but for the diff_id.
 
-use std::io::{self, Read, Write};
+use std::collections::VecDeque;
+use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 
 use composefs::fsverity::FsVerityHashValue;
 use composefs::splitstream::SplitStreamWriter;
@@ -16,71 +15,44 @@ use composefs_oci::LAYER_CONTENT_TYPE;
 use oci_spec::image::{Descriptor, MediaType};
 
 use super::Shared;
+use super::objects::ObjectWriters;
 use super::split::{Part, Parts, Splitter};
 use crate::digest::VerifiedLayer;
 use crate::error::{Error, Result};
 use crate::pipeline::LayerWrite;
 use crate::store::LayerSink;
 
-/// Size of the pieces that go to the writer.
-const CHUNK: usize = 256 << 10;
-
-/// Pieces under way: with [`CHUNK`], 2 MiB a layer.
-const QUEUE: usize = 8;
-
-/// A file up to this size goes over in one piece and is hashed in memory, so
-/// that one that is there already is not written at all.
-const SMALL_FILE: u64 = CHUNK as u64;
-
-/// What the writer is told.
-#[derive(Debug)]
-enum Piece<H> {
-    Inline(Vec<u8>),
-    /// A file that is an object already.
-    Known {
-        id: H,
-        size: u64,
-    },
-    /// A whole file.
-    Small(Vec<u8>),
-    /// A file of which the content follows.
-    Large {
-        size: u64,
-    },
-    Content(Vec<u8>),
-    /// The layer is complete and its diff_id is right.
-    End,
-}
+/// Bytes of the stream that may wait for the digest of an object before them.
+const MAX_WAITING: usize = 4 << 20;
 
 /// Takes a plain layer tar.
 #[derive(Debug)]
 pub(super) struct SplitSink<H: FsVerityHashValue> {
     splitter: Splitter,
     /// Its own struct, so that the splitter can write into it.
-    queue: Queue<H>,
+    stream: Stream<H>,
     shared: Arc<Shared<H>>,
 }
 
 impl<H: FsVerityHashValue> SplitSink<H> {
     pub(super) fn new(shared: Arc<Shared<H>>) -> Result<Self> {
         let writer = shared.repo.create_stream(LAYER_CONTENT_TYPE).map_err(|e| shared.failed(e))?;
-        let (sender, receiver) = sync_channel(QUEUE);
-        let task = Writer { shared: shared.clone(), writer, receiver };
-        let thread = std::thread::spawn(move || task.run());
-        let queue = Queue {
-            sender: Some(sender),
-            thread: Some(thread),
-            inline: Vec::new(),
+        let stream = Stream {
+            writer,
+            objects: ObjectWriters::new(&shared)?,
+            pending: VecDeque::new(),
+            waiting: 0,
             announced: None,
             file: FileState::None,
+            shared: shared.clone(),
         };
-        Ok(SplitSink { splitter: Splitter::new(), queue, shared })
+        Ok(SplitSink { splitter: Splitter::new(), stream, shared })
     }
 }
 
 impl<H: FsVerityHashValue> Write for SplitSink<H> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.splitter.push(buf, &mut self.queue)?;
+        self.splitter.push(buf, &mut self.stream)?;
         Ok(buf.len())
     }
 
@@ -91,128 +63,124 @@ impl<H: FsVerityHashValue> Write for SplitSink<H> {
 
 impl<H: FsVerityHashValue> LayerWrite for SplitSink<H> {
     fn repeats(&mut self, object: &Arc<str>, size: u64) {
-        self.queue.announced = H::from_object_pathname(object.as_bytes()).ok().map(|id| (id, size));
+        self.stream.announced = H::from_object_pathname(object.as_bytes()).ok().map(|id| (id, size));
     }
 }
 
 impl<H: FsVerityHashValue> LayerSink for SplitSink<H> {
     fn finish(mut self: Box<Self>, layer: &VerifiedLayer) -> Result<Descriptor> {
-        self.splitter.finish(&mut self.queue)?;
-        self.queue.flush_inline()?;
-        self.queue.send(Piece::End)?;
-        let id = self.queue.join()?;
+        self.splitter.finish(&mut self.stream)?;
+        let id = self.stream.finish()?;
         self.shared.unnamed().layers.push((layer.diff_id().clone(), id));
         Ok(Descriptor::new(MediaType::ImageLayer, layer.size(), layer.diff_id().as_digest().clone()))
     }
 }
 
 /// What becomes of the file whose content passes.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 enum FileState {
     None,
     /// Announced by the tar; its first bytes decide.
     Begun {
         size: u64,
     },
-    /// An object: the bytes are dropped.
+    /// An object already: the bytes are dropped.
+    Known,
+    New,
+}
+
+/// A part of the stream that waits for its turn.
+#[derive(Debug)]
+enum Pending<H> {
+    Inline(Vec<u8>),
+    /// A file that is an object already.
     Known {
-        left: u64,
-    },
-    /// Collected in pieces; `left` bytes are not here yet.
-    New {
+        id: H,
         size: u64,
-        left: u64,
-        piece: Vec<u8>,
+    },
+    /// The next file that was given to the writers.
+    New {
+        number: u64,
+        size: u64,
     },
 }
 
-/// The caller's end of the queue.
+/// The split stream, written in order although objects become known out of order.
 #[derive(Debug)]
-struct Queue<H> {
-    sender: Option<SyncSender<Piece<H>>>,
-    thread: Option<JoinHandle<Result<H>>>,
-    inline: Vec<u8>,
+struct Stream<H: FsVerityHashValue> {
+    writer: SplitStreamWriter<H>,
+    objects: ObjectWriters<H>,
+    pending: VecDeque<Pending<H>>,
+    /// Inline bytes in `pending`.
+    waiting: usize,
     /// A whole base file comes next: its object and size.
     announced: Option<(H, u64)>,
     file: FileState,
+    shared: Arc<Shared<H>>,
 }
 
-impl<H> Queue<H> {
-    fn send(&mut self, piece: Piece<H>) -> Result<()> {
-        let sent = self.sender.as_ref().is_some_and(|sender| sender.send(piece).is_ok());
-        if sent {
-            return Ok(());
-        }
-        // The writer has stopped: its own error is the reason.
-        self.join().and_then(|_| Err(Error::local("the layer's writer stopped")))
-    }
-
-    fn join(&mut self) -> Result<H> {
-        drop(self.sender.take());
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(result)) => result,
-            _ => Err(Error::local("the layer's writer died")),
-        }
-    }
-
-    fn flush_inline(&mut self) -> Result<()> {
-        if self.inline.is_empty() {
-            return Ok(());
-        }
-        let bytes = std::mem::take(&mut self.inline);
-        self.send(Piece::Inline(bytes))
-    }
-
+impl<H: FsVerityHashValue> Stream<H> {
     /// Chooses how the file that begins now is kept.
     fn open_file(&mut self, size: u64) -> Result<()> {
-        self.flush_inline()?;
         self.file = match self.announced.take() {
             Some((id, known)) if known == size => {
-                self.send(Piece::Known { id, size })?;
-                FileState::Known { left: size }
+                self.pending.push_back(Pending::Known { id, size });
+                FileState::Known
             }
             _ => {
-                if size > SMALL_FILE {
-                    self.send(Piece::Large { size })?;
-                }
-                let piece = Vec::with_capacity(size.min(CHUNK as u64) as usize);
-                FileState::New { size, left: size, piece }
+                let number = self.objects.begin(size)?;
+                self.pending.push_back(Pending::New { number, size });
+                FileState::New
             }
         };
+        self.advance(false)
+    }
+
+    fn inline(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.pending.is_empty() {
+            self.writer.write_inline(bytes);
+            return Ok(());
+        }
+        self.waiting += bytes.len();
+        match self.pending.back_mut() {
+            Some(Pending::Inline(last)) => last.extend_from_slice(bytes),
+            _ => self.pending.push_back(Pending::Inline(bytes.to_vec())),
+        }
+        self.advance(false)
+    }
+
+    /// Writes what is complete; waits where too much would be held, or for everything.
+    fn advance(&mut self, all: bool) -> Result<()> {
+        while let Some(next) = self.pending.front() {
+            let wait = all || self.waiting > MAX_WAITING;
+            let (id, size) = match next {
+                Pending::Inline(bytes) => {
+                    self.waiting -= bytes.len();
+                    self.writer.write_inline(bytes);
+                    self.pending.pop_front();
+                    continue;
+                }
+                Pending::Known { id, size } => (id.clone(), *size),
+                Pending::New { number, size } => match self.objects.id(*number, wait)? {
+                    Some(id) => (id, *size),
+                    None => break,
+                },
+            };
+            self.writer.add_external_size(size);
+            self.writer.write_reference(id).map_err(|e| self.shared.failed(e))?;
+            self.pending.pop_front();
+        }
         Ok(())
     }
 
-    fn content(&mut self, mut bytes: &[u8]) -> Result<()> {
-        if let FileState::Begun { size } = self.file {
-            self.open_file(size)?;
-        }
-        match &mut self.file {
-            FileState::Known { left } => *left = left.saturating_sub(bytes.len() as u64),
-            FileState::New { size, left, piece } => {
-                let small = *size <= SMALL_FILE;
-                let mut full = Vec::new();
-                while !bytes.is_empty() {
-                    let n = bytes.len().min(CHUNK - piece.len());
-                    piece.extend_from_slice(&bytes[..n]);
-                    bytes = &bytes[n..];
-                    *left -= n as u64;
-                    if piece.len() == CHUNK || *left == 0 {
-                        let next = Vec::with_capacity((*left).min(CHUNK as u64) as usize);
-                        let done = std::mem::replace(piece, next);
-                        full.push(if small { Piece::Small(done) } else { Piece::Content(done) });
-                    }
-                }
-                for piece in full {
-                    self.send(piece)?;
-                }
-            }
-            _ => {}
-        }
-        Ok(())
+    /// Stores the stream; gives its id, which has no name yet.
+    fn finish(mut self) -> Result<H> {
+        self.advance(true)?;
+        self.writer.done().map_err(|e| self.shared.failed(e))
     }
 }
 
-impl<H> Parts for Queue<H> {
+impl<H: FsVerityHashValue> Parts for Stream<H> {
     fn begin_file(&mut self, size: u64) -> Result<()> {
         self.file = FileState::Begun { size };
         // Said before this file's header, it was about something else.
@@ -221,72 +189,21 @@ impl<H> Parts for Queue<H> {
     }
 
     fn part(&mut self, part: Part, bytes: &[u8]) -> Result<()> {
-        if part == Part::Content {
-            return self.content(bytes);
+        if part == Part::Inline {
+            self.announced = None;
+            return self.inline(bytes);
         }
-        self.announced = None;
-        self.inline.extend_from_slice(bytes);
-        if self.inline.len() >= CHUNK { self.flush_inline() } else { Ok(()) }
+        if let FileState::Begun { size } = self.file {
+            self.open_file(size)?;
+        }
+        match self.file {
+            FileState::New => self.objects.content(bytes),
+            _ => Ok(()),
+        }
     }
 }
 
-/// The writing end.
-struct Writer<H: FsVerityHashValue> {
-    shared: Arc<Shared<H>>,
-    writer: SplitStreamWriter<H>,
-    receiver: Receiver<Piece<H>>,
-}
-
-impl<H: FsVerityHashValue> Writer<H> {
-    /// Writes everything; gives the id of the stream, which has no name yet.
-    fn run(mut self) -> Result<H> {
-        let Writer { shared, writer, receiver } = &mut self;
-        let failed = |e| shared.failed(e);
-        loop {
-            match receiver.recv() {
-                Ok(Piece::Inline(bytes)) => writer.write_inline(&bytes),
-                Ok(Piece::Known { id, size }) => {
-                    writer.add_external_size(size);
-                    writer.write_reference(id).map_err(failed)?;
-                }
-                Ok(Piece::Small(bytes)) => writer.write_external(&bytes).map_err(failed)?,
-                Ok(Piece::Large { size }) => {
-                    let content = Content { receiver, left: size, piece: io::Cursor::default() };
-                    let id = shared.repo.ensure_object_from_reader(content, size).map_err(failed)?;
-                    writer.add_external_size(size);
-                    writer.write_reference(id).map_err(failed)?;
-                }
-                Ok(Piece::End) => break,
-                Ok(Piece::Content(_)) | Err(_) => return Err(abandoned()),
-            }
-        }
-        self.writer.done().map_err(|e| self.shared.failed(e))
-    }
-}
-
-fn abandoned() -> Error {
+/// What a thread that was given up says; nobody hears it but who gave it up.
+pub(super) fn abandoned() -> Error {
     Error::local("the layer was given up")
-}
-
-/// Reads a large file out of the queue; its end before `left` bytes is an error.
-struct Content<'a, H> {
-    receiver: &'a Receiver<Piece<H>>,
-    left: u64,
-    piece: io::Cursor<Vec<u8>>,
-}
-
-impl<H> Read for Content<'_, H> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
-            return Ok(0);
-        }
-        let mut n = self.piece.read(buf)?;
-        if n == 0 && !buf.is_empty() {
-            let Ok(Piece::Content(bytes)) = self.receiver.recv() else { return Err(abandoned().into()) };
-            self.piece = io::Cursor::new(bytes);
-            n = self.piece.read(buf)?;
-        }
-        self.left -= n as u64;
-        Ok(n)
-    }
 }
