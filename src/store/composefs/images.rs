@@ -1,5 +1,6 @@
 //! The images of a repository: manifests are streams, names are links to them.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::str::FromStr;
@@ -40,11 +41,10 @@ pub(super) fn inventory<H: FsVerityHashValue>(shared: &Shared<H>) -> Result<Inve
     inventory.images.sort_by(|a, b| a.name.cmp(&b.name));
     for digest in streams.layers {
         let diff_id = DiffId::new(digest.clone());
-        if !inventory.layers.contains_key(&diff_id) {
+        if let Entry::Vacant(layer) = inventory.layers.entry(diff_id) {
             let name = layer_content_id(&digest);
             let Ok(stream) = shared.repo.open_stream(&name, None, Some(LAYER_CONTENT_TYPE)) else { continue };
-            let layer = Descriptor::new(MediaType::ImageLayer, stream.total_size, digest);
-            inventory.layers.insert(diff_id, layer);
+            layer.insert(Descriptor::new(MediaType::ImageLayer, stream.total_size, digest));
         }
     }
     Ok(inventory)
