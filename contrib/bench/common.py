@@ -31,14 +31,14 @@ class Run:
         self.rss = usage.ru_maxrss
 
 
-def paired(runs, **commands):
-    """Runs the commands in turn, several times; the medians by name."""
+def paired(runs, figures=("wall", "cpu", "rss"), **commands):
+    """Runs the commands in turn, several times; the medians of the figures by name."""
     seen = {name: [] for name in commands}
     for _ in range(runs):
         for name, run in commands.items():
             seen[name].append(run())
     return {
-        name: {key: statistics.median(getattr(r, key) for r in rs) for key in ("wall", "cpu", "rss")}
+        name: {key: statistics.median(getattr(r, key) for r in rs) for key in figures}
         for name, rs in seen.items()
     }
 
