@@ -92,6 +92,9 @@ async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Re
             report.status = "fetched";
             report.image.manifest = Some(published.manifest.to_string());
             report.image.fidelity = Some(fidelity_name(published.fidelity));
+            if let Some(note) = published.note {
+                context.say(&format!("note: {note}"));
+            }
         }
         _ => {}
     }

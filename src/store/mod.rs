@@ -158,6 +158,8 @@ pub struct Published {
     pub manifest: Digest,
     /// Whether that is the target's own.
     pub fidelity: Fidelity,
+    /// What the image lacks here, for people.
+    pub note: Option<String>,
 }
 
 /// What [`Store::verify`] read.

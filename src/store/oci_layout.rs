@@ -262,7 +262,7 @@ impl Store for OciLayoutStore {
         let notes = [(TARGET_MANIFEST, original), (CONVERTED_FROM, image.converted_from.as_ref())];
         self.edit(|index| index.put(&descriptor, name, &notes))?;
         self.forget_finished(image);
-        Ok(Published { manifest: digest, fidelity })
+        Ok(Published { manifest: digest, fidelity, note: None })
     }
 
     fn settle(&self, image: &StoredImage, name: Option<&str>) -> Result<()> {

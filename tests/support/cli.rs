@@ -7,8 +7,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A temporary directory with a repository in it.
+#[derive(Debug)]
 pub struct Sandbox {
     pub dir: TempDir,
+    /// Set before the repository's path on the command line.
+    scheme: &'static str,
 }
 
 /// How a run ended.
@@ -21,7 +24,26 @@ pub struct Ended {
 
 impl Sandbox {
     pub fn new() -> Self {
-        Sandbox { dir: tempfile::tempdir().unwrap() }
+        Sandbox { dir: tempfile::tempdir().unwrap(), scheme: "" }
+    }
+
+    /// With an empty composefs repository, its objects named by `sha256` or `sha512`.
+    #[cfg(feature = "composefs")]
+    pub fn composefs(algorithm: &str) -> Self {
+        let sandbox = Sandbox { scheme: "composefs:", ..Self::new() };
+        sandbox.ok(&["init", &sandbox.repo_reference(), "--insecure", "--algorithm", algorithm]);
+        sandbox
+    }
+
+    /// One with each kind of repository.
+    pub fn of_each_store() -> Vec<Self> {
+        vec![
+            Self::new(),
+            #[cfg(feature = "composefs")]
+            Self::composefs("sha256"),
+            #[cfg(feature = "composefs")]
+            Self::composefs("sha512"),
+        ]
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -30,6 +52,11 @@ impl Sandbox {
 
     pub fn repo(&self) -> PathBuf {
         self.path("repo")
+    }
+
+    /// As `--repo` wants it.
+    pub fn repo_reference(&self) -> String {
+        format!("{}{}", self.scheme, self.repo().display())
     }
 
     /// The command with the sandbox's home and repository, without the caller's configuration.
@@ -41,7 +68,7 @@ impl Sandbox {
             .env_remove("REGISTRY_AUTH_FILE")
             .env("XDG_RUNTIME_DIR", self.dir.path())
             .env("NO_PROXY", "127.0.0.1")
-            .env("OCI_DELTA_FETCH_REPO", self.repo());
+            .env("OCI_DELTA_FETCH_REPO", self.repo_reference());
         command
     }
 

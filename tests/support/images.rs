@@ -1,6 +1,6 @@
 //! Builds images and deltas in code, as OCI layouts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,23 @@ pub fn tar(files: Files<'_>) -> Vec<u8> {
         builder.append_data(&mut header, path, *data).unwrap();
     }
     builder.into_inner().unwrap()
+}
+
+/// The same with an entry for each directory before what is in it, which composefs wants.
+pub fn tree(files: Files<'_>) -> Vec<u8> {
+    let dirs: BTreeSet<&Path> =
+        files.iter().flat_map(|(path, _)| Path::new(path).ancestors().skip(1)).collect();
+    let mut builder = tar::Builder::new(Vec::new());
+    for dir in dirs.into_iter().filter(|dir| !dir.as_os_str().is_empty()) {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_size(0);
+        header.set_mode(0o755);
+        builder.append_data(&mut header, dir, &b""[..]).unwrap();
+    }
+    let mut start = builder.into_inner().unwrap();
+    start.truncate(start.len() - 1024);
+    [start, tar(files)].concat()
 }
 
 /// Bytes that do not compress, the same for the same seed.
@@ -204,7 +221,7 @@ pub fn patch(old: &Image, new_tar: &[u8]) -> Vec<u8> {
             by_path.insert(path, data);
         }
     }
-    let by_content: BTreeMap<&Vec<u8>, &String> = by_path.iter().map(|(p, d)| (d, p)).collect();
+    let by_content: BTreeMap<&Vec<u8>, &Vec<u8>> = by_path.iter().map(|(p, d)| (d, p)).collect();
     let mut ops = OpWriter::new(Vec::new(), Version::V1, WriterOptions::default()).unwrap();
     let mut done = 0;
     for (path, offset, data) in members(new_tar) {
@@ -214,11 +231,11 @@ pub fn patch(old: &Image, new_tar: &[u8]) -> Vec<u8> {
             continue;
         }
         if let Some(source) = by_content.get(&data) {
-            ops.open(&SourcePath::clean(source.as_bytes()).unwrap()).unwrap();
+            ops.open(&SourcePath::clean(source).unwrap()).unwrap();
             ops.copy(data.len() as u64).unwrap();
         } else if let Some(base) = by_path.get(&path) {
             let common = base.len().min(data.len());
-            ops.open(&SourcePath::clean(path.as_bytes()).unwrap()).unwrap();
+            ops.open(&SourcePath::clean(&path).unwrap()).unwrap();
             let sums: Vec<u8> =
                 data[..common].iter().zip(&base[..common]).map(|(n, o)| n.wrapping_sub(*o)).collect();
             ops.add_data(&sums).unwrap();
@@ -232,7 +249,7 @@ pub fn patch(old: &Image, new_tar: &[u8]) -> Vec<u8> {
 }
 
 /// Path, offset and content of each regular file in a tar.
-fn members(tar: &[u8]) -> Vec<(String, usize, Vec<u8>)> {
+fn members(tar: &[u8]) -> Vec<(Vec<u8>, usize, Vec<u8>)> {
     use std::io::Read;
     let mut found = Vec::new();
     for entry in tar::Archive::new(tar).entries().unwrap() {
@@ -241,7 +258,7 @@ fn members(tar: &[u8]) -> Vec<(String, usize, Vec<u8>)> {
             continue;
         }
         let offset = entry.raw_file_position() as usize;
-        let path = String::from_utf8(entry.path_bytes().into_owned()).unwrap();
+        let path = entry.path_bytes().into_owned();
         let mut data = Vec::new();
         entry.read_to_end(&mut data).unwrap();
         found.push((path, offset, data));

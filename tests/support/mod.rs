@@ -2,6 +2,8 @@
 #![allow(dead_code, unused_imports, missing_docs, missing_debug_implementations)] // each test file uses a part
 
 pub mod blobs;
+#[cfg(feature = "composefs")]
+pub mod cfsctl;
 pub mod cli;
 pub mod fake;
 pub mod hostile;

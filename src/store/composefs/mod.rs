@@ -27,7 +27,9 @@ use composefs::fsverity::{self, FsVerityHashValue, Sha256HashValue, Sha512HashVa
 use composefs::repository::{
     FeatureCheck, Repository, RepositoryConfig, RepositoryOpenError, read_repo_algorithm,
 };
+use composefs::tree::ImageError;
 use composefs_oci::layer_sync::finalize_oci_image;
+use composefs_oci::oci_image::tag_image;
 use composefs_oci::{OciDigest, layer_content_id};
 use oci_spec::image::{Descriptor, MediaType};
 use rustix::fs::{CWD, FlockOperation, flock};
@@ -191,8 +193,10 @@ impl<H: FsVerityHashValue> ComposefsStore<H> {
         &self.shared.repo
     }
 
-    /// Config, manifest, EROFS image and tag, in this order; what is there already stays.
-    fn finalize(&self, image: &TargetImage, name: Option<&str>) -> Result<()> {
+    /// Config, manifest, EROFS image and tag, in this order; what is there already
+    /// stays. A tree that composefs cannot express has no EROFS image, but is a base
+    /// for deltas and a source for `create` all the same; gives why it has none.
+    fn finalize(&self, image: &TargetImage, name: Option<&str>) -> Result<Option<String>> {
         let mut layers: Vec<(OciDigest, H)> = Vec::new();
         for diff_id in &image.diff_ids {
             let digest = diff_id.as_digest();
@@ -202,9 +206,18 @@ impl<H: FsVerityHashValue> ComposefsStore<H> {
             })?;
             layers.push((digest.clone(), id));
         }
-        finalize_oci_image(self.repo(), &image.manifest_raw, &image.config_raw, &layers, name, None)
-            .map_err(|e| self.shared.failed(e))?;
-        Ok(())
+        let Err(e) =
+            finalize_oci_image(self.repo(), &image.manifest_raw, &image.config_raw, &layers, name, None)
+        else {
+            return Ok(None);
+        };
+        let Some(why) = e.chain().find_map(|cause| cause.downcast_ref::<ImageError>()) else {
+            return Err(self.shared.failed(e));
+        };
+        if let Some(name) = name {
+            tag_image(self.repo(), &image.manifest_digest, name).map_err(|e| self.shared.failed(e))?;
+        }
+        Ok(Some(format!("composefs cannot mount this image: {why}")))
     }
 }
 
@@ -271,12 +284,12 @@ impl<H: FsVerityHashValue> Store for ComposefsStore<H> {
 
     fn publish(&self, image: &TargetImage, _layers: &[Descriptor], name: Option<&str>) -> Result<Published> {
         self.shared.commit(&mut self.shared.unnamed())?;
-        self.finalize(image, name)?;
-        Ok(Published { manifest: image.manifest_digest.clone(), fidelity: Fidelity::Verbatim })
+        let note = self.finalize(image, name)?;
+        Ok(Published { manifest: image.manifest_digest.clone(), fidelity: Fidelity::Verbatim, note })
     }
 
     fn settle(&self, image: &StoredImage, name: Option<&str>) -> Result<()> {
-        self.finalize(&image.image, name)
+        self.finalize(&image.image, name).map(drop)
     }
 
     fn verify(&self, wanted: Option<&str>, broken: &mut dyn FnMut(&str)) -> Result<Verified> {
@@ -326,9 +339,10 @@ fn foreign(kind: Kind, context: impl Display, e: impl Into<Box<dyn StdError + Se
         let inside = c.downcast_ref::<io::Error>().and_then(|io| io.get_ref());
         if let Some(ours) = inside.and_then(|inner| inner.downcast_ref::<Error>()) {
             let copy = Error::new(ours.kind(), ours.to_string());
-            return ours
-                .hint()
-                .map_or_else(|| Error::new(ours.kind(), ours.to_string()), |h| copy.with_hint(h));
+            return match ours.hint() {
+                Some(hint) => copy.with_hint(hint),
+                None => copy,
+            };
         }
         let part = c.to_string();
         if !text.contains(&part) {

@@ -1,0 +1,228 @@
+//! A composefs repository, with cfsctl as the judge of what we write into it.
+#![allow(missing_docs)]
+#![cfg(feature = "composefs")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::cfsctl::{cfsctl, cfsctl_fails, fsck, init};
+use support::images::{gzip, noise, tree};
+use support::tars::{Entry, tar_of};
+use support::{Delta, Image, Layer, OciDir, Sandbox};
+
+const ALGORITHMS: [&str; 2] = ["sha256", "sha512"];
+
+/// A repository and the layouts `old`, `new` and `delta`, one image each, as cfsctl wants them.
+struct Case {
+    sandbox: Sandbox,
+    old: Image,
+    new: Image,
+}
+
+impl Case {
+    fn new(algorithm: &str) -> Self {
+        let (kept, changed) = (noise(2, 300_000), noise(3, 200_000));
+        let mut later = changed.clone();
+        later[1000..1100].fill(7);
+        let base = Layer::gzip(tree(&[("usr/lib/shared", &noise(1, 90_000)), ("usr/lib/tiny", b"small")]));
+        let old = Layer::gzip(tree(&[("usr/bin/kept", &kept), ("usr/bin/changed", &changed)]));
+        let new =
+            Layer::gzip(tree(&[("opt/moved", &kept), ("usr/bin/changed", &later), ("usr/bin/new", b"new")]));
+        Self::of(algorithm, Image::new(vec![base.clone(), old]), Image::new(vec![base, new]))
+    }
+
+    fn of(algorithm: &str, old: Image, new: Image) -> Self {
+        let case = Case { sandbox: Sandbox::composefs(algorithm), old, new };
+        OciDir::create(&case.sandbox.path("old")).image("image", &case.old);
+        OciDir::create(&case.sandbox.path("new")).image("image", &case.new);
+        OciDir::create(&case.sandbox.path("delta")).delta("image", &Delta::new(&case.old, &case.new));
+        case
+    }
+
+    fn source(&self, name: &str) -> String {
+        format!("oci:{}", self.sandbox.path(name).display())
+    }
+
+    fn repo(&self) -> PathBuf {
+        self.sandbox.repo()
+    }
+
+    /// Pulls with our tool.
+    fn pull(&self, name: &str) -> serde_json::Value {
+        self.sandbox.json(&[&self.source(name), "--tag", name])
+    }
+
+    /// Pulls with cfsctl into a repository of its choice.
+    fn cfsctl_pull(&self, repo: &Path, name: &str, tag: &str) {
+        cfsctl(repo, &["oci", "pull", &self.source(name), tag]);
+    }
+
+    /// cfsctl finds the repository sound, and the target in it under `name`, as its own pull makes it.
+    fn is_judged_sound(&self, name: &str) {
+        fsck(&self.repo());
+        for (layer, diff_id) in self.new.layers.iter().zip(self.new.diff_ids()) {
+            assert!(
+                cfsctl(&self.repo(), &["oci", "layer", &diff_id]) == layer.tar,
+                "{diff_id} is another tar"
+            );
+        }
+        let inspected = cfsctl(&self.repo(), &["oci", "inspect", "--manifest", name]);
+        assert_eq!(inspected.trim_ascii_end(), self.new.manifest, "the manifest's bytes");
+        let before = content(&self.repo());
+        let said = cfsctl(&self.repo(), &["oci", "pull", &self.source("new"), name]);
+        assert!(String::from_utf8_lossy(&said).contains("objects  0 new + 0 already present"));
+        assert_same(&content(&self.repo()), &before);
+    }
+}
+
+/// Objects, images and streams by name: inode of a file, target of a link.
+fn content(repo: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut dirs = vec![repo.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+            let (path, meta) = (entry.path(), entry.path().symlink_metadata().unwrap());
+            if meta.is_dir() {
+                dirs.push(path);
+            } else if meta.is_symlink() {
+                found.insert(path.clone(), fs::read_link(path).unwrap().display().to_string());
+            } else {
+                found.insert(path, meta.ino().to_string());
+            }
+        }
+    }
+    found
+}
+
+/// The same but for streams of manifests: cfsctl writes these anew with each pull,
+/// their references in random order.
+fn assert_same(now: &BTreeMap<PathBuf, String>, before: &BTreeMap<PathBuf, String>) {
+    for (name, value) in now {
+        let is_manifest = name.to_string_lossy().contains("oci-manifest");
+        let by_manifest = fs::read(name).is_ok_and(|content| content.windows(10).any(|w| w == b"config:sha"));
+        if !is_manifest && !by_manifest {
+            assert_eq!(before.get(name), Some(value), "{} changed", name.display());
+        }
+    }
+}
+
+/// Names under a folder of the repository.
+fn names(repo: &Path, folder: &str) -> Vec<PathBuf> {
+    let all = content(&repo.join(folder)).into_keys();
+    all.map(|path| path.strip_prefix(repo).unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_delta_gives_what_cfsctl_makes() {
+    for algorithm in ALGORITHMS {
+        let case = Case::new(algorithm);
+        case.pull("old");
+        let report = case.pull("delta");
+        assert_eq!(report["image"]["fidelity"], "verbatim");
+        case.is_judged_sound("delta");
+
+        // The same commands by cfsctl, in a repository of its own.
+        let theirs = case.sandbox.path("theirs");
+        init(&theirs, algorithm);
+        case.cfsctl_pull(&theirs, "old", "old");
+        case.cfsctl_pull(&theirs, "delta", "delta");
+        assert_eq!(names(&case.repo(), "images"), names(&theirs, "images"), "EROFS images by digest");
+        assert_eq!(names(&case.repo(), "streams"), names(&theirs, "streams"), "streams and tags");
+        assert_eq!(cfsctl(&case.repo(), &["images"]), cfsctl(&theirs, &["images"]));
+        assert_eq!(cfsctl(&case.repo(), &["oci", "images"]), cfsctl(&theirs, &["oci", "images"]));
+    }
+}
+
+#[test]
+fn we_and_cfsctl_apply_deltas_on_top_of_each_other() {
+    for algorithm in ALGORITHMS {
+        let case = Case::new(algorithm);
+        let third =
+            Image::new(vec![Layer::zstd(tree(&[("usr/bin/changed", &noise(3, 200_000)), ("usr/x", b"3")]))]);
+        OciDir::create(&case.sandbox.path("third")).delta("image", &Delta::new(&case.new, &third));
+        let back = Delta::new(&third, &case.new);
+        OciDir::create(&case.sandbox.path("back")).delta("image", &back);
+        // We on cfsctl's, cfsctl on ours, we on cfsctl's again.
+        let theirs = case.sandbox.path("theirs");
+        init(&theirs, algorithm);
+        case.cfsctl_pull(&theirs, "old", "v1");
+        let repo = format!("composefs:{}", theirs.display());
+        case.sandbox.ok(&[&case.source("delta"), "--repo", &repo, "--tag", "v2"]);
+        case.cfsctl_pull(&theirs, "third", "v3");
+        let list = case.sandbox.json(&["list", "--repo", &repo]);
+        assert_eq!(list[2]["config"], third.config_digest().to_string());
+        case.sandbox.ok(&["remove", "v2", "--repo", &repo]);
+        case.sandbox.ok(&["gc", "--repo", &repo]);
+        case.sandbox.ok(&[&case.source("back"), "--repo", &repo, "--tag", "v4"]);
+        case.sandbox.ok(&["verify", "--repo", &repo]);
+        fsck(&theirs);
+    }
+}
+
+#[test]
+fn unchanged_files_reference_the_objects_of_the_base() {
+    let case = Case::new("sha512");
+    case.pull("old");
+    let before = content(&case.repo());
+    case.pull("delta");
+    let after = content(&case.repo());
+    for (name, inode) in &before {
+        assert_eq!(after.get(name), Some(inode), "{} was written again", name.display());
+    }
+    let new = after
+        .keys()
+        .filter(|name| !before.contains_key(*name) && name.starts_with(case.repo().join("objects")));
+    let large = new.filter(|name| name.metadata().unwrap().len() == 200_000).count();
+    assert_eq!(large, 1, "of the large files, the changed one alone is new");
+    assert!(
+        !after
+            .keys()
+            .any(|name| name.metadata().is_ok_and(|m| m.len() == 300_000) && !before.contains_key(name))
+    );
+}
+
+#[test]
+fn bases_that_cfsctl_cannot_use() {
+    let (run, tool) = (noise(5, 50_000), noise(6, 80_000));
+    let mut later = tool.clone();
+    later[5] ^= 1;
+    let files: [(&str, &[u8]); 4] =
+        [("run/state", b"x"), ("run/big", &run), ("usr/tool", &tool), ("usr/n\u{e9}", b"n")];
+    let two_members = |tar: Vec<u8>| {
+        let blob = [gzip(&tar[..3000]), gzip(&tar[3000..])].concat();
+        Layer { blob, ..Layer::gzip(tar) }
+    };
+    let latin = |content: &[u8]| {
+        tar_of(&[Entry::Dir(b"usr"), Entry::File(b"usr/caf\xe9", content), Entry::File(b"usr/tool", &tool)])
+    };
+    let below_run = [("run/big", &run[..]), ("usr/tool", &later)];
+    let cases = [
+        ("below /run", Layer::gzip(tree(&files)), Layer::gzip(tree(&below_run)), true),
+        ("two gzip members", two_members(tree(&files)), two_members(tree(&below_run)), true),
+        ("name in Latin-1", Layer::gzip(latin(b"one")), Layer::gzip(latin(&tool)), false),
+        (
+            "no /usr",
+            Layer::gzip(tree(&[("opt/tool", &tool)])),
+            Layer::gzip(tree(&[("opt/tool", &later)])),
+            true,
+        ),
+    ];
+    for (name, old, new, cfsctl_cannot) in cases {
+        let case = Case::of("sha256", Image::new(vec![old]), Image::new(vec![new]));
+        case.pull("old");
+        if cfsctl_cannot {
+            cfsctl_fails(&case.repo(), &["oci", "pull", &case.source("delta"), "theirs"]);
+        }
+        case.pull("delta");
+        fsck(&case.repo());
+        let diff_id = &case.new.diff_ids()[0];
+        assert!(cfsctl(&case.repo(), &["oci", "layer", diff_id]) == case.new.layers[0].tar, "{name}");
+        case.sandbox.ok(&["verify"]);
+    }
+}
