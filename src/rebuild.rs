@@ -46,11 +46,12 @@ pub struct LayerWorker {
 }
 
 impl LayerWorker {
-    /// Works on one blob.
+    /// Works on one blob. That a patch is damaged, or does not fit the base, stops
+    /// no other layer: it is the result, not the error.
     ///
     /// # Errors
-    /// What the blob, the base or the store does wrong, with the layer's name before it.
-    pub fn work(&self, job: Job) -> Result<Step<Descriptor>> {
+    /// What the blob or the store does wrong, with the layer's name before it.
+    pub fn work(&self, job: Job) -> Result<Step<Result<Descriptor>>> {
         let Job { index, round, mut blob } = job;
         let layer = &self.layers[index];
         let label = label(layer);
@@ -69,10 +70,15 @@ impl LayerWorker {
             Ok(Step::Done(stored)) => {
                 self.store.note_finished(&layer.diff_id, &stored)?;
                 self.reporter.event(Event::LayerDone { index, outcome: layer.action.name() });
-                Ok(Step::Done(stored))
+                Ok(Step::Done(Ok(stored)))
             }
             Ok(Step::Again) => Ok(Step::Again),
-            Err(e) => Err(e.context(format!("layer {}", layer.diff_id))),
+            Err(e) => {
+                let unusable =
+                    layer.action.is_patch() && matches!(e.kind(), Kind::Misfit | Kind::Verification);
+                let e = e.context(format!("layer {}", layer.diff_id));
+                if unusable { Ok(Step::Done(Err(e))) } else { Err(e) }
+            }
         }
     }
 

@@ -91,17 +91,8 @@ fn a_full_disk_is_said_and_leaves_the_repository_alone() {
     let (dir, ..) = large(&sandbox);
     sandbox.ok(&[&dir.reference("old"), "--tag", "old"]);
     let before = sandbox.snapshot();
-    // A limit on file size stands in for the full disk: the write fails half-way.
-    let mut limited = Command::new("sh");
-    limited.args(["-c", "trap '' XFSZ; ulimit -f 2000; exec \"$@\"", "sh"]);
-    let inner = sandbox.command();
-    limited.arg(inner.get_program()).args([&dir.reference("delta"), "--tag", "new"]);
-    for (key, value) in inner.get_envs() {
-        match value {
-            Some(value) => limited.env(key, value),
-            None => limited.env_remove(key),
-        };
-    }
+    let mut limited = sandbox.limited_files(2000);
+    limited.args([&dir.reference("delta"), "--tag", "new"]);
     let ended = support::cli::ended(limited.output().unwrap());
     assert_eq!(ended.code, 1, "{ended:#?}");
     assert!(ended.stderr.contains("File too large"), "{ended:#?}");

@@ -137,7 +137,7 @@ async fn rebuild(
     name: Option<&str>,
 ) -> Result<Published> {
     let plan = &target.plan;
-    store.prepare(&target.image, plan.stored_bytes())?;
+    store.prepare(&target.image, args.compress, plan.stored_bytes())?;
     let concurrency = concurrency(&opened.source, args.source.jobs);
     let files = match &target.base {
         Some(base) if plan.layers.iter().any(|l| l.action.is_patch()) => {
@@ -160,7 +160,8 @@ async fn rebuild(
     let work = Arc::new(move |job: Job| worker.work(job));
     let stored = scheduler::run(downloads, concurrency, &context.cancel, work).await;
     context.reporter.event(Event::Finish);
-    let made: HashMap<usize, Descriptor> = order.into_iter().zip(stored?).collect();
+    let made = order.into_iter().zip(stored?).map(|(index, made)| Ok((index, made?)));
+    let made: HashMap<usize, Descriptor> = made.collect::<Result<_>>()?;
     let mut layers = Vec::with_capacity(plan.layers.len());
     for (index, layer) in plan.layers.iter().enumerate() {
         let first = plan.first_with(&layer.diff_id).unwrap_or(index);

@@ -70,14 +70,15 @@ pub trait Store: Debug + Send + Sync {
     /// that will be written by a store that keeps layers whole.
     ///
     /// # Errors
-    /// Local when the file system has less free space; Misfit for an image that
-    /// this store cannot take.
-    fn prepare(&self, image: &TargetImage, needed: u64) -> Result<()>;
+    /// Local when the file system has less free space; Misfit for an image, Usage
+    /// for an encoding of rebuilt layers, that this store does not take.
+    fn prepare(&self, image: &TargetImage, encoding: Encoding, needed: u64) -> Result<()>;
 
-    /// Starts a layer that arrives as a plain tar.
+    /// Starts a layer that arrives as a plain tar, to be kept in an encoding that
+    /// [`prepare`](Self::prepare) let pass.
     ///
     /// # Errors
-    /// Local I/O errors; Usage for an encoding that this store does not have.
+    /// Local I/O errors.
     fn begin_layer(&self, encoding: Encoding) -> Result<Box<dyn LayerSink>>;
 
     /// Starts a whole layer that is kept exactly as it comes; `None` from a

@@ -214,7 +214,7 @@ impl Store for OciLayoutStore {
         Ok((stored.clone(), self.layout.require_blob(stored)?))
     }
 
-    fn prepare(&self, _image: &TargetImage, needed: u64) -> Result<()> {
+    fn prepare(&self, _image: &TargetImage, _encoding: Encoding, needed: u64) -> Result<()> {
         let stat = rustix::fs::statvfs(&self.root).map_err(std::io::Error::from).at(self.root.display())?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         if needed <= free {

@@ -72,6 +72,22 @@ impl Sandbox {
         command
     }
 
+    /// The command with a limit on the size of a file, which stands in for the
+    /// full disk: a write fails half-way. In blocks of 512 bytes.
+    pub fn limited_files(&self, blocks: u32) -> Command {
+        let inner = self.command();
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\""), "sh"]);
+        limited.arg(inner.get_program());
+        for (key, value) in inner.get_envs() {
+            match value {
+                Some(value) => limited.env(key, value),
+                None => limited.env_remove(key),
+            };
+        }
+        limited
+    }
+
     pub fn run(&self, args: &[&str]) -> Ended {
         ended(self.command().args(args).output().unwrap())
     }

@@ -255,7 +255,12 @@ impl<H: FsVerityHashValue> Store for ComposefsStore<H> {
     }
 
     /// How much a patch adds to the objects cannot be told before; only the sort of image can.
-    fn prepare(&self, image: &TargetImage, _needed: u64) -> Result<()> {
+    fn prepare(&self, image: &TargetImage, encoding: Encoding, _needed: u64) -> Result<()> {
+        if encoding != Encoding::Plain {
+            return Err(Error::usage(
+                "--compress is for OCI layouts; a composefs repository has its own form",
+            ));
+        }
         let media_type = image.manifest.config().media_type();
         if *media_type == MediaType::ImageConfig {
             return Ok(());
@@ -264,12 +269,7 @@ impl<H: FsVerityHashValue> Store for ComposefsStore<H> {
             .with_hint("skopeo copy --format oci makes an OCI image of it"))
     }
 
-    fn begin_layer(&self, encoding: Encoding) -> Result<Box<dyn LayerSink>> {
-        if encoding != Encoding::Plain {
-            return Err(Error::usage(
-                "--compress is for OCI layouts; a composefs repository has its own form",
-            ));
-        }
+    fn begin_layer(&self, _encoding: Encoding) -> Result<Box<dyn LayerSink>> {
         Ok(Box::new(sink::SplitSink::new(self.shared.clone())?))
     }
 
