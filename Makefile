@@ -2,25 +2,33 @@
 
 CARGO ?= cargo
 
-.PHONY: build demo test check fmt clippy doc deny docs-check docs-generate fuzz-smoke tools demo-tools test-tools
+.PHONY: build demo test test-lean check fmt clippy doc deny docs-check docs-generate fuzz-smoke \
+    tools demo-tools build-tools test-tools cfsctl
 
-build:
+build: build-tools
 	$(CARGO) build --release --locked
 
 # The main job on real input; see contrib/demo/run.sh.
-demo: tools demo-tools
+demo: tools build-tools demo-tools
 	contrib/demo/run.sh
 
-test: tools test-tools
+test: tools test-tools cfsctl
 	$(CARGO) test --locked
 
+# Without composefs: a program that does not need OpenSSL.
+test-lean: tools test-tools
+	$(CARGO) build --locked --no-default-features
+	! ldd target/debug/oci-delta-fetch | grep -E 'libcrypto|libssl'
+	$(CARGO) test --locked --no-default-features
+	$(CARGO) clippy --locked --no-default-features --all-targets -- -D warnings
+
 # What CI checks beside the tests.
-check: fmt clippy doc docs-check deny fuzz-smoke
+check: test-lean fmt clippy doc docs-check deny fuzz-smoke
 
 fmt:
 	$(CARGO) fmt --all --check
 
-clippy: test-tools
+clippy: build-tools
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 doc:
@@ -47,6 +55,14 @@ demo-tools:
 tools:
 	@contrib/ci/install skopeo:skopeo docker-registry:docker-registry
 
-# A test-only dependency links OpenSSL; the command makes the certificates of a test registry.
-test-tools:
-	@contrib/ci/install openssl:openssl pkg-config:pkg-config /usr/include/openssl/ssl.h:libssl-dev
+# The feature composefs links OpenSSL.
+build-tools:
+	@contrib/ci/install pkg-config:pkg-config /usr/include/openssl/ssl.h:libssl-dev
+
+# The command makes the certificates of a test registry.
+test-tools: build-tools
+	@contrib/ci/install openssl:openssl
+
+# The judge of what is written into composefs repositories.
+cfsctl: build-tools
+	@contrib/ci/install-cfsctl

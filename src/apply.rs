@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use crate::base::{Blocks, OpenedFile, SourceFile, SourceFiles, SourcePath};
+use crate::base::{Blocks, Held, OpenedFile, SourceFile, SourceFiles, SourcePath};
 use crate::error::{Error, IoContext, Result};
 use crate::pipeline::LayerWrite;
 use crate::tardiff::{Limits, Op, OpReader};
@@ -82,7 +82,7 @@ struct Applier<'a, R: Read> {
     blocks: Blocks,
     sums: Vec<u8>,
     /// The last file that served as dictionary; frames of one file follow each other.
-    dictionary: Option<(SourcePath, Vec<u8>)>,
+    dictionary: Option<(SourcePath, Held)>,
 }
 
 impl<R: Read> Applier<'_, R> {
@@ -196,11 +196,9 @@ impl<R: Read> Applier<'_, R> {
             let file = current.file.clone();
             // The old one goes first: there is never more than one in memory.
             self.dictionary = None;
-            let mut content = vec![0; size as usize];
-            file.read_exact_at(&mut content, 0)?;
-            self.dictionary = Some((path, content));
+            self.dictionary = Some((path, file.held()?));
         }
-        let dictionary = self.dictionary.as_ref().map_or(&[][..], |(_, content)| content);
+        let dictionary = self.dictionary.as_ref().map_or(&[][..], |(_, content)| &**content);
         let mut frame = self.ops.payload();
         let made = decode_frame(&mut frame, len, dictionary, self.limits, &mut self.sums, out)?;
         self.cursor = size;

@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use memmap2::{Mmap, MmapOptions};
+
 /// Read-only bytes `offset..offset + len` of a shared file; all reads are positional.
 #[derive(Debug, Clone)]
 pub struct Region {
@@ -78,6 +80,19 @@ impl Region {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.file.read_exact_at(buf, self.offset + offset)
+    }
+
+    /// Maps the region, which lies in a file that nobody changes any more: an
+    /// unlinked one of ours, or an object of a store that never writes one twice.
+    ///
+    /// # Errors
+    /// The system's; the region must not be empty.
+    #[allow(unsafe_code)]
+    pub fn map_unchanging(&self) -> io::Result<Mmap> {
+        let len = usize::try_from(self.len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        // SAFETY: the file is not changed or shortened while it is mapped, says the caller. Who
+        // breaks that rule of the store by force ends this process; it reads nothing else by it.
+        unsafe { MmapOptions::new().offset(self.offset).len(len).map(&*self.file) }
     }
 
     /// A reader from the region's start, with its own position.

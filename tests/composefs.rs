@@ -244,8 +244,8 @@ fn three_layers() -> Case {
 
 /// The object of a file with this many bytes.
 fn object_of_size(repo: &Path, size: u64) -> PathBuf {
-    let objects = content(&repo.join("objects")).into_keys();
-    objects.filter(|path| path.metadata().unwrap().len() == size).next().unwrap()
+    let mut objects = content(&repo.join("objects")).into_keys();
+    objects.find(|path| path.metadata().unwrap().len() == size).unwrap()
 }
 
 #[test]

@@ -17,7 +17,7 @@ mod tree;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::region::Region;
 pub use blocks::Blocks;
 pub use layer::LayerSource;
@@ -72,6 +72,26 @@ pub struct SourceFile {
     pub object: Option<Arc<str>>,
 }
 
+/// The whole content of an old file.
+#[derive(Debug)]
+pub enum Held {
+    /// In memory.
+    Read(Vec<u8>),
+    /// In the page cache only.
+    Mapped(memmap2::Mmap),
+}
+
+impl std::ops::Deref for Held {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Held::Read(bytes) => bytes,
+            Held::Mapped(map) => map,
+        }
+    }
+}
+
 impl SourceFile {
     /// Size in bytes, when it was opened.
     pub fn size(&self) -> u64 {
@@ -92,6 +112,20 @@ impl SourceFile {
             )),
             _ => Error::from_io(e, format!("base file {}", self.path)),
         })
+    }
+
+    /// All of it: mapped where the store never changes it, else read. The caller
+    /// has checked the size.
+    ///
+    /// # Errors
+    /// As [`read_exact_at`](Self::read_exact_at).
+    pub fn held(&self) -> Result<Held> {
+        if self.object.is_some() && self.size() > 0 {
+            return self.content.map_unchanging().map(Held::Mapped).at(format!("base file {}", self.path));
+        }
+        let mut content = vec![0; self.size() as usize];
+        self.read_exact_at(&mut content, 0)?;
+        Ok(Held::Read(content))
     }
 }
 

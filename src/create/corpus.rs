@@ -7,6 +7,7 @@ use memmap2::Mmap;
 
 use crate::base::Source;
 use crate::error::{IoContext, Result};
+use crate::region::Region;
 
 /// Bytes copied at once.
 const CHUNK: usize = 1 << 20;
@@ -48,7 +49,8 @@ impl Corpus {
         }
         out.flush().at(dir.display())?;
         drop(out);
-        let map = if start == 0 { None } else { Some(map(&file).at(dir.display())?) };
+        let written = Region::whole(file).at(dir.display())?;
+        let map = if start == 0 { None } else { Some(written.map_unchanging().at(dir.display())?) };
         Ok(Corpus { map, spans })
     }
 
@@ -67,11 +69,4 @@ impl Corpus {
     pub fn span_of(&self, source: usize) -> Option<Span> {
         self.spans.binary_search_by_key(&source, |s| s.source).ok().map(|at| self.spans[at])
     }
-}
-
-#[allow(unsafe_code)]
-fn map(file: &std::fs::File) -> std::io::Result<Mmap> {
-    // SAFETY: the file has no name and this handle is closed after mapping, so
-    // nothing can change or shorten it.
-    unsafe { Mmap::map(file) }
 }
