@@ -52,6 +52,8 @@ pub(crate) const REUSED_DIFF_ID: &str = "io.github.containers.delta.reused-diff-
 pub struct DeltaManifest {
     /// Config digest of the base image.
     pub source_config: Digest,
+    /// Manifest digest of the base image, where it is told: leads to deltas for the base.
+    pub source: Option<Digest>,
     /// The target's manifest, embedded as a blob.
     pub target_manifest: Descriptor,
     /// The target's config, embedded as a blob.
@@ -69,6 +71,13 @@ pub struct Delta {
     pub manifest: DeltaManifest,
     /// The image it rebuilds.
     pub target: TargetImage,
+}
+
+impl DeltaManifest {
+    /// Bytes of all blobs that rebuild layers.
+    pub fn layer_bytes(&self) -> u64 {
+        self.layers.values().fold(0u64, |sum, blob| sum.saturating_add(blob.size()))
+    }
 }
 
 impl Delta {
@@ -116,6 +125,11 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ImageManifest> {
         .map_err(|e| Error::verification(format!("not an image manifest: {e}")).with_source(e))
 }
 
+/// Is this artifactType that of a delta?
+pub fn is_delta_type(artifact_type: &str) -> bool {
+    artifact_type == ARTIFACT_TYPE || OLD_TYPES.contains(&artifact_type)
+}
+
 /// Does this manifest belong to a delta, old or new?
 ///
 /// # Errors
@@ -123,11 +137,7 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ImageManifest> {
 pub fn is_delta(manifest: &[u8]) -> Result<bool> {
     let manifest = parse_manifest(manifest)?;
     let types = [manifest.artifact_type().clone(), Some(manifest.config().media_type().clone())];
-    Ok(types
-        .into_iter()
-        .flatten()
-        .map(|t| t.to_string())
-        .any(|t| t == ARTIFACT_TYPE || OLD_TYPES.contains(&&*t)))
+    Ok(types.into_iter().flatten().map(|t| t.to_string()).any(|t| is_delta_type(&t)))
 }
 
 /// The config descriptor, if this manifest is that of an image.
@@ -174,6 +184,7 @@ impl DeltaManifest {
         }
         let delta = DeltaManifest {
             source_config,
+            source: annotation(SOURCE).and_then(|text| parse_digest(text, SOURCE).ok()),
             target_manifest: require(parts.manifest, "image-manifest")?,
             target_config: require(parts.config, "image-config")?,
             layers: parts.layers,

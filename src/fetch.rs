@@ -107,9 +107,34 @@ impl std::fmt::Debug for Job {
 }
 
 /// What is done with each blob.
-pub type Work<T> = Arc<dyn Fn(Job) -> Result<Step<T>> + Send + Sync>;
+pub trait Worker<T>: Send + Sync {
+    /// Makes something of a blob.
+    ///
+    /// # Errors
+    /// Whatever goes wrong with it.
+    fn work(&self, job: Job) -> Result<Step<T>>;
 
-/// Brings all blobs here and runs `work` on each. The first error stops the rest and is returned.
+    /// What becomes of a download that failed for good: a result that lets the others go on, or an
+    /// error, which stops them.
+    ///
+    /// # Errors
+    /// The one given, unless it is harmless.
+    fn failed(&self, _index: usize, error: Error) -> Result<T> {
+        Err(error)
+    }
+}
+
+impl<T, F: Fn(Job) -> Result<Step<T>> + Send + Sync> Worker<T> for F {
+    fn work(&self, job: Job) -> Result<Step<T>> {
+        self(job)
+    }
+}
+
+/// Shared by all downloads.
+pub type Work<T> = Arc<dyn Worker<T>>;
+
+/// Brings all blobs here and runs `work` on each. The first error that it does not take as
+/// harmless stops the rest and is returned.
 ///
 /// # Errors
 /// The first failure that is not caused by stopping.
@@ -130,7 +155,10 @@ pub async fn run<T: Send + 'static>(
             let mut tasks = JoinSet::new();
             for (position, download) in downloads.into_iter().enumerate() {
                 let (slots, cancel, work) = (slots.clone(), cancel.clone(), work.clone());
-                tasks.spawn_local(async move { (position, bring(download, &slots, &cancel, &work).await) });
+                tasks.spawn_local(async move {
+                    let result = bring(&download, &slots, &cancel, &work).await;
+                    (position, result.or_else(|e| work.failed(download.index, e)))
+                });
             }
             let mut first_error = None;
             while let Some(joined) = tasks.join_next().await {
@@ -163,7 +191,7 @@ struct Slots {
 }
 
 async fn bring<T: Send + 'static>(
-    download: Download,
+    download: &Download,
     slots: &Slots,
     cancel: &Cancel,
     work: &Work<T>,
@@ -172,14 +200,14 @@ async fn bring<T: Send + 'static>(
     for round in 0..MAX_ROUNDS {
         let step = match &download.source {
             Source::Remote(proxy) => {
-                let once = async || stream_once(&download, proxy, round, slots, cancel, work).await;
+                let once = async || stream_once(download, proxy, round, slots, cancel, work).await;
                 with_retry(proxy.retries(), once).await?
             }
             Source::Local(layout) => {
                 let _slot = slots.downloads.acquire().await.map_err(|_| interrupted())?;
                 let region = layout.require_blob(&download.blob)?;
                 let reader = Watched { inner: region.reader(), cancel: cancel.clone() };
-                start(&download, round, Box::new(reader), work).await?
+                start(download, round, Box::new(reader), work).await?
             }
         };
         if let Step::Done(value) = step {
@@ -235,7 +263,7 @@ fn start<T: Send + 'static>(
 ) -> impl Future<Output = Result<Step<T>>> + use<T> {
     let blob = VerifyReader::new(reader, download.blob.digest().clone(), download.blob.size());
     let (job, work) = (Job { index: download.index, round, blob }, work.clone());
-    let worker = spawn_blocking(move || work(job));
+    let worker = spawn_blocking(move || work.work(job));
     async {
         match worker.await {
             Ok(result) => result,

@@ -1,11 +1,11 @@
 //! What is to be done for each layer: pure, from what the image needs and what is here.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use oci_spec::image::Descriptor;
 
-use crate::artifact::{Delta, TAR_DIFF, TargetImage, layer_size_bound};
-use crate::digest::DiffId;
+use crate::artifact::{Delta, DeltaManifest, TAR_DIFF, TargetImage, layer_size_bound};
+use crate::digest::{DiffId, Digest};
 
 /// How a layer comes to be here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,11 @@ impl LayerAction {
             LayerAction::Original(_) => "copied",
             LayerAction::Fetch => "fetched",
         }
+    }
+
+    /// Is it a blob of a delta, so that something else could take its place?
+    pub fn is_of_delta(&self) -> bool {
+        matches!(self, LayerAction::Patch(_) | LayerAction::Original(_))
     }
 
     /// Does it need base files?
@@ -101,15 +106,96 @@ impl RebuildPlan {
 /// Plans an image out of a delta. `have` tells which layers are here.
 pub fn plan_delta(delta: &Delta, have: impl Fn(&DiffId) -> bool, max_layer: u64) -> RebuildPlan {
     plan(&delta.target, have, max_layer, |layer| match delta.manifest.layers.get(layer.digest()) {
-        Some(blob) if blob.media_type().to_string() == TAR_DIFF => LayerAction::Patch(blob.clone()),
-        Some(blob) => LayerAction::Original(blob.clone()),
+        Some(blob) => of_delta(blob),
         None => LayerAction::Fetch,
+    })
+}
+
+fn of_delta(blob: &Descriptor) -> LayerAction {
+    match blob.media_type().to_string() == TAR_DIFF {
+        true => LayerAction::Patch(blob.clone()),
+        false => LayerAction::Original(blob.clone()),
+    }
+}
+
+/// Plans an image out of a delta for it, where whole layers can be had as well: of each
+/// layer what has fewer bytes, the whole one when they are equal, since it needs no base.
+pub fn plan_cheapest(
+    delta: &DeltaManifest,
+    image: &TargetImage,
+    have: impl Fn(&DiffId) -> bool,
+    max_layer: u64,
+) -> RebuildPlan {
+    plan(image, have, max_layer, |layer| match delta.layers.get(layer.digest()) {
+        Some(blob) if blob.size() < layer.size() => of_delta(blob),
+        _ => LayerAction::Fetch,
     })
 }
 
 /// Plans a whole image.
 pub fn plan_image(image: &TargetImage, have: impl Fn(&DiffId) -> bool, max_layer: u64) -> RebuildPlan {
     plan(image, have, max_layer, |_| LayerAction::Fetch)
+}
+
+/// A delta as the choice of a chain sees it. Images are known by config digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The base image.
+    pub from: Digest,
+    /// The image it rebuilds.
+    pub to: Digest,
+    /// Bytes to read for it.
+    pub bytes: u64,
+}
+
+/// The chain of deltas that leads with the fewest bytes, then the fewest deltas, from an image that is
+/// `here` to `target`: positions in `steps`, in the order of application. `None` when there is no
+/// way, or none with fewer than `limit` bytes.
+pub fn cheapest_chain(
+    steps: &[Step],
+    here: impl Fn(&Digest) -> bool,
+    target: &Digest,
+    limit: u64,
+) -> Option<Vec<usize>> {
+    // Best known way to each image: bytes, deltas, and the last delta of it.
+    let mut ways: HashMap<&Digest, (u64, usize, usize)> = HashMap::new();
+    // Each round makes ways one delta longer; no cheapest way visits an image twice.
+    for _ in 0..steps.len() {
+        let mut better = false;
+        for (at, step) in steps.iter().enumerate() {
+            let before = if here(&step.from) {
+                Some((0, 0))
+            } else {
+                ways.get(&step.from).map(|(bytes, deltas, _)| (*bytes, *deltas))
+            };
+            let Some((bytes, deltas)) = before else { continue };
+            let way = (bytes.saturating_add(step.bytes), deltas + 1, at);
+            let known = ways.get(&step.to).map(|(bytes, deltas, _)| (*bytes, *deltas));
+            if known.is_none_or(|known| (way.0, way.1) < known) {
+                ways.insert(&step.to, way);
+                better = true;
+            }
+        }
+        if !better {
+            break;
+        }
+    }
+    let (bytes, deltas, _) = ways.get(target)?;
+    if *bytes >= limit {
+        return None;
+    }
+    let mut chain = Vec::with_capacity(*deltas);
+    let mut image = target;
+    while chain.is_empty() || !here(image) {
+        let (.., at) = ways.get(image)?;
+        if chain.len() > steps.len() {
+            return None; // cannot be: each delta leads on from a cheaper way
+        }
+        chain.push(*at);
+        image = &steps[*at].from;
+    }
+    chain.reverse();
+    Some(chain)
 }
 
 fn plan(
@@ -129,4 +215,73 @@ fn plan(
         }
     });
     RebuildPlan::new(layers.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::digest_of;
+
+    /// Numbers that look random, the same for the same seed.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, n: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) % n
+        }
+    }
+
+    /// Tries every chain without a repeated delta.
+    fn brute_force(steps: &[Step], here: &[Digest], target: &Digest) -> Option<(u64, usize)> {
+        fn go(
+            steps: &[Step],
+            used: &mut Vec<usize>,
+            at: &Digest,
+            target: &Digest,
+            bytes: u64,
+        ) -> Option<(u64, usize)> {
+            let mut best = (at == target && !used.is_empty()).then_some((bytes, used.len()));
+            for (next, step) in steps.iter().enumerate() {
+                if step.from == *at && !used.contains(&next) {
+                    used.push(next);
+                    best =
+                        best.into_iter().chain(go(steps, used, &step.to, target, bytes + step.bytes)).min();
+                    used.pop();
+                }
+            }
+            best
+        }
+        here.iter().filter_map(|start| go(steps, &mut Vec::new(), start, target, 0)).min()
+    }
+
+    #[test]
+    fn the_cheapest_chain_is_that_of_brute_force() {
+        for seed in 0..10_000 {
+            let mut random = Random(seed);
+            let images: Vec<Digest> = (0..2 + random.below(5)).map(|n| digest_of(&n.to_le_bytes())).collect();
+            let any = |random: &mut Random| images[random.below(images.len() as u64) as usize].clone();
+            let steps: Vec<Step> = (0..random.below(9))
+                .map(|_| Step { from: any(&mut random), to: any(&mut random), bytes: random.below(20) })
+                .filter(|step| step.from != step.to)
+                .collect();
+            let target = images[0].clone();
+            let here: Vec<Digest> = images[1..].iter().filter(|_| random.below(3) == 0).cloned().collect();
+            let chain = cheapest_chain(&steps, |d| here.contains(d), &target, u64::MAX);
+            let found = chain.as_ref().map(|chain| {
+                assert!(here.contains(&steps[chain[0]].from), "it begins here");
+                assert!(
+                    chain.windows(2).all(|pair| steps[pair[0]].to == steps[pair[1]].from),
+                    "it is a chain"
+                );
+                assert_eq!(steps[*chain.last().unwrap()].to, target);
+                (chain.iter().map(|at| steps[*at].bytes).sum(), chain.len())
+            });
+            let expected = brute_force(&steps, &here, &target);
+            assert_eq!(found, expected, "seed {seed}");
+            if let Some((bytes, _)) = expected {
+                assert_eq!(cheapest_chain(&steps, |d| here.contains(d), &target, bytes), None, "not cheaper");
+            }
+        }
+    }
 }

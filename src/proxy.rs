@@ -10,6 +10,7 @@
 mod command;
 mod connection;
 mod failure;
+mod inspect;
 mod push;
 mod retry;
 mod stream;
@@ -27,6 +28,7 @@ use crate::platform::Platform;
 use connection::Connection;
 
 pub use failure::classify;
+pub use inspect::inspect_raw;
 pub use push::push_layout;
 pub use retry::with_retry;
 pub use stream::BlobStream;
@@ -97,6 +99,11 @@ impl Credentials {
             return Err(Error::usage("registry credentials must have the form NAME:PASSWORD"));
         }
         Ok(Credentials { user_and_password: text.to_owned() })
+    }
+
+    /// Name and password.
+    pub(crate) fn parts(&self) -> (&str, &str) {
+        self.user_and_password.split_once(':').unwrap_or_default()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::base::SourceFiles;
 use crate::digest::{LayerHasher, VerifiedLayer};
 use crate::encoding::{self, Encoding};
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::fetch::{Job, Step};
+use crate::fetch::{Job, Step, Worker};
 use crate::pipeline::Pipeline;
 use crate::plan::PlannedLayer;
 use crate::progress::{Event, Reporter};
@@ -46,12 +46,11 @@ pub struct LayerWorker {
 }
 
 impl LayerWorker {
-    /// Works on one blob. That a patch is damaged, or does not fit the base, stops
-    /// no other layer: it is the result, not the error.
+    /// Works on one blob.
     ///
     /// # Errors
-    /// What the blob or the store does wrong, with the layer's name before it.
-    pub fn work(&self, job: Job) -> Result<Step<Result<Descriptor>>> {
+    /// What the blob, the base or the store does wrong, with the layer's name before it.
+    fn make(&self, job: Job) -> Result<Step<Descriptor>> {
         let Job { index, round, mut blob } = job;
         let layer = &self.layers[index];
         let label = label(layer);
@@ -70,15 +69,10 @@ impl LayerWorker {
             Ok(Step::Done(stored)) => {
                 self.store.note_finished(&layer.diff_id, &stored)?;
                 self.reporter.event(Event::LayerDone { index, outcome: layer.action.name() });
-                Ok(Step::Done(Ok(stored)))
+                Ok(Step::Done(stored))
             }
             Ok(Step::Again) => Ok(Step::Again),
-            Err(e) => {
-                let unusable =
-                    layer.action.is_patch() && matches!(e.kind(), Kind::Misfit | Kind::Verification);
-                let e = e.context(format!("layer {}", layer.diff_id));
-                if unusable { Ok(Step::Done(Err(e))) } else { Err(e) }
-            }
+            Err(e) => Err(e.context(format!("layer {}", layer.diff_id))),
         }
     }
 
@@ -146,6 +140,21 @@ impl LayerWorker {
         drop(plain);
         io::copy(blob, &mut io::sink()).at("blob")?;
         tar.finish(&layer.diff_id)
+    }
+}
+
+impl Worker<Result<Descriptor>> for LayerWorker {
+    fn work(&self, job: Job) -> Result<Step<Result<Descriptor>>> {
+        self.make(job).map(|step| match step {
+            Step::Done(stored) => Step::Done(Ok(stored)),
+            Step::Again => Step::Again,
+        })
+    }
+
+    /// That a blob of the delta is gone or damaged, or does not fit the base, stops no other layer.
+    fn failed(&self, index: usize, error: Error) -> Result<Result<Descriptor>> {
+        let harmless = matches!(error.kind(), Kind::Misfit | Kind::Verification);
+        if harmless && self.layers[index].action.is_of_delta() { Ok(Err(error)) } else { Err(error) }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::artifact::TargetImage;
 use crate::cli::{BaseArgs, FetchArgs};
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
-use crate::fetch::{self as scheduler, Download, Job, Source};
+use crate::fetch::{self as scheduler, Download, Source};
 use crate::plan::{LayerAction, RebuildPlan, plan_delta, plan_image};
 use crate::progress::Event;
 use crate::rebuild::LayerWorker;
@@ -157,8 +157,7 @@ async fn rebuild(
         layers: plan.layers.clone(),
         reporter: context.reporter.clone(),
     };
-    let work = Arc::new(move |job: Job| worker.work(job));
-    let stored = scheduler::run(downloads, concurrency, &context.cancel, work).await;
+    let stored = scheduler::run(downloads, concurrency, &context.cancel, Arc::new(worker)).await;
     context.reporter.event(Event::Finish);
     let made = order.into_iter().zip(stored?).map(|(index, made)| Ok((index, made?)));
     let made: HashMap<usize, Descriptor> = made.collect::<Result<_>>()?;

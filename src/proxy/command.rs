@@ -4,12 +4,15 @@ use std::fs::File;
 use std::io::{Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use containers_image_proxy::ImageProxyConfig;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{self, Pid, PidfdFlags, Signal};
+use tempfile::NamedTempFile;
 
 use super::{Credentials, ProxyOptions};
 use crate::error::{IoContext as _, Result};
@@ -50,7 +53,7 @@ fn add_global_options(command: &mut Command, options: &ProxyOptions) {
 }
 
 /// The registry's name in an auth file.
-pub(super) fn registry_of(reference: &str) -> Option<&str> {
+fn registry_of(reference: &str) -> Option<&str> {
     let name = reference.strip_prefix("docker://")?;
     match name.split_once('/') {
         Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => Some(host),
@@ -67,22 +70,43 @@ fn auth_file(registry: &str, creds: &Credentials) -> std::io::Result<File> {
 }
 
 /// The content of a containers-auth.json.
-pub(super) fn auth_json(registry: &str, creds: &Credentials) -> String {
-    let auth = base64(creds.user_and_password.as_bytes());
+fn auth_json(registry: &str, creds: &Credentials) -> String {
+    let auth = STANDARD.encode(&creds.user_and_password);
     serde_json::json!({ "auths": { registry: { "auth": auth } } }).to_string()
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for group in bytes.chunks(3) {
-        let bits = (0..3).fold(0u32, |bits, i| bits << 8 | u32::from(group.get(i).copied().unwrap_or(0)));
-        for i in 0..4 {
-            let digit = DIGITS[(bits >> (18 - 6 * i)) as usize & 63];
-            out.push(if i <= group.len() { digit.into() } else { '=' });
-        }
+/// A skopeo command that is no image proxy, and the file that its credentials are in while
+/// it runs. `side` is what its options about the registry begin with (`dest-`, `src-` or nothing).
+pub(super) fn one_shot(
+    words: &[&str],
+    side: &str,
+    reference: &str,
+    options: &ProxyOptions,
+) -> Result<(tokio::process::Command, Option<NamedTempFile>)> {
+    let mut command = tokio::process::Command::new(&options.skopeo);
+    if let Some(file) = &options.registries_conf {
+        command.arg("--registries-conf").arg(file);
     }
-    out
+    command.args(words);
+    if !options.tls_verify {
+        command.arg(format!("--{side}tls-verify=false"));
+    }
+    if let Some(dir) = &options.cert_dir {
+        command.arg(format!("--{side}cert-dir")).arg(dir);
+    }
+    let credentials = match (&options.creds, registry_of(reference)) {
+        (Some(creds), Some(registry)) => {
+            let mut file = NamedTempFile::new().at("writing credentials for skopeo")?;
+            file.write_all(auth_json(registry, creds).as_bytes()).at("writing credentials for skopeo")?;
+            Some(file)
+        }
+        _ => None,
+    };
+    if let Some(file) = credentials.as_ref().map(NamedTempFile::path).or(options.authfile.as_deref()) {
+        command.arg(format!("--{side}authfile")).arg(file);
+    }
+    command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    Ok((command, credentials))
 }
 
 /// The means to kill a process that somebody else starts. Kills it when dropped.
@@ -147,20 +171,6 @@ impl Drop for Leash {
 mod tests {
     use super::*;
     use std::io::Read as _;
-
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        for (plain, coded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("\u{fb}\u{ff}", "w7vDvw=="),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-    }
 
     #[test]
     fn registries_are_found_in_references() {
