@@ -1,15 +1,18 @@
 //! What was typed: the command line as clap sees it. No I/O happens here.
 
 mod create;
+mod publish;
 
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use create::{CreateArgs, Format};
+pub use publish::{DeltasArgs, PruneArgs, PushArgs};
 
+use crate::digest::{Digest, parse_digest};
 use crate::encoding::Encoding;
 use crate::platform::Platform;
 use crate::progress::Mode;
@@ -137,11 +140,17 @@ pub struct GlobalArgs {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Bring an image here (the default command)
-    Fetch(FetchArgs),
+    Fetch(Box<FetchArgs>),
     /// Make a delta between two images
     Create(Box<CreateArgs>),
     /// Show what a delta or image holds and what it would cost here
     Inspect(InspectArgs),
+    /// Store a delta in a registry so that fetch finds it
+    Push(PushArgs),
+    /// List the deltas that a registry has for an image
+    Deltas(DeltasArgs),
+    /// Take superseded deltas off the list for an image
+    Prune(PruneArgs),
     /// Make a repository
     Init(InitArgs),
     /// List the images in the repository
@@ -175,6 +184,18 @@ pub struct FetchArgs {
     )]
     pub compress: Encoding,
 
+    /// How deltas are used.
+    #[command(flatten)]
+    pub delta: DeltaArgs,
+
+    /// Fail unless REF leads to this manifest
+    #[arg(long, value_name = "DIGEST", value_parser = parse_expected, help_heading = "Source")]
+    pub expect_digest: Option<Digest>,
+
+    /// Give up when the whole run takes longer
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Source")]
+    pub timeout: Option<u64>,
+
     /// Show the plan and the exact bytes to download, change nothing
     #[arg(long, help_heading = "Output")]
     pub dry_run: bool,
@@ -190,6 +211,35 @@ pub struct FetchArgs {
     /// Bounds.
     #[command(flatten)]
     pub limits: LimitArgs,
+}
+
+/// How deltas are found and used.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Delta")]
+pub struct DeltaArgs {
+    /// Use a delta where it saves bytes (auto), or nothing else (only), or none (never)
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub delta_policy: DeltaPolicy,
+
+    /// Delta to use for REF, instead of searching for one (any REF)
+    #[arg(long, value_name = "REF", value_parser = parse_reference)]
+    pub delta: Option<Reference>,
+
+    /// Repository in a registry that holds the deltas [default: the image's]
+    #[arg(long, value_name = "HOST/REPO", value_parser = parse_repository, conflicts_with = "delta")]
+    pub delta_repo: Option<Reference>,
+}
+
+/// When deltas are used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum DeltaPolicy {
+    /// Where they save bytes; what they fail to make is fetched whole.
+    #[default]
+    Auto,
+    /// Always; whatever they do not make is an error.
+    Only,
+    /// Not at all.
+    Never,
 }
 
 /// Where the old files are.
@@ -350,6 +400,17 @@ fn parse_reference(text: &str) -> Result<Reference, String> {
     })
 }
 
+fn parse_repository(text: &str) -> Result<Reference, String> {
+    match parse_reference(text)? {
+        Reference::Docker { name } if name.digest().is_none() => Ok(Reference::Docker { name }),
+        _ => Err("not a repository in a registry, as HOST/REPO".into()),
+    }
+}
+
+fn parse_expected(text: &str) -> Result<Digest, String> {
+    parse_digest(text, "expected digest").map_err(|e| e.to_string())
+}
+
 fn parse_store(text: &str) -> Result<StoreRef, String> {
     text.parse().map_err(|e: crate::error::Error| e.to_string())
 }
@@ -385,7 +446,7 @@ mod tests {
         ] {
             let cli = Cli::try_from_args(&line).unwrap();
             let fetch = match cli.command {
-                Some(Command::Fetch(f)) => f,
+                Some(Command::Fetch(f)) => *f,
                 None => cli.fetch,
                 _ => panic!("{line:?}"),
             };

@@ -113,15 +113,14 @@ impl<H: Fn(&Digest) -> bool> Search<'_, H> {
         let left = self.budget.saturating_sub(self.found.bytes);
         let listing = self.repository.referrers(subject, ARTIFACT_TYPE, left).await?;
         self.found.bytes += listing.bytes;
-        let mut entries: Vec<Descriptor> =
-            listing.entries.into_iter().filter(|entry| may_be_delta(entry)).collect();
+        let mut entries: Vec<Descriptor> = listing.entries.into_iter().filter(may_be_delta).collect();
         // What claims to fit is read first, and may cost more: it is likely to save a lot.
         entries.sort_by_key(|entry| !self.claims_to_fit(entry));
         let mut fits = false;
         for entry in entries {
             let claims = self.claims_to_fit(&entry);
             let affordable = self.found.bytes.saturating_add(entry.size()) <= self.budget;
-            if fits && !claims || !(claims || affordable) || self.seen.len() >= MAX_CANDIDATES {
+            if (!claims && (fits || !affordable)) || self.seen.len() >= MAX_CANDIDATES {
                 break;
             }
             if !self.seen.insert(entry.digest().clone()) {

@@ -105,7 +105,17 @@ impl RebuildPlan {
 
 /// Plans an image out of a delta. `have` tells which layers are here.
 pub fn plan_delta(delta: &Delta, have: impl Fn(&DiffId) -> bool, max_layer: u64) -> RebuildPlan {
-    plan(&delta.target, have, max_layer, |layer| match delta.manifest.layers.get(layer.digest()) {
+    plan_with(&delta.manifest, &delta.target, have, max_layer)
+}
+
+/// The same where delta and image are known apart.
+pub fn plan_with(
+    delta: &DeltaManifest,
+    image: &TargetImage,
+    have: impl Fn(&DiffId) -> bool,
+    max_layer: u64,
+) -> RebuildPlan {
+    plan(image, have, max_layer, |layer| match delta.layers.get(layer.digest()) {
         Some(blob) => of_delta(blob),
         None => LayerAction::Fetch,
     })

@@ -21,8 +21,9 @@ fn settled(sandbox: &Sandbox, text: &str) -> String {
     let text = text.replace(&sandbox.dir.path().display().to_string(), "SANDBOX");
     let mut out = String::new();
     for line in text.lines() {
-        let line = match line.split_once("\"seconds\": ") {
-            Some((before, _)) => format!("{before}\"seconds\": SECONDS"),
+        let time = ["seconds", "plan", "rebuild", "publish"].map(|name| format!("\"{name}\": "));
+        let line = match time.iter().find_map(|name| Some((line.split_once(name)?.0, name))) {
+            Some((before, name)) => format!("{before}{name}SECONDS"),
             None => line.to_owned(),
         };
         let mut parts = line.split("sha256:");
@@ -65,8 +66,8 @@ fn errors_name_what_and_the_next_step() {
             &[&format!("oci:{source}")],
             &[&format!("oci:{source}:absent")],
             &["oci:SANDBOX/nowhere"],
-            &[&delta],
-            &[&delta, "--base", &dir.reference("new")],
+            &[&delta, "--delta-policy", "only"],
+            &[&delta, "--delta-policy", "only", "--base", &dir.reference("new")],
             &[&delta, "--base", &old, "--rootfs", "/"],
             &[&old, "--compress", "xz"],
             &[&old, "--platform", "nonsense"],
@@ -111,8 +112,9 @@ fn people_read_this() {
         &[
             &["inspect", &delta],
             &[&delta, "--base", &old, "--dry-run"],
-            &[&delta, "--tag", "os"],
+            &[&delta, "--tag", "os", "--delta-policy", "only"],
             &["inspect", &delta],
+            &[&delta, "--tag", "os"],
         ],
     );
     insta::assert_snapshot!(text.replace(char::is_numeric, "9"));

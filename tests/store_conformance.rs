@@ -145,7 +145,7 @@ fn inspect_tells_whether_a_delta_fits() {
 #[test]
 fn a_delta_without_its_base_is_refused() {
     for case in Case::each() {
-        let ended = case.sandbox.run(&[&case.source.reference("delta")]);
+        let ended = case.sandbox.run(&[&case.source.reference("delta"), "--delta-policy", "only"]);
         assert_eq!(ended.code, 3, "{ended:#?}");
         assert!(ended.stderr.contains(case.old.config_digest().as_ref()), "{ended:#?}");
         assert!(case.names().is_empty());
@@ -180,13 +180,35 @@ fn a_wrong_result_gets_no_name() {
             )
         });
         case.source.delta("wrong", &wrong);
-        let ended = case.sandbox.run(&[&case.source.reference("wrong"), "--tag", "old"]);
+        let ended =
+            case.sandbox.run(&[&case.source.reference("wrong"), "--tag", "old", "--delta-policy", "only"]);
         assert_eq!(ended.code, 4, "{ended:#?}");
         assert!(ended.stderr.contains(&case.new.diff_ids()[1]), "{ended:#?}");
         let listed = case.sandbox.json(&["list"]);
         assert_eq!(listed.as_array().unwrap().len(), 1);
         assert_eq!(listed[0]["config"], case.old.config_digest().to_string());
         case.sandbox.ok(&["verify"]);
+    }
+}
+
+#[test]
+fn what_a_delta_fails_to_make_is_fetched_whole() {
+    for mut case in Case::each() {
+        let wrong = Delta::with(&case.old, &case.new, |_| {
+            let other = support::images::patch(&case.old, &tree(&[("usr/other", b"x")]));
+            (support::images::TAR_DIFF.into(), other)
+        });
+        case.source.delta("wrong", &wrong);
+        for reason in ["no-base", "patch-failed"] {
+            let report = case.pull("wrong");
+            assert_eq!(report["fallback_reason"], reason);
+            assert_eq!(report["image"]["target_manifest"], case.new.manifest_digest().to_string());
+            assert_eq!(actions(&report).last(), Some(&"fetched"));
+            case.sandbox.ok(&["verify"]);
+            case.sandbox.ok(&["remove", "wrong"]);
+            case.sandbox.ok(&["gc"]);
+            case.pull("old");
+        }
     }
 }
 
@@ -198,7 +220,8 @@ fn layers_that_a_failed_run_finished_are_reused() {
         let mut broken = Delta::new(&case.old, &case.new);
         broken.manifest["layers"][5]["digest"] = format!("sha256:{}", "0".repeat(64)).into();
         case.source.delta("broken", &broken);
-        let ended = case.sandbox.run(&[&case.source.reference("broken"), "-j", "1"]);
+        let ended =
+            case.sandbox.run(&[&case.source.reference("broken"), "-j", "1", "--delta-policy", "only"]);
         assert_eq!(ended.code, 3, "{ended:#?}");
         let report = case.pull("delta");
         let reused = actions(&report).iter().filter(|a| **a == "reused").count();

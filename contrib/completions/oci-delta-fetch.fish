@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_oci_delta_fetch_global_optspecs
-    string join \n repo= json progress= q/quiet v/verbose tag= compress= dry-run base= rootfs= platform= authfile= creds= cert-dir= tls-verify= registries-conf= insecure-policy skopeo= retries= stall-timeout= j/jobs= max-layer-size= max-window-log= h/help V/version
+    string join \n repo= json progress= q/quiet v/verbose tag= compress= delta-policy= delta= delta-repo= expect-digest= timeout= dry-run base= rootfs= platform= authfile= creds= cert-dir= tls-verify= registries-conf= insecure-policy skopeo= retries= stall-timeout= j/jobs= max-layer-size= max-window-log= h/help V/version
 end
 
 function __fish_oci_delta_fetch_needs_command
@@ -31,6 +31,13 @@ json\t'JSON lines'
 none\t'Nothing'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l tag -d 'Name of the image in the repository [default: the reference it came from]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l compress -d 'Keep rebuilt layers compressed: none, gzip[:LEVEL] or zstd[:LEVEL]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l delta-policy -d 'Use a delta where it saves bytes (auto), or nothing else (only), or none (never)' -r -f -a "auto\t'Where they save bytes; what they fail to make is fetched whole'
+only\t'Always; whatever they do not make is an error'
+never\t'Not at all'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l delta -d 'Delta to use for REF, instead of searching for one (any REF)' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l delta-repo -d 'Repository in a registry that holds the deltas [default: the image\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l expect-digest -d 'Fail unless REF leads to this manifest' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l timeout -d 'Give up when the whole run takes longer' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l base -d 'Base image that is not in the repository (any REF)' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l rootfs -d 'Unpacked or running root file system of the base image' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
@@ -56,6 +63,9 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -s V -l ve
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "fetch" -d 'Bring an image here (the default command)'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "create" -d 'Make a delta between two images'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "push" -d 'Store a delta in a registry so that fetch finds it'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "deltas" -d 'List the deltas that a registry has for an image'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "prune" -d 'Take superseded deltas off the list for an image'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "init" -d 'Make a repository'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "list" -d 'List the images in the repository'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "verify" -d 'Hash everything in the repository again'
@@ -64,6 +74,13 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "gc" -d
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l tag -d 'Name of the image in the repository [default: the reference it came from]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l compress -d 'Keep rebuilt layers compressed: none, gzip[:LEVEL] or zstd[:LEVEL]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l delta-policy -d 'Use a delta where it saves bytes (auto), or nothing else (only), or none (never)' -r -f -a "auto\t'Where they save bytes; what they fail to make is fetched whole'
+only\t'Always; whatever they do not make is an error'
+never\t'Not at all'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l delta -d 'Delta to use for REF, instead of searching for one (any REF)' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l delta-repo -d 'Repository in a registry that holds the deltas [default: the image\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l expect-digest -d 'Fail unless REF leads to this manifest' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l timeout -d 'Give up when the whole run takes longer' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l base -d 'Base image that is not in the repository (any REF)' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l rootfs -d 'Unpacked or running root file system of the base image' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
@@ -157,6 +174,73 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l creds -d 'Registry credentials; they beat --authfile' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l cert-dir -d 'Directory of certificates for the registry' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
+false\t''"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l registries-conf -d 'registries.conf to use' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l skopeo -d 'skopeo to run' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l retries -d 'Times a transient fault is tried again' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
+bar\t'Bars'
+json\t'JSON lines'
+none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l insecure-policy -d 'Accept images that the signature policy does not allow'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l json -d 'Print one JSON object on standard output'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -s q -l quiet -d 'Print errors only'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -s v -l verbose -d 'Print the causes of errors, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l delta-repo -d 'Repository that holds the deltas [default: the image\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l creds -d 'Registry credentials; they beat --authfile' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l cert-dir -d 'Directory of certificates for the registry' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
+false\t''"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l registries-conf -d 'registries.conf to use' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l skopeo -d 'skopeo to run' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l retries -d 'Times a transient fault is tried again' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
+bar\t'Bars'
+json\t'JSON lines'
+none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l insecure-policy -d 'Accept images that the signature policy does not allow'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l json -d 'Print one JSON object on standard output'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -s q -l quiet -d 'Print errors only'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -s v -l verbose -d 'Print the causes of errors, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l keep -d 'Keep only the N last ones of the list; of those from one base only the smallest stays in any case' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l delta-repo -d 'Repository that holds the deltas [default: the image\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l creds -d 'Registry credentials; they beat --authfile' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l cert-dir -d 'Directory of certificates for the registry' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
+false\t''"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l registries-conf -d 'registries.conf to use' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l skopeo -d 'skopeo to run' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l retries -d 'Times a transient fault is tried again' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
+bar\t'Bars'
+json\t'JSON lines'
+none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l dry-run -d 'Show what would go, change nothing'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l insecure-policy -d 'Accept images that the signature policy does not allow'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l json -d 'Print one JSON object on standard output'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -s q -l quiet -d 'Print errors only'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -s v -l verbose -d 'Print the causes of errors, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -l algorithm -d 'Hash that names the objects of a composefs repository [default: sha512]' -r -f -a "sha256\t'SHA-256: half the work on CPUs with its instructions'
 sha512\t'SHA-512, what `cfsctl init` takes'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
@@ -206,12 +290,15 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l j
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect init list verify remove gc help" -f -a "fetch" -d 'Bring an image here (the default command)'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect init list verify remove gc help" -f -a "create" -d 'Make a delta between two images'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect init list verify remove gc help" -f -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect init list verify remove gc help" -f -a "init" -d 'Make a repository'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect init list verify remove gc help" -f -a "list" -d 'List the images in the repository'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect init list verify remove gc help" -f -a "verify" -d 'Hash everything in the repository again'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect init list verify remove gc help" -f -a "remove" -d 'Remove an image from the repository'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect init list verify remove gc help" -f -a "gc" -d 'Delete blobs that no image needs'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect init list verify remove gc help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "fetch" -d 'Bring an image here (the default command)'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "create" -d 'Make a delta between two images'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "push" -d 'Store a delta in a registry so that fetch finds it'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "deltas" -d 'List the deltas that a registry has for an image'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "prune" -d 'Take superseded deltas off the list for an image'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "init" -d 'Make a repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "list" -d 'List the images in the repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "verify" -d 'Hash everything in the repository again'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "remove" -d 'Remove an image from the repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "gc" -d 'Delete blobs that no image needs'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::source::Opened;
-use crate::artifact::{Delta, TargetImage};
+use crate::artifact::TargetImage;
 use crate::base::{LayerSource, LayeredFiles, RootfsFiles, SourceFiles};
 use crate::cli::{BaseArgs, LimitArgs, SourceArgs};
 use crate::digest::{DiffId, Digest};
@@ -26,18 +26,17 @@ pub(super) enum Base {
 }
 
 impl Base {
-    /// Finds the base that `delta` names by config digest.
+    /// Finds the base with the config digest that a delta names.
     ///
     /// # Errors
     /// Misfit when it is not there.
     pub(super) fn find(
-        delta: &Delta,
+        wanted: &Digest,
         args: &BaseArgs,
         platform: Option<&Platform>,
         repository: Option<(&Arc<dyn Store>, &Inventory)>,
         spool: &Path,
     ) -> Result<Self> {
-        let wanted = delta.source_config();
         if let Some(dir) = &args.rootfs {
             return RootfsFiles::open_dir(dir).map(|files| Base::Rootfs(Arc::new(files)));
         }
@@ -121,7 +120,11 @@ pub(super) async fn check_remote<'a>(
     Ok(Some(reference))
 }
 
-fn named_image(layout: &Layout, reference: &Reference, platform: Option<&Platform>) -> Result<TargetImage> {
+pub(super) fn named_image(
+    layout: &Layout,
+    reference: &Reference,
+    platform: Option<&Platform>,
+) -> Result<TargetImage> {
     let platform = platform.cloned().unwrap_or_else(Platform::host);
     let descriptor = layout.resolve(reference.image_name(), &platform)?;
     layout

@@ -9,6 +9,7 @@ use oci_spec::image::Descriptor;
 use serde::Serialize;
 
 use super::files::PatchAccount;
+use super::publish::store_layout;
 use super::report::VERSION;
 use super::{Context, fetch};
 use crate::account::account;
@@ -20,7 +21,6 @@ use crate::error::{Error, IoContext, Result};
 use crate::layout::Layout;
 use crate::platform::Platform;
 use crate::progress::{Event, human_bytes};
-use crate::proxy::push_layout;
 use crate::reference::Reference;
 use crate::region::Region;
 use crate::store::{Store, StoreRef, StoredImage};
@@ -209,6 +209,9 @@ fn fetch_args(args: &CreateArgs, name: &str) -> FetchArgs {
         reference: None,
         tag: Some(name.to_owned()),
         compress: crate::encoding::Encoding::Plain,
+        delta: Default::default(),
+        expect_digest: None,
+        timeout: None,
         dry_run: false,
         base: Default::default(),
         source: args.source.clone(),
@@ -255,11 +258,10 @@ async fn write(args: &CreateArgs, artifact: &Artifact, inputs: &Path) -> Result<
         Reference::OciArchive { file, name } => artifact.write_archive(&file, name.as_deref()),
         Reference::Dir { .. } => Err(Error::usage("a delta cannot be written to dir:")
             .with_hint("write it to oci:DIR, then skopeo copy oci:DIR dir:OTHER")),
-        target @ Reference::Docker { .. } => {
+        Reference::Docker { .. } => {
             let dir = inputs.join("delta");
             artifact.write_dir(&dir, None)?;
-            let options = super::source::options(&args.source, Platform::host())?;
-            push_layout(&dir, &target.skopeo(), &options).await
+            store_layout(&dir, &artifact.manifest, &args.output, &args.source).await
         }
     }
 }

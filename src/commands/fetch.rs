@@ -1,25 +1,23 @@
 //! `fetch`: brings the image behind a reference into the repository.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use oci_spec::image::Descriptor;
 
 use super::Context;
-use super::base::{self, Base};
-use super::report::{ByteReport, ImageReport, LayerReport, Report, VERSION};
+use super::report::{ByteReport, Durations, ImageReport, LayerReport, Report, VERSION};
 use super::source::{Opened, concurrency};
-use crate::artifact::TargetImage;
-use crate::cli::{BaseArgs, FetchArgs};
-use crate::digest::Digest;
+use super::target::{Hand, Target};
+use crate::cli::{DeltaPolicy, FetchArgs};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{self as scheduler, Download, Source};
-use crate::plan::{LayerAction, RebuildPlan, plan_delta, plan_image};
+use crate::plan::{LayerAction, PlannedLayer};
 use crate::progress::Event;
 use crate::rebuild::LayerWorker;
 use crate::reference::Reference;
-use crate::store::{Fidelity, Inventory, Published, Store, StoredImage};
+use crate::store::{Fidelity, Inventory, Store, StoredImage};
 use crate::tardiff;
 
 /// Runs the command.
@@ -27,14 +25,6 @@ pub(super) async fn run(context: &Context, args: &FetchArgs) -> Result<()> {
     let reference = args.reference.as_ref().ok_or_else(|| Error::usage("no REF is given"))?;
     let report = fetch(context, reference, args).await?;
     context.print(&report, || report.text())
-}
-
-/// What is to be rebuilt, and from what.
-struct Target {
-    image: TargetImage,
-    plan: RebuildPlan,
-    base: Option<Base>,
-    base_config: Option<Digest>,
 }
 
 /// Brings an image into the repository, without a report.
@@ -45,10 +35,13 @@ pub(super) async fn pull(context: &Context, reference: &Reference, args: &FetchA
 async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Result<Report> {
     let started = Instant::now();
     let repository = open_repository(context, args)?;
-    let mut inventory = repository.as_ref().map(|r| r.inventory()).transpose()?.unwrap_or_default();
+    let inventory = repository.as_ref().map(|r| r.inventory()).transpose()?.unwrap_or_default();
     let spool = repository.as_ref().map_or_else(std::env::temp_dir, |r| r.spool());
     let opened = Opened::open(reference, &args.source, &spool).await?;
     let name = args.tag.clone().or_else(|| reference.tag_name());
+    if let Some(expected) = &args.expect_digest {
+        opened.expect(expected, &args.source).await?;
+    }
     let delta = opened.delta()?;
     let wanted = delta.as_ref().map_or(&opened.digest, |d| d.target_manifest.digest());
     if let (Some(stored), Some(store)) = (inventory.by_manifest(wanted), &repository) {
@@ -60,35 +53,23 @@ async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Re
         return Ok(already_here(reference, &opened, &stored, delta.is_some(), started));
     }
 
-    let target = match delta {
-        Some(delta) => {
-            let delta = opened.target_of(delta).await?;
-            let remote = base::check_remote(&args.base, &args.source, delta.source_config(), &spool).await?;
-            if let (Some(remote), Some(store), false) = (remote, &repository, args.dry_run)
-                && inventory.by_config(delta.source_config()).is_none()
-            {
-                context.say(&format!("fetching the base image {remote}"));
-                let base_args = FetchArgs { tag: None, base: BaseArgs::default(), ..args.clone() };
-                Box::pin(fetch(context, remote, &base_args)).await?;
-                inventory = store.inventory()?;
-            }
-            let here = repository.as_ref().map(|store| (store, &inventory));
-            let base = Base::find(&delta, &args.base, args.source.platform.as_ref(), here, &spool)?;
-            let plan = plan_delta(&delta, |d| inventory.layers.contains_key(d), args.limits.max_layer_size);
-            let base_config = Some(delta.source_config().clone());
-            Target { image: delta.target, plan, base: Some(base), base_config }
-        }
-        None => {
-            let image = opened.image().await?;
-            let plan = plan_image(&image, |d| inventory.layers.contains_key(d), args.limits.max_layer_size);
-            Target { image, plan, base: None, base_config: None }
-        }
-    };
+    let mut hand = Hand { context, args, store: repository, inventory, spool: &spool };
+    let mut target = hand.decide(reference, &opened).await?;
     let mut report = planned(reference, &opened, &target, name.clone());
-    match repository {
+    report.durations.plan = started.elapsed().as_secs_f64();
+    let Hand { store, inventory, .. } = hand;
+    match store {
         Some(store) if !args.dry_run => {
-            let published =
-                rebuild(context, args, &opened, &target, store, &inventory, name.as_deref()).await?;
+            let rebuilding = Instant::now();
+            let bring = Bring { context, args, store, inventory };
+            let layers = match bring.layers(&mut target, &mut report).await {
+                Err(e) if e.kind() == Kind::Misfit => return Err(target.instead.take().unwrap_or(e)),
+                layers => layers?,
+            };
+            report.durations.rebuild = rebuilding.elapsed().as_secs_f64();
+            let publishing = Instant::now();
+            let published = bring.store.publish(&target.image, &layers, name.as_deref())?;
+            report.durations.publish = publishing.elapsed().as_secs_f64();
             report.status = "fetched";
             report.image.manifest = Some(published.manifest.to_string());
             report.image.fidelity = Some(fidelity_name(published.fidelity));
@@ -127,69 +108,113 @@ fn open_repository(context: &Context, args: &FetchArgs) -> Result<Option<Arc<dyn
     }
 }
 
-async fn rebuild(
-    context: &Context,
-    args: &FetchArgs,
-    opened: &Opened,
-    target: &Target,
+/// The work on the layers.
+struct Bring<'a> {
+    context: &'a Context,
+    args: &'a FetchArgs,
     store: Arc<dyn Store>,
-    inventory: &Inventory,
-    name: Option<&str>,
-) -> Result<Published> {
-    let plan = &target.plan;
-    store.prepare(&target.image, args.compress, plan.stored_bytes())?;
-    let concurrency = concurrency(&opened.source, args.source.jobs);
-    let files = match &target.base {
-        Some(base) if plan.layers.iter().any(|l| l.action.is_patch()) => {
-            Some(base.files(&target.image, &args.limits, &store.spool(), concurrency.workers)?)
+    inventory: Inventory,
+}
+
+impl Bring<'_> {
+    /// Brings all layers into the store: as planned, and what of the delta fails, whole.
+    async fn layers(&self, target: &mut Target, report: &mut Report) -> Result<Vec<Descriptor>> {
+        self.store.prepare(&target.image, self.args.compress, target.plan.stored_bytes())?;
+        let mut made = HashMap::new();
+        let mut failed = Vec::new();
+        for (index, result) in self.round(target, |_, layer| layer.action != LayerAction::Present).await? {
+            match result {
+                Ok(stored) => drop(made.insert(index, stored)),
+                Err(e) => failed.push((index, e)),
+            }
         }
-        _ => None,
-    };
-    let downloads = downloads(plan, target.base.as_ref(), &opened.source);
-    let total_bytes = downloads.iter().map(|d| d.blob.size()).sum();
-    context.reporter.event(Event::Start { total_bytes, layers: downloads.len() });
-    let order: Vec<usize> = downloads.iter().map(|d| d.index).collect();
-    let worker = LayerWorker {
-        store: store.clone(),
-        files,
-        encoding: args.compress,
-        limits: tardiff::Limits { window_log: args.limits.max_window_log, ..Default::default() },
-        layers: plan.layers.clone(),
-        reporter: context.reporter.clone(),
-    };
-    let stored = scheduler::run(downloads, concurrency, &context.cancel, Arc::new(worker)).await;
-    context.reporter.event(Event::Finish);
-    let made = order.into_iter().zip(stored?).map(|(index, made)| Ok((index, made?)));
-    let made: HashMap<usize, Descriptor> = made.collect::<Result<_>>()?;
-    let mut layers = Vec::with_capacity(plan.layers.len());
-    for (index, layer) in plan.layers.iter().enumerate() {
-        let first = plan.first_with(&layer.diff_id).unwrap_or(index);
-        let stored = made.get(&first).or_else(|| inventory.layers.get(&layer.diff_id)).ok_or_else(|| {
-            Error::local(format!("layer {} is gone from the repository", layer.diff_id))
-                .with_hint("run again")
-        })?;
-        layers.push(stored.clone());
+        failed.sort_by_key(|(index, _)| *index);
+        let hopeless = failed.iter().any(|(index, _)| !target.may_have_whole(*index));
+        if let Some((_, e)) = failed.first() {
+            if hopeless || self.args.delta.delta_policy != DeltaPolicy::Auto {
+                return Err(failed.swap_remove(0).1);
+            }
+            self.context.say(&format!("{} of the layers are fetched whole: {e}", failed.len()));
+            let again: HashSet<usize> = failed.iter().map(|(index, _)| *index).collect();
+            for index in &again {
+                let layer = &mut target.plan.layers[*index];
+                layer.action = LayerAction::Fetch;
+                report.fell_back(*index, layer);
+            }
+            match self.round(target, |index, _| again.contains(&index)).await {
+                // The registry does not have them: what went wrong before is what counts.
+                Err(e) if e.kind() == Kind::Misfit => return Err(failed.swap_remove(0).1),
+                results => made.extend(
+                    results?.into_iter().map(|(i, r)| Ok((i, r?))).collect::<Result<HashMap<_, _>>>()?,
+                ),
+            }
+        }
+        if self.context.cancel.is_cancelled() {
+            return Err(Error::new(Kind::Interrupted, "interrupted"));
+        }
+        let plan = &target.plan;
+        let stored = plan.layers.iter().enumerate().map(|(index, layer)| {
+            let first = plan.first_with(&layer.diff_id).unwrap_or(index);
+            let here = made.get(&first).or_else(|| self.inventory.layers.get(&layer.diff_id));
+            here.cloned().ok_or_else(|| {
+                Error::local(format!("layer {} is gone from the repository", layer.diff_id))
+                    .with_hint("run again")
+            })
+        });
+        stored.collect()
     }
-    if context.cancel.is_cancelled() {
-        return Err(Error::new(Kind::Interrupted, "interrupted"));
+
+    /// Brings those layers that are `wanted`; a result for each, by its index.
+    async fn round(
+        &self,
+        target: &Target,
+        wanted: impl Fn(usize, &PlannedLayer) -> bool,
+    ) -> Result<Vec<(usize, Result<Descriptor>)>> {
+        let plan = &target.plan;
+        let concurrency = concurrency(&target.whole_source, self.args.source.jobs);
+        let patched = plan.layers.iter().enumerate().any(|(i, l)| l.action.is_patch() && wanted(i, l));
+        let files = match &target.base {
+            Some(base) if patched => Some(base.files(
+                &target.image,
+                &self.args.limits,
+                &self.store.spool(),
+                concurrency.workers,
+            )?),
+            _ => None,
+        };
+        let downloads = downloads(target, wanted);
+        let total_bytes = downloads.iter().map(|d| d.blob.size()).sum();
+        self.context.reporter.event(Event::Start { total_bytes, layers: downloads.len() });
+        let order: Vec<usize> = downloads.iter().map(|d| d.index).collect();
+        let worker = LayerWorker {
+            store: self.store.clone(),
+            files,
+            encoding: self.args.compress,
+            limits: tardiff::Limits { window_log: self.args.limits.max_window_log, ..Default::default() },
+            layers: plan.layers.clone(),
+            reporter: self.context.reporter.clone(),
+        };
+        let stored = scheduler::run(downloads, concurrency, &self.context.cancel, Arc::new(worker)).await;
+        self.context.reporter.event(Event::Finish);
+        Ok(order.into_iter().zip(stored?).collect())
     }
-    store.publish(&target.image, &layers, name)
 }
 
 /// The blobs to bring, largest first, so that no big one is left for the end.
-fn downloads(plan: &RebuildPlan, base: Option<&Base>, source: &Source) -> Vec<Download> {
+fn downloads(target: &Target, wanted: impl Fn(usize, &PlannedLayer) -> bool) -> Vec<Download> {
     let mut downloads: Vec<Download> = Vec::new();
-    for (index, layer) in plan.layers.iter().enumerate() {
-        if layer.action == LayerAction::Present {
-            continue;
-        }
+    for (index, layer) in target.plan.layers.iter().enumerate().filter(|(index, layer)| wanted(*index, layer))
+    {
         let from_base = match layer.action {
-            LayerAction::Fetch => base.and_then(|b| b.layer(&layer.diff_id)),
+            LayerAction::Fetch => target.base.as_ref().and_then(|b| b.layer(&layer.diff_id)),
             _ => None,
         };
         downloads.push(match from_base {
             Some((layout, blob)) => Download { index, blob, source: Source::Local(layout) },
-            None => Download { index, blob: layer.blob().clone(), source: source.clone() },
+            None => {
+                let source = target.source_of(&layer.action).clone();
+                Download { index, blob: layer.blob().clone(), source }
+            }
         });
     }
     downloads.sort_by_key(|d| std::cmp::Reverse(d.blob.size()));
@@ -199,7 +224,8 @@ fn downloads(plan: &RebuildPlan, base: Option<&Base>, source: &Source) -> Vec<Do
 /// The report as far as the plan tells it.
 fn planned(reference: &Reference, opened: &Opened, target: &Target, name: Option<String>) -> Report {
     let base = target.base.as_ref();
-    let mut downloaded = opened.metadata_bytes();
+    let metadata = opened.metadata_bytes();
+    let mut downloaded = metadata + target.search_bytes;
     let mut layers = Vec::new();
     for layer in &target.plan.layers {
         let from_base =
@@ -221,8 +247,10 @@ fn planned(reference: &Reference, opened: &Opened, target: &Target, name: Option
         version: VERSION,
         reference: reference.to_string(),
         resolved: opened.digest.to_string(),
-        kind: if target.base_config.is_some() { "delta" } else { "image" },
+        kind: if opened.is_delta() { "delta" } else { "image" },
         status: "planned",
+        deltas: target.deltas.iter().map(ToString::to_string).collect(),
+        fallback_reason: target.fallback,
         image: ImageReport {
             name,
             manifest: None,
@@ -232,7 +260,8 @@ fn planned(reference: &Reference, opened: &Opened, target: &Target, name: Option
             base_config: target.base_config.as_ref().map(ToString::to_string),
         },
         layers,
-        bytes: ByteReport::new(downloaded, target.image.full_bytes()),
+        bytes: ByteReport::new(downloaded, metadata + target.plain_bytes, target.image.full_bytes()),
+        durations: Durations::default(),
         seconds: 0.0,
     }
 }
@@ -258,6 +287,8 @@ fn already_here(
         resolved: opened.digest.to_string(),
         kind: if is_delta { "delta" } else { "image" },
         status: "already-present",
+        deltas: Vec::new(),
+        fallback_reason: None,
         image: ImageReport {
             name: stored.name.clone(),
             manifest: Some(stored.descriptor.digest().to_string()),
@@ -267,7 +298,8 @@ fn already_here(
             base_config: None,
         },
         layers: layers.collect(),
-        bytes: ByteReport::new(opened.metadata_bytes(), stored.image.full_bytes()),
+        bytes: ByteReport::new(opened.metadata_bytes(), opened.metadata_bytes(), stored.image.full_bytes()),
+        durations: Durations::default(),
         seconds: started.elapsed().as_secs_f64(),
     }
 }

@@ -66,7 +66,9 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
             let here = store.as_ref().map(|store| (store, &inventory));
             let base = base::check_remote(&args.base, &args.source, delta.source_config(), &spool)
                 .await
-                .and_then(|_| Base::find(&delta, &args.base, args.source.platform.as_ref(), here, &spool));
+                .and_then(|_| {
+                    Base::find(delta.source_config(), &args.base, args.source.platform.as_ref(), here, &spool)
+                });
             inspection.misfit = base.err().map(|e| e.to_string());
             inspection.kind = "delta";
             inspection.signatures = signatures;

@@ -5,13 +5,16 @@ mod create;
 mod fetch;
 mod files;
 mod inspect;
+mod publish;
 mod report;
 mod repository;
 mod source;
+mod target;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -67,16 +70,33 @@ impl Context {
 pub async fn run(cli: Cli, cancel: Cancel) -> Result<()> {
     let context = Context::new(&cli.global, cancel)?;
     match cli.command {
-        None => fetch::run(&context, &cli.fetch).await,
-        Some(Command::Fetch(args)) => fetch::run(&context, &args).await,
+        None => deadline(&context, cli.fetch.timeout, fetch::run(&context, &cli.fetch)).await,
+        Some(Command::Fetch(args)) => deadline(&context, args.timeout, fetch::run(&context, &args)).await,
         Some(Command::Create(args)) => create::run(&context, *args).await,
         Some(Command::Inspect(args)) => inspect::run(&context, &args).await,
+        Some(Command::Push(args)) => publish::push(&context, &args).await,
+        Some(Command::Deltas(args)) => publish::deltas(&context, &args).await,
+        Some(Command::Prune(args)) => publish::prune(&context, &args).await,
         Some(Command::Init(args)) => repository::init(&context, &args),
         Some(Command::List) => repository::list(&context),
         Some(Command::Verify(args)) => repository::verify(&context, &args),
         Some(Command::Remove(args)) => repository::remove(&context, &args),
         Some(Command::Gc(args)) => repository::gc(&context, &args),
     }
+}
+
+/// Ends the work when it takes longer than `seconds`.
+async fn deadline(
+    context: &Context,
+    seconds: Option<u64>,
+    work: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    let Some(seconds) = seconds else { return work.await };
+    tokio::time::timeout(Duration::from_secs(seconds), work).await.unwrap_or_else(|_| {
+        context.cancel.cancel();
+        Err(Error::transient(format!("not done within {seconds} seconds"))
+            .with_hint("run again to go on from the finished layers"))
+    })
 }
 
 /// `$XDG_DATA_HOME/oci-delta-fetch`, else below `~/.local/share` (XDG base directory specification).

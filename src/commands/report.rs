@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::target::Reason;
+use crate::plan::PlannedLayer;
 use crate::progress::human_bytes;
 
 /// Version of the report's form; grows when a field changes its meaning.
@@ -18,10 +20,25 @@ pub(super) struct Report {
     pub kind: &'static str,
     /// `fetched`, `already-present` or `planned` (a dry run).
     pub status: &'static str,
+    /// Digests of the deltas that were applied, in order.
+    pub deltas: Vec<String>,
+    /// Why there was no delta, or not for all layers; null when all went as planned.
+    pub fallback_reason: Option<Reason>,
     pub image: ImageReport,
     pub layers: Vec<LayerReport>,
     pub bytes: ByteReport,
+    pub durations: Durations,
     pub seconds: f64,
+}
+
+/// Where the time went, in seconds.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Durations {
+    /// Resolving the reference, searching deltas, choosing.
+    pub plan: f64,
+    /// Downloading and rebuilding layers.
+    pub rebuild: f64,
+    pub publish: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -52,19 +69,31 @@ pub(super) struct LayerReport {
 pub(super) struct ByteReport {
     /// Read from the source: manifest, config and layer blobs.
     pub downloaded: u64,
+    /// What a pull without deltas would have read here, where some layers may be present.
+    pub plain_pull: u64,
     /// What a pull of the target image, whole, would have read.
     pub full_pull: u64,
-    /// The difference, 0 when there is none.
+    /// `full_pull` less `downloaded`, 0 when there is nothing.
     pub saved: u64,
 }
 
 impl ByteReport {
-    pub(super) fn new(downloaded: u64, full_pull: u64) -> Self {
-        ByteReport { downloaded, full_pull, saved: full_pull.saturating_sub(downloaded) }
+    pub(super) fn new(downloaded: u64, plain_pull: u64, full_pull: u64) -> Self {
+        ByteReport { downloaded, plain_pull, full_pull, saved: full_pull.saturating_sub(downloaded) }
     }
 }
 
 impl Report {
+    /// A layer is fetched whole after all; what was read for it before was for nothing.
+    pub(super) fn fell_back(&mut self, index: usize, layer: &PlannedLayer) {
+        let entry = &mut self.layers[index];
+        entry.action = layer.action.name();
+        entry.bytes += layer.blob().size();
+        self.bytes.downloaded += layer.blob().size();
+        self.bytes.saved = self.bytes.full_pull.saturating_sub(self.bytes.downloaded);
+        self.fallback_reason = Some(Reason::PatchFailed);
+    }
+
     pub(super) fn text(&self) -> String {
         let name = self.image.name.as_deref().unwrap_or("(no name)");
         let manifest = self.image.manifest.as_deref().unwrap_or(&self.image.target_manifest);

@@ -15,12 +15,13 @@ use crate::error::{Error, Result};
 use crate::fetch::Source;
 use crate::layout::{Layout, check_size};
 use crate::platform::Platform;
-use crate::proxy::{Credentials, Proxy, ProxyOptions};
+use crate::proxy::{Credentials, Proxy, ProxyOptions, inspect_raw};
 use crate::reference::Reference;
 
 /// A manifest and the place that it and its blobs are in.
 #[derive(Debug)]
 pub(super) struct Opened {
+    reference: Reference,
     pub source: Source,
     pub digest: Digest,
     pub manifest: Vec<u8>,
@@ -41,7 +42,7 @@ impl Opened {
             let descriptor = layout.resolve(reference.image_name(), &platform)?;
             let manifest = layout.read_blob(&descriptor, MAX_MANIFEST_SIZE)?;
             let (digest, source) = (descriptor.digest().clone(), Source::Local(Arc::new(layout)));
-            return Ok(Opened::new(source, digest, manifest, false, required));
+            return Ok(Opened::new(reference, source, digest, manifest, false, required));
         }
         let proxy = Proxy::new(&reference.skopeo(), options(args, platform)?);
         let (digest, manifest) = proxy.manifest().await?;
@@ -53,10 +54,11 @@ impl Opened {
             )));
         }
         let source = Source::Remote(Rc::new(proxy));
-        Ok(Opened::new(source, digest, manifest, converted, required))
+        Ok(Opened::new(reference, source, digest, manifest, converted, required))
     }
 
     fn new(
+        reference: &Reference,
         source: Source,
         digest: Digest,
         manifest: Vec<u8>,
@@ -64,7 +66,7 @@ impl Opened {
         platform: Option<Platform>,
     ) -> Self {
         let read = Cell::new(manifest.len() as u64);
-        Opened { source, digest, manifest, converted, platform, read }
+        Opened { reference: reference.clone(), source, digest, manifest, converted, platform, read }
     }
 
     /// The delta manifest, if this is one.
@@ -74,6 +76,32 @@ impl Opened {
         } else {
             Ok(None)
         }
+    }
+
+    /// Is this a delta?
+    pub(super) fn is_delta(&self) -> bool {
+        artifact::is_delta(&self.manifest).unwrap_or(false)
+    }
+
+    /// Refuses anything but the manifest with this digest: the image's, the delta's target, or of an
+    /// index in the registry that leads to the image.
+    pub(super) async fn expect(&self, expected: &Digest, args: &SourceArgs) -> Result<()> {
+        let target = self.delta()?.map(|delta| delta.target_manifest.digest().clone());
+        if self.digest == *expected || target.as_ref() == Some(expected) {
+            return Ok(());
+        }
+        if let Reference::Docker { .. } = &self.reference {
+            let options = options(args, Platform::host())?;
+            let index = inspect_raw(&self.reference.skopeo(), &options).await?;
+            let lists = String::from_utf8_lossy(&index).contains(self.digest.as_ref());
+            if digest_of(&index) == *expected && lists {
+                return Ok(());
+            }
+        }
+        Err(Error::verification(format!(
+            "{}: digest mismatch: expected {expected}, found {}",
+            self.reference, self.digest
+        )))
     }
 
     /// The target image inside a delta.

@@ -213,7 +213,7 @@ impl Http {
         let config = ClientConfig {
             protocol,
             accept_invalid_certificates: self.insecure,
-            extra_root_certificates: self.authorities.iter().map(pem).collect(),
+            extra_root_certificates: self.authorities.iter().map(|data| pem(data)).collect(),
             read_timeout: Some(self.patience),
             connect_timeout: Some(self.patience),
             ..Default::default()
@@ -233,8 +233,8 @@ impl Http {
     }
 }
 
-fn pem(data: &Vec<u8>) -> Certificate {
-    Certificate { encoding: CertificateEncoding::Pem, data: data.clone() }
+fn pem(data: &[u8]) -> Certificate {
+    Certificate { encoding: CertificateEncoding::Pem, data: data.to_owned() }
 }
 
 /// Follows redirects, but not from HTTPS to plain HTTP. Credentials stay with the first host.

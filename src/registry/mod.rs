@@ -9,6 +9,7 @@
 mod auth;
 mod config;
 mod http;
+mod list;
 
 use std::collections::HashSet;
 
@@ -23,6 +24,7 @@ use crate::error::{Error, Kind, Result};
 use crate::proxy::{ProxyOptions, inspect_raw};
 use config::Rules;
 use http::{Answer, Http, Request, Settings};
+pub use list::Change;
 
 /// Media type of an image index.
 pub const IMAGE_INDEX: &str = "application/vnd.oci.image.index.v1+json";

@@ -10,6 +10,7 @@ pub mod hostile;
 pub mod images;
 pub mod oracle;
 pub mod registry;
+pub mod relay;
 pub mod tars;
 
 pub use cli::{Ended, Sandbox};

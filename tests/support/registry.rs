@@ -1,7 +1,7 @@
 //! A real docker-registry on a free loopback port, and real skopeo. A missing tool fails the test.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -110,6 +110,20 @@ impl Registry {
         args.extend([from, &to]);
         skopeo(&args, self.dir.path());
     }
+}
+
+/// Puts a manifest or index into a registry, exactly these bytes; gives the status line.
+pub fn put_manifest(address: &str, repository: &str, tag: &str, media_type: &str, bytes: &[u8]) -> String {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let head = format!(
+        "PUT /v2/{repository}/manifests/{tag} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Type: {media_type}\r\nContent-Length: {}\r\n\r\n",
+        bytes.len()
+    );
+    stream.write_all(&[head.as_bytes(), bytes].concat()).unwrap();
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).unwrap();
+    answer
 }
 
 /// A CA in `certs/ca.crt` and a certificate of it for this machine.

@@ -1,0 +1,311 @@
+//! A user names an image, and the delta for it is found: real registries, through real skopeo.
+#![allow(missing_docs)]
+
+mod support;
+
+use serde_json::Value;
+use support::images::{noise, tree};
+use support::registry::put_manifest;
+use support::relay::Relay;
+use support::{Delta, Image, Layer, OciDir, Registry, Sandbox};
+
+const REMOTE: [&str; 2] = ["--tls-verify=false", "--insecure-policy"];
+
+/// Version `n` of an image: one layer that stays, one whose large file changes a little, one that is new each time.
+fn version(n: u8) -> Image {
+    let mut file = noise(7, 2_000_000);
+    for at in 0..usize::from(n) {
+        file[at * 1000] ^= 1 + n;
+    }
+    Image::new(vec![
+        Layer::gzip(tree(&[("usr/lib/stays", &noise(1, 300_000))])),
+        Layer::gzip(tree(&[("usr/lib/grows", &file)])),
+        Layer::gzip(tree(&[("usr/lib/version", &[n; 40])])),
+    ])
+}
+
+struct Case {
+    sandbox: Sandbox,
+    registry: Registry,
+    dir: OciDir,
+}
+
+impl Case {
+    fn new() -> Self {
+        let sandbox = Sandbox::new();
+        let dir = OciDir::create(&sandbox.path("source"));
+        Case { sandbox, registry: Registry::start(), dir }
+    }
+
+    /// Puts version `n` into the registry as `os:n`.
+    fn release(&mut self, n: u8) -> Image {
+        let (name, image) = (n.to_string(), version(n));
+        self.dir.image(&name, &image);
+        self.registry.push(&self.dir.reference(&name), &format!("os:{n}"));
+        image
+    }
+
+    /// Publishes a delta with our own command.
+    fn publish(&mut self, delta: &Delta) -> Value {
+        let name = format!("delta-{}", oci_delta_fetch::digest::digest_of(&delta.bytes()).digest());
+        self.dir.delta(&name, delta);
+        self.json(&["push", &self.dir.reference(&name), &self.registry.reference("os")])
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        self.sandbox.json(&[args, &REMOTE].concat())
+    }
+
+    fn fetch(&self, n: u8, more: &[&str]) -> Value {
+        self.json(&[&[&*self.registry.reference(&format!("os:{n}"))], more].concat())
+    }
+}
+
+fn actions(report: &Value) -> Vec<&str> {
+    report["layers"].as_array().unwrap().iter().map(|l| l["action"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn the_delta_for_a_tag_is_found_and_used() {
+    let mut case = Case::new();
+    let (old, new) = (case.release(1), case.release(2));
+    let pushed = case.publish(&Delta::new(&old, &new));
+    assert_eq!(pushed["subject"], new.manifest_digest().to_string());
+    assert_eq!(pushed["referrers_api"], false, "docker-registry has none: it is in the list");
+
+    assert_eq!(case.fetch(1, &[])["fallback_reason"], "no-base", "the first image comes whole");
+    let planned = case.fetch(2, &["--dry-run"]);
+    let report = case.fetch(2, &[]);
+    assert_eq!(planned["bytes"], report["bytes"]);
+    assert_eq!(report["deltas"][0], pushed["digest"]);
+    assert_eq!(report["fallback_reason"], Value::Null);
+    // The tiny layer is no larger whole than as a patch.
+    assert_eq!(actions(&report)[..2], ["reused", "patched"]);
+    assert!(report["bytes"]["downloaded"].as_u64() < report["bytes"]["plain_pull"].as_u64());
+    assert_eq!(report["image"]["target_manifest"], new.manifest_digest().to_string());
+    case.sandbox.ok(&["verify"]);
+}
+
+#[test]
+fn few_requests_and_never_more_bytes() {
+    let mut case = Case::new();
+    let (old, new) = (case.release(1), case.release(2));
+    case.publish(&Delta::new(&old, &new));
+    let relay = Relay::to(&case.registry.address);
+    case.fetch(1, &[]);
+    relay.take();
+
+    let report = case.json(&[&relay.reference("os:2")]);
+    let (requests, _) = relay.take();
+    let blobs = 1 + actions(&report).iter().filter(|a| **a != "reused").count() as u64;
+    // One more than in a registry with the referrers API: the fallback tag.
+    assert!(requests <= 5 + blobs, "{requests} requests for {blobs} blobs");
+
+    assert_eq!(case.json(&[&relay.reference("os:2")])["status"], "already-present");
+    let (requests, _) = relay.take();
+    assert!(requests <= 2, "{requests} requests to find that nothing is to be done");
+
+    // An image for which there is no delta costs next to nothing more than without a search.
+    let third = case.release(3);
+    let searched = case.json(&[&relay.reference("os:3"), "--dry-run"]);
+    assert_eq!(searched["fallback_reason"], "no-delta");
+    let (bytes, plain) = (&searched["bytes"]["downloaded"], &searched["bytes"]["plain_pull"]);
+    assert!(bytes.as_u64().unwrap() * 1000 <= plain.as_u64().unwrap() * 1001);
+    assert!(plain.as_u64().unwrap() < third.layers.iter().map(|l| l.blob.len() as u64).sum());
+}
+
+#[test]
+fn policies_decide_what_happens_without_a_delta() {
+    let mut case = Case::new();
+    let (old, new) = (case.release(1), case.release(2));
+    case.fetch(1, &[]);
+    let reference = case.registry.reference("os:2");
+    let only = [&reference, "--delta-policy", "only", REMOTE[0], REMOTE[1]];
+    let ended = case.sandbox.run(&only);
+    assert_eq!(ended.code, 3, "{ended:#?}");
+    assert!(ended.stderr.contains("there is no delta for image"), "{ended:#?}");
+    case.publish(&Delta::new(&old, &new));
+    let never = case.fetch(2, &["--delta-policy", "never", "--dry-run"]);
+    assert_eq!(never["deltas"], serde_json::json!([]));
+    assert_eq!(actions(&never), ["reused", "fetched", "fetched"]);
+    case.sandbox.ok(&only);
+    case.sandbox.ok(&["verify"]);
+}
+
+#[test]
+fn a_delta_that_fails_costs_only_its_layers() {
+    let mut case = Case::new();
+    let (old, new) = (case.release(1), case.release(2));
+    let mut delta = Delta::new(&old, &new);
+    // The patch of the large layer gives something else.
+    let wrong = support::images::patch(&old, &tree(&[("usr/other", b"x")]));
+    let entry = &mut delta.manifest["layers"][2];
+    entry["digest"] = oci_delta_fetch::digest::digest_of(&wrong).to_string().into();
+    entry["size"] = wrong.len().into();
+    delta.blobs.push(wrong);
+    case.publish(&delta);
+    case.fetch(1, &[]);
+    let report = case.fetch(2, &[]);
+    assert_eq!(report["fallback_reason"], "patch-failed");
+    assert_eq!(actions(&report)[1], "fetched");
+    assert_eq!(report["image"]["target_manifest"], new.manifest_digest().to_string());
+    case.sandbox.ok(&["verify"]);
+}
+
+#[test]
+fn a_delta_whose_blob_is_gone_is_replaced_by_the_layer() {
+    let mut case = Case::new();
+    let (old, new) = (case.release(1), case.release(2));
+    let delta = Delta::new(&old, &new);
+    case.publish(&delta);
+    case.fetch(1, &[]);
+    let blob = case.registry.blob_file(delta.manifest["layers"][2]["digest"].as_str().unwrap());
+    std::fs::remove_file(blob).unwrap();
+    let report = case.fetch(2, &["--retries", "0"]);
+    assert_eq!(report["fallback_reason"], "patch-failed");
+    assert_eq!(report["image"]["target_manifest"], new.manifest_digest().to_string());
+}
+
+#[test]
+fn deltas_may_live_elsewhere_or_be_named() {
+    let mut case = Case::new();
+    let (old, new) = (case.release(1), case.release(2));
+    case.dir.delta("delta", &Delta::new(&old, &new));
+    case.json(&["push", &case.dir.reference("delta"), &case.registry.reference("deltas")]);
+    case.fetch(1, &[]);
+    let elsewhere = case.registry.reference("deltas");
+    assert_eq!(case.fetch(2, &["--dry-run"])["fallback_reason"], "no-delta");
+    assert_eq!(actions(&case.fetch(2, &["--dry-run", "--delta-repo", &elsewhere]))[1], "patched");
+    let named = case.dir.reference("delta");
+    assert_eq!(actions(&case.fetch(2, &["--dry-run", "--delta", &named]))[1], "patched");
+    let report = case.fetch(2, &["--delta-repo", &elsewhere]);
+    assert_eq!(report["image"]["target_manifest"], new.manifest_digest().to_string());
+    case.sandbox.ok(&["verify"]);
+}
+
+#[test]
+fn a_list_is_only_a_claim() {
+    let mut case = Case::new();
+    let (old, new, other) = (case.release(1), case.release(2), case.release(3));
+    // A delta for another image, and the image itself, are listed for version 2.
+    let mut foreign = Delta::new(&old, &other);
+    foreign.manifest["subject"] = serde_json::Value::Null;
+    foreign.manifest["annotations"]["io.github.containers.delta.target"] = Value::Null;
+    foreign.manifest["annotations"].as_object_mut().unwrap().retain(|_, v| !v.is_null());
+    foreign.manifest.as_object_mut().unwrap().retain(|_, v| !v.is_null());
+    case.dir.delta("foreign", &foreign);
+    case.registry.push(&case.dir.reference("foreign"), "os:foreign");
+    let entry = |bytes: &[u8], config: &str| {
+        let mut entry = support::images::descriptor(support::images::MANIFEST, bytes);
+        entry["artifactType"] = support::images::DELTA.into();
+        entry["annotations"] = serde_json::json!({"io.github.containers.delta.source-config": config});
+        entry
+    };
+    let config = old.config_digest().to_string();
+    let lies = [entry(&foreign.bytes(), &config), entry(&new.manifest, &config)];
+    let tag = new.manifest_digest().to_string().replace(':', "-");
+    let list = support::images::index(&lies).to_string();
+    let status = put_manifest(&case.registry.address, "os", &tag, support::images::INDEX, list.as_bytes());
+    assert!(status.contains("201"), "{status}");
+    case.fetch(1, &[]);
+    let reference = case.registry.reference("os:2");
+    let ended = case.sandbox.ok(&[&reference, REMOTE[0], REMOTE[1], "--json"]);
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(report["fallback_reason"], "no-delta");
+    assert!(ended.stderr.contains("it rebuilds") && ended.stderr.contains("it is no delta"), "{ended:#?}");
+}
+
+#[test]
+fn deltas_are_listed_and_pruned() {
+    let mut case = Case::new();
+    let (first, second, third) = (case.release(1), case.release(2), case.release(3));
+    let from_first = case.publish(&Delta::new(&first, &third));
+    let from_second = case.publish(&Delta::new(&second, &third));
+    // The same from the first version, with the layers whole: larger, so superseded.
+    let whole = Delta::with(&first, &third, |tar| (support::images::TAR.into(), tar.to_vec()));
+    let superseded = case.publish(&whole);
+    case.fetch(2, &[]);
+    let reference = case.registry.reference("os:3");
+    let list = case.json(&["deltas", &reference]);
+    let of =
+        |digest: &Value| list["deltas"].as_array().unwrap().iter().find(|d| d["digest"] == *digest).unwrap();
+    assert_eq!(of(&from_first["digest"])["fits"], false);
+    assert_eq!(of(&from_second["digest"])["fits"], true);
+    assert!(of(&superseded["digest"])["share"].as_f64() > of(&from_first["digest"])["share"].as_f64());
+
+    let pruned = case.json(&["prune", &reference, "--dry-run"]);
+    assert_eq!(pruned["removed"], serde_json::json!([superseded["digest"]]));
+    case.json(&["prune", &reference]);
+    assert_eq!(case.json(&["deltas", &reference])["deltas"].as_array().unwrap().len(), 2);
+    case.json(&["prune", &reference, "--keep", "1"]);
+    let left = case.json(&["deltas", &reference]);
+    assert_eq!(left["deltas"].as_array().unwrap().len(), 1);
+    assert_eq!(left["deltas"][0]["digest"], from_second["digest"]);
+}
+
+#[test]
+fn two_pushers_at_once_lose_nothing() {
+    let mut case = Case::new();
+    let images: Vec<Image> = (1..=6).map(|n| case.release(n)).collect();
+    let target = &images[5];
+    for (n, old) in images[..5].iter().enumerate() {
+        case.dir.delta(&format!("delta-{n}"), &Delta::new(old, target));
+    }
+    let pushers: Vec<_> = (0..5)
+        .map(|n| {
+            let mut command = case.sandbox.command();
+            command.args([
+                "push",
+                &case.dir.reference(&format!("delta-{n}")),
+                &case.registry.reference("os"),
+            ]);
+            command.args(REMOTE).stdout(std::process::Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    for mut pusher in pushers {
+        assert!(pusher.wait().unwrap().success());
+    }
+    let list = case.json(&["deltas", &case.registry.reference("os:6")]);
+    assert_eq!(list["deltas"].as_array().unwrap().len(), 5);
+}
+
+#[test]
+fn create_publishes_in_one_step() {
+    let mut case = Case::new();
+    case.release(1);
+    let new = case.release(2);
+    let (old_ref, new_ref) = (case.registry.reference("os:1"), case.registry.reference("os:2"));
+    case.json(&["create", &old_ref, &new_ref, &case.registry.reference("os")]);
+    case.fetch(1, &[]);
+    let report = case.fetch(2, &[]);
+    assert_eq!(actions(&report)[1], "patched");
+    assert_eq!(report["image"]["target_manifest"], new.manifest_digest().to_string());
+}
+
+#[test]
+fn anything_but_the_expected_digest_is_refused() {
+    let mut case = Case::new();
+    let image = case.release(1);
+    let reference = case.registry.reference("os:1");
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    let ended = case.sandbox.run(&[&reference, "--expect-digest", &wrong, REMOTE[0], REMOTE[1]]);
+    assert_eq!(ended.code, 4, "{ended:#?}");
+    assert!(ended.stderr.contains("digest mismatch"), "{ended:#?}");
+    let right = image.manifest_digest().to_string();
+    case.fetch(1, &["--expect-digest", &right]);
+    let pinned = format!("{}@{right}", case.registry.reference("os"));
+    assert_eq!(case.json(&[&pinned])["status"], "already-present");
+}
+
+#[test]
+fn a_deadline_ends_the_run() {
+    let mut case = Case::new();
+    case.release(1);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("docker://{}/os:1", listener.local_addr().unwrap());
+    let started = std::time::Instant::now();
+    let ended = case.sandbox.run(&[&silent, "--timeout", "1", REMOTE[0], REMOTE[1]]);
+    assert_eq!(ended.code, 5, "{ended:#?}");
+    assert!(ended.stderr.contains("not done within 1 seconds"), "{ended:#?}");
+    assert!(started.elapsed().as_secs() < 10);
+}
