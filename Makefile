@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .PHONY: build demo test test-lean check fmt clippy doc deny docs-check docs-generate fuzz-smoke \
-    tools demo-tools build-tools test-tools cfsctl
+    tools demo-tools build-tools test-tools crates
 
 build: build-tools
 	$(CARGO) build --release --locked
@@ -12,11 +12,11 @@ build: build-tools
 demo: tools build-tools demo-tools
 	contrib/demo/run.sh
 
-test: tools test-tools cfsctl
+test: tools test-tools crates
 	$(CARGO) test --locked
 
 # Without composefs: a program that does not need OpenSSL.
-test-lean: tools test-tools
+test-lean: tools test-tools crates
 	$(CARGO) build --locked --no-default-features
 	! ldd target/debug/oci-delta-fetch | grep -E 'libcrypto|libssl'
 	$(CARGO) test --locked --no-default-features
@@ -63,6 +63,7 @@ build-tools:
 test-tools: build-tools
 	@contrib/ci/install openssl:openssl
 
-# The judge of what is written into composefs repositories.
-cfsctl: build-tools
-	@contrib/ci/install-cfsctl
+# The judge of what is written into composefs repositories, and a registry with the referrers API.
+crates: build-tools
+	@contrib/ci/install-crate composefs-ctl 0.9.4 cfsctl
+	@contrib/ci/install-crate ferro-oci-server 1.0.0 ferro-oci-server

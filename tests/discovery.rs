@@ -32,9 +32,13 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
+        Self::with(Registry::start())
+    }
+
+    fn with(registry: Registry) -> Self {
         let sandbox = Sandbox::new();
         let dir = OciDir::create(&sandbox.path("source"));
-        Case { sandbox, registry: Registry::start(), dir }
+        Case { sandbox, registry, dir }
     }
 
     /// Puts version `n` into the registry as `os:n`.
@@ -308,4 +312,27 @@ fn a_deadline_ends_the_run() {
     assert_eq!(ended.code, 5, "{ended:#?}");
     assert!(ended.stderr.contains("not done within 1 seconds"), "{ended:#?}");
     assert!(started.elapsed().as_secs() < 10);
+}
+
+#[test]
+fn with_the_referrers_api_the_registry_keeps_the_list() {
+    let mut case = Case::with(Registry::with_referrers());
+    let (old, new) = (case.release(1), case.release(2));
+    let pushed = case.publish(&Delta::new(&old, &new));
+    assert_eq!(pushed["referrers_api"], true);
+    let relay = Relay::to(&case.registry.address);
+    case.fetch(1, &[]);
+    let report = case.json(&[&relay.reference("os:2")]);
+    let (requests, _) = relay.take();
+    assert_eq!(report["deltas"][0], pushed["digest"]);
+    let blobs = 1 + actions(&report).iter().filter(|a| **a != "reused").count() as u64;
+    assert!(requests <= 4 + blobs, "{requests} requests for {blobs} blobs");
+    case.sandbox.ok(&["verify"]);
+
+    let reference = case.registry.reference("os:2");
+    assert_eq!(case.json(&["deltas", &reference])["deltas"][0]["digest"], pushed["digest"]);
+    let superseded = Delta::with(&old, &new, |tar| (support::images::TAR.into(), tar.to_vec()));
+    let superseded = case.publish(&superseded);
+    assert_eq!(case.json(&["prune", &reference])["removed"][0], superseded["digest"]);
+    assert_eq!(case.json(&["deltas", &reference])["deltas"].as_array().unwrap().len(), 1);
 }

@@ -1,5 +1,5 @@
 //! cfsctl, the judge over what we write into a composefs repository. It is found
-//! by `$CFSCTL`, on the path, or where `contrib/ci/install-cfsctl` puts it; a
+//! by `$CFSCTL`, on the path, or where `contrib/ci/install-crate` puts it; a
 //! machine without it fails the test.
 
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub fn program() -> PathBuf {
 fn output(repo: &Path, args: &[&str]) -> Output {
     let program = program();
     Command::new(&program).arg("--repo").arg(repo).args(args).output().unwrap_or_else(|e| {
-        panic!("{}: {e}; contrib/ci/install-cfsctl installs it", program.display());
+        panic!("{}: {e}; contrib/ci/install-crate installs it", program.display());
     })
 }
 

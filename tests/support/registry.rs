@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -81,6 +83,31 @@ impl Registry {
         Registry { server, address, dir, push_options }
     }
 
+    /// A registry with the referrers API: ferro-oci-server, in memory.
+    pub fn with_referrers() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/ferro-oci-server");
+        let program = if built.exists() { built } else { "ferro-oci-server".into() };
+        // It does not say which port it got; a free one is chosen here.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let server = Command::new(&program)
+            .env("FERRO_OCI_LISTEN", &address)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|e| {
+                panic!("{}: {e}; contrib/ci/install-crate installs it", program.display());
+            });
+        let registry =
+            Registry { server, address, dir, push_options: vec!["--dest-tls-verify=false".to_owned()] };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(&registry.address).is_err() {
+            assert!(Instant::now() < deadline, "ferro-oci-server does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        registry
+    }
+
     /// The directory for `--cert-dir`: the CA of a registry with [`Guard::tls`].
     pub fn cert_dir(&self) -> String {
         self.dir.path().join("certs").display().to_string()
@@ -114,7 +141,7 @@ impl Registry {
 
 /// Puts a manifest or index into a registry, exactly these bytes; gives the status line.
 pub fn put_manifest(address: &str, repository: &str, tag: &str, media_type: &str, bytes: &[u8]) -> String {
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
     let head = format!(
         "PUT /v2/{repository}/manifests/{tag} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
          Content-Type: {media_type}\r\nContent-Length: {}\r\n\r\n",
