@@ -225,13 +225,13 @@ impl<R: Read> Applier<'_, R> {
 }
 
 /// Decodes one frame; what stands behind it in the payload is an error.
-fn decode_frame(
+pub(crate) fn decode_frame(
     frame: &mut impl Read,
     len: u64,
     dictionary: &[u8],
     limits: &Limits,
     buf: &mut [u8],
-    out: &mut impl LayerWrite,
+    out: &mut impl std::io::Write,
 ) -> Result<u64> {
     if len == 0 {
         return Ok(0);

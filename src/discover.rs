@@ -8,7 +8,7 @@ use std::collections::{HashSet, VecDeque};
 
 use oci_spec::image::Descriptor;
 
-use crate::artifact::{self, ARTIFACT_TYPE, DeltaManifest, MAX_MANIFEST_SIZE, SOURCE_CONFIG};
+use crate::artifact::{self, ARTIFACT_TYPE, DeltaManifest, MAX_MANIFEST_SIZE, SOURCE, SOURCE_CONFIG};
 use crate::digest::{Digest, parse_digest};
 use crate::error::{Error, Kind, Result};
 use crate::registry::Repository;
@@ -38,6 +38,8 @@ pub struct Candidate {
 pub struct Found {
     /// Deltas that rebuild the target or a base of another one.
     pub candidates: Vec<Candidate>,
+    /// Deltas that are listed, but lead on from no image that is here; their manifests were not read.
+    pub elsewhere: usize,
     /// Bytes of lists and manifests that were read.
     pub bytes: u64,
     /// What was passed over, and why; for people.
@@ -47,37 +49,18 @@ pub struct Found {
 }
 
 /// Deltas for `target`, the digest of an image manifest. `here` tells whether the image with a config digest is
-/// on this machine. Where no delta from such an image exists, deltas for their bases are looked for as
-/// well. `at_stake` is what a plain pull would read, in bytes.
+/// on this machine. Where no delta from such an image is listed, lists for the bases are followed back
+/// until one is. `at_stake` is what a plain pull would read, in bytes.
 pub async fn deltas_for(
     repository: &Repository,
     target: &Digest,
     here: impl Fn(&Digest) -> bool,
     at_stake: u64,
 ) -> Found {
-    let mut search = Search {
-        repository,
-        here,
-        budget: (at_stake / 1000).max(FREE),
-        seen: HashSet::new(),
-        found: Found::default(),
-    };
-    let mut subjects = VecDeque::from([(target.clone(), 1)]);
-    let mut known = HashSet::from([target.clone()]);
-    while let Some((subject, depth)) = subjects.pop_front() {
-        let first = search.found.candidates.len();
-        if let Err(e) = search.look(&subject).await {
-            search.found.failure = Some(e);
-            break;
-        }
-        let new = &search.found.candidates[first..];
-        if new.iter().any(|c| (search.here)(&c.manifest.source_config)) {
-            break;
-        }
-        if depth < MAX_CHAIN {
-            let bases = new.iter().filter_map(|c| c.manifest.source.clone());
-            subjects.extend(bases.filter(|base| known.insert(base.clone())).map(|base| (base, depth + 1)));
-        }
+    let budget = (at_stake / 1000).max(FREE);
+    let mut search = Search { repository, budget, seen: HashSet::new(), found: Found::default() };
+    if let Err(e) = search.follow(target, here).await {
+        search.found.failure = Some(e);
     }
     search.found
 }
@@ -87,68 +70,123 @@ pub async fn deltas_for(
 /// # Errors
 /// When the list cannot be read; a delta that cannot be is noted.
 pub async fn all_deltas(repository: &Repository, target: &Digest) -> Result<Found> {
-    let mut search = Search {
-        repository,
-        here: |_: &Digest| false,
-        budget: u64::MAX,
-        seen: HashSet::new(),
-        found: Found::default(),
-    };
-    search.look(target).await?;
+    let mut search = Search { repository, budget: u64::MAX, seen: HashSet::new(), found: Found::default() };
+    let entries = search.list(target).await?;
+    for entry in entries {
+        search.read(entry).await?;
+    }
     Ok(search.found)
 }
 
-struct Search<'a, H> {
+/// An entry of a list, and what it or its manifest says.
+struct Entry {
+    descriptor: Descriptor,
+    /// The image it is listed for.
+    subject: Digest,
+    /// Config digest of its base, and the digest of the base's manifest.
+    claim: Option<(Digest, Option<Digest>)>,
+    /// What was read of it.
+    candidate: Option<Candidate>,
+}
+
+impl Entry {
+    fn new(descriptor: Descriptor, subject: &Digest) -> Self {
+        let note = |key: &str| {
+            let text = descriptor.annotations().as_ref()?.get(key)?;
+            parse_digest(text, key).ok()
+        };
+        let claim = note(SOURCE_CONFIG).map(|config| (config, note(SOURCE)));
+        Entry { descriptor, subject: subject.clone(), claim, candidate: None }
+    }
+
+    fn starts_from(&self, here: impl Fn(&Digest) -> bool) -> bool {
+        self.claim.as_ref().is_some_and(|(config, _)| here(config))
+    }
+
+    fn base(&self) -> Option<&Digest> {
+        self.claim.as_ref()?.1.as_ref()
+    }
+}
+
+struct Search<'a> {
     repository: &'a Repository,
-    here: H,
-    /// Bytes that may be spent before a delta fits.
+    /// Bytes that may be spent before it is likely that a delta fits.
     budget: u64,
     seen: HashSet<Digest>,
     found: Found,
 }
 
-impl<H: Fn(&Digest) -> bool> Search<'_, H> {
-    /// Reads the list for `subject` and the manifests it promises.
-    async fn look(&mut self, subject: &Digest) -> Result<()> {
-        let left = self.budget.saturating_sub(self.found.bytes);
-        let listing = self.repository.referrers(subject, ARTIFACT_TYPE, left).await?;
-        self.found.bytes += listing.bytes;
-        let mut entries: Vec<Descriptor> = listing.entries.into_iter().filter(may_be_delta).collect();
-        // What claims to fit is read first, and may cost more: it is likely to save a lot.
-        entries.sort_by_key(|entry| !self.claims_to_fit(entry));
-        let mut fits = false;
-        for entry in entries {
-            let claims = self.claims_to_fit(&entry);
-            let affordable = self.found.bytes.saturating_add(entry.size()) <= self.budget;
-            if (!claims && (fits || !affordable)) || self.seen.len() >= MAX_CANDIDATES {
+impl Search<'_> {
+    /// Follows the lists back from `target`, then reads the deltas of the ways that they show.
+    async fn follow(&mut self, target: &Digest, here: impl Fn(&Digest) -> bool) -> Result<()> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut subjects = VecDeque::from([(target.clone(), 1)]);
+        let mut known = HashSet::from([target.clone()]);
+        while let Some((subject, depth)) = subjects.pop_front() {
+            let mut listed = self.list(&subject).await?;
+            for entry in listed.iter_mut().filter(|entry| entry.claim.is_none()) {
+                // Some registries leave the annotations out; then only the manifest tells.
+                if self.found.bytes.saturating_add(entry.descriptor.size()) <= self.budget {
+                    entry.candidate = self.judge(&entry.descriptor, &subject).await?;
+                    let delta = entry.candidate.as_ref().map(|c| &c.manifest);
+                    entry.claim = delta.map(|d| (d.source_config.clone(), d.source.clone()));
+                }
+            }
+            let fits = listed.iter().any(|entry| entry.starts_from(&here));
+            if !fits && depth < MAX_CHAIN {
+                let bases = listed.iter().filter_map(|entry| entry.base().cloned());
+                subjects
+                    .extend(bases.filter(|base| known.insert(base.clone())).map(|base| (base, depth + 1)));
+            }
+            entries.extend(listed);
+            if fits {
                 break;
             }
-            if !self.seen.insert(entry.digest().clone()) {
-                continue;
-            }
-            match self.judge(&entry, subject).await {
-                Ok(candidate) => {
-                    fits |= (self.here)(&candidate.manifest.source_config);
-                    self.found.candidates.push(candidate);
-                }
-                Err(e) if matches!(e.kind(), Kind::Misfit | Kind::Verification) => {
-                    self.found.notes.push(format!("delta {} is passed over: {e}", entry.digest()));
-                }
-                Err(e) => return Err(e),
-            }
+        }
+        let listed = entries.len();
+        let useful = on_a_way(entries, here);
+        self.found.elsewhere = listed - useful.len();
+        for entry in useful {
+            self.read(entry).await?;
         }
         Ok(())
     }
 
-    fn claims_to_fit(&self, entry: &Descriptor) -> bool {
-        let claim = entry.annotations().as_ref().and_then(|a| a.get(SOURCE_CONFIG));
-        claim
-            .and_then(|text| parse_digest(text, SOURCE_CONFIG).ok())
-            .is_some_and(|config| (self.here)(&config))
+    /// What is listed for `subject` and may be a delta.
+    async fn list(&mut self, subject: &Digest) -> Result<Vec<Entry>> {
+        let left = self.budget.saturating_sub(self.found.bytes);
+        let listing = self.repository.referrers(subject, ARTIFACT_TYPE, left).await?;
+        self.found.bytes += listing.bytes;
+        let candidates = listing.entries.into_iter().filter(may_be_delta);
+        Ok(candidates.map(|descriptor| Entry::new(descriptor, subject)).collect())
     }
 
-    /// Reads the manifest that an entry names and sees whether it is a delta for `subject`.
-    async fn judge(&mut self, entry: &Descriptor, subject: &Digest) -> Result<Candidate> {
+    /// Makes a candidate of an entry, if it is a delta.
+    async fn read(&mut self, entry: Entry) -> Result<()> {
+        let candidate = match entry.candidate {
+            Some(candidate) => Some(candidate),
+            None => self.judge(&entry.descriptor, &entry.subject).await?,
+        };
+        self.found.candidates.extend(candidate);
+        Ok(())
+    }
+
+    /// Reads the manifest that an entry names; `None`, with a note, when it is no delta for `subject`.
+    async fn judge(&mut self, entry: &Descriptor, subject: &Digest) -> Result<Option<Candidate>> {
+        if self.seen.len() >= MAX_CANDIDATES || !self.seen.insert(entry.digest().clone()) {
+            return Ok(None);
+        }
+        match self.manifest_of(entry, subject).await {
+            Ok(candidate) => Ok(Some(candidate)),
+            Err(e) if matches!(e.kind(), Kind::Misfit | Kind::Verification) => {
+                self.found.notes.push(format!("delta {} is passed over: {e}", entry.digest()));
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn manifest_of(&mut self, entry: &Descriptor, subject: &Digest) -> Result<Candidate> {
         let bytes = self.repository.manifest(entry.digest(), MAX_MANIFEST_SIZE).await?;
         self.found.bytes += bytes.len() as u64;
         if !artifact::is_delta(&bytes)? {
@@ -160,6 +198,25 @@ impl<H: Fn(&Digest) -> bool> Search<'_, H> {
         }
         Ok(Candidate { digest: entry.digest().clone(), size: bytes.len() as u64, manifest })
     }
+}
+
+/// The entries that lie on a way from an image that is here.
+fn on_a_way(entries: Vec<Entry>, here: impl Fn(&Digest) -> bool) -> Vec<Entry> {
+    let mut reached: HashSet<Digest> = HashSet::new();
+    let leads_on = |entry: &Entry, reached: &HashSet<Digest>| {
+        entry.starts_from(&here) || entry.base().is_some_and(|base| reached.contains(base))
+    };
+    // Each round reaches images one delta further on.
+    for _ in 0..MAX_CHAIN {
+        let before = reached.len();
+        let now: Vec<Digest> =
+            entries.iter().filter(|e| leads_on(e, &reached)).map(|e| e.subject.clone()).collect();
+        reached.extend(now);
+        if reached.len() == before {
+            break;
+        }
+    }
+    entries.into_iter().filter(|entry| leads_on(entry, &reached)).collect()
 }
 
 /// Registries differ in what they put into a list; only what says clearly that it is

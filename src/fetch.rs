@@ -144,6 +144,7 @@ pub async fn run<T: Send + 'static>(
     cancel: &Cancel,
     work: Work<T>,
 ) -> Result<Vec<T>> {
+    let cancel = &cancel.part();
     let slots = Rc::new(Slots {
         downloads: Semaphore::new(concurrency.downloads.max(1)),
         workers: Semaphore::new(concurrency.workers.max(1)),

@@ -25,6 +25,7 @@ pub mod discover;
 pub mod encoding;
 pub mod error;
 pub mod fetch;
+pub mod fuse;
 pub mod layout;
 pub mod parallel;
 pub mod pipeline;

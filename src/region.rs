@@ -1,5 +1,6 @@
 //! A stretch of a file: a blob in a layout, a member of an archive, a file inside a layer tar.
 
+use std::fmt::Debug;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -8,10 +9,34 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{Mmap, MmapOptions};
 
+/// Bytes that can be read at any place: a file, or what can be worked out on demand.
+pub trait ReadAt: Send + Sync + Debug {
+    /// Reads at `offset`; fewer bytes than asked for only at the end, or where it is easier.
+    ///
+    /// # Errors
+    /// The system's.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// The file, if it is one.
+    fn as_file(&self) -> Option<&File> {
+        None
+    }
+}
+
+impl ReadAt for File {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self, buf, offset)
+    }
+
+    fn as_file(&self) -> Option<&File> {
+        Some(self)
+    }
+}
+
 /// Read-only bytes `offset..offset + len` of a shared file; all reads are positional.
 #[derive(Debug, Clone)]
 pub struct Region {
-    file: Arc<File>,
+    file: Arc<dyn ReadAt>,
     /// Tells files apart, also after one was closed.
     id: u64,
     offset: u64,
@@ -25,9 +50,14 @@ impl Region {
     /// When the file's size cannot be read.
     pub fn whole(file: File) -> io::Result<Self> {
         let len = file.metadata()?.len();
+        Ok(Self::of(Arc::new(file), len))
+    }
+
+    /// The first `len` bytes of something readable.
+    pub fn of(file: Arc<dyn ReadAt>, len: u64) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Region { file: Arc::new(file), id, offset: 0, len })
+        Region { file, id, offset: 0, len }
     }
 
     /// A part of this region, clipped to it.
@@ -79,7 +109,16 @@ impl Region {
         if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.len) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.file.read_exact_at(buf, self.offset + offset)
+        let mut done = 0;
+        while done < buf.len() {
+            match self.file.read_at(&mut buf[done..], self.offset + offset + done as u64) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 
     /// Maps the region, which lies in a file that nobody changes any more: an
@@ -90,9 +129,10 @@ impl Region {
     #[allow(unsafe_code)]
     pub fn map_unchanging(&self) -> io::Result<Mmap> {
         let len = usize::try_from(self.len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let file = self.file.as_file().ok_or(io::ErrorKind::Unsupported)?;
         // SAFETY: the file is not changed or shortened while it is mapped, says the caller. Who
         // breaks that rule of the store by force ends this process; it reads nothing else by it.
-        unsafe { MmapOptions::new().offset(self.offset).len(len).map(&*self.file) }
+        unsafe { MmapOptions::new().offset(self.offset).len(len).map(file) }
     }
 
     /// A reader from the region's start, with its own position.

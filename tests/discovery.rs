@@ -336,3 +336,61 @@ fn with_the_referrers_api_the_registry_keeps_the_list() {
     assert_eq!(case.json(&["prune", &reference])["removed"][0], superseded["digest"]);
     assert_eq!(case.json(&["deltas", &reference])["deltas"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn a_chain_of_deltas_leads_over_images_that_are_not_here() {
+    for sandbox in Sandbox::of_each_store() {
+        let dir = OciDir::create(&sandbox.path("source"));
+        let mut case = Case { sandbox, registry: Registry::start(), dir };
+        let images: Vec<Image> = (1..=4).map(|n| case.release(n)).collect();
+        let digests: Vec<Value> = images
+            .windows(2)
+            .map(|pair| case.publish(&Delta::new(&pair[0], &pair[1]))["digest"].clone())
+            .collect();
+        case.fetch(1, &[]);
+        let planned = case.fetch(4, &["--dry-run"]);
+        let report = case.fetch(4, &[]);
+        assert_eq!(report["deltas"], Value::from(digests));
+        assert_eq!(report["fallback_reason"], Value::Null);
+        assert_eq!(planned["bytes"], report["bytes"]);
+        assert_eq!(actions(&report)[..2], ["reused", "patched"]);
+        assert!(report["bytes"]["downloaded"].as_u64() < report["bytes"]["plain_pull"].as_u64());
+        assert_eq!(report["image"]["target_manifest"], images[3].manifest_digest().to_string());
+        assert_eq!(
+            case.sandbox.json(&["list"]).as_array().unwrap().len(),
+            2,
+            "no image in between is published"
+        );
+        case.sandbox.ok(&["verify"]);
+
+        // A delta on the way that is damaged: the image is fetched whole.
+        case.sandbox.ok(&["remove", &format!("{}/os:4", case.registry.address)]);
+        case.sandbox.ok(&["gc"]);
+        let middle = Delta::new(&images[1], &images[2]);
+        let blob = case.registry.blob_file(middle.manifest["layers"][2]["digest"].as_str().unwrap());
+        let mut bytes = std::fs::read(&blob).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        std::fs::write(&blob, bytes).unwrap();
+        let report = case.fetch(4, &[]);
+        assert_eq!(report["fallback_reason"], "patch-failed");
+        assert_eq!(report["image"]["target_manifest"], images[3].manifest_digest().to_string());
+        case.sandbox.ok(&["verify"]);
+    }
+}
+
+#[test]
+fn a_direct_delta_is_preferred_to_a_chain() {
+    let mut case = Case::new();
+    let images: Vec<Image> = (1..=3).map(|n| case.release(n)).collect();
+    for (from, to) in [(0, 1), (1, 2), (0, 2)] {
+        case.publish(&Delta::new(&images[from], &images[to]));
+    }
+    case.fetch(1, &[]);
+    let report = case.fetch(3, &[]);
+    assert_eq!(report["deltas"].as_array().unwrap().len(), 1, "{report:#}");
+    // From the second version the last delta is enough.
+    case.fetch(2, &["--delta-policy", "never"]);
+    case.sandbox.ok(&["remove", &format!("{}/os:3", case.registry.address)]);
+    assert_eq!(case.fetch(3, &[])["deltas"].as_array().unwrap().len(), 1);
+}

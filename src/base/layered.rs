@@ -13,11 +13,14 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use oci_spec::image::Descriptor;
+
 use super::layer::{BaseLayer, LayerSource, LoadedLayer, TarLayer};
 use super::tar_index::LayerIndex;
 use super::tar_walk::{FileNode, Node};
 use super::tree;
 use super::{OpenedFile, SourceFiles, SourcePath};
+use crate::digest::DiffId;
 use crate::error::{Error, Result};
 use crate::parallel;
 use crate::region::Region;
@@ -34,6 +37,20 @@ pub struct Source {
     pub layer: usize,
     /// Its content.
     pub content: Region,
+}
+
+/// A layer of an image whose files are wanted.
+#[derive(Debug, Clone)]
+pub enum Part {
+    /// The store has it.
+    Stored {
+        /// Digest of its plain tar.
+        diff_id: DiffId,
+        /// As the store describes it.
+        layer: Box<Descriptor>,
+    },
+    /// It is somewhere else.
+    Given(LayerSource),
 }
 
 /// The files of an image, by path.
@@ -60,8 +77,23 @@ impl LayeredFiles {
         Self::of_layers(layers.into_iter().map(tar).collect())
     }
 
+    /// The same for layers of which some are in a store that has a form of its own for them.
+    #[cfg(feature = "composefs")]
+    pub(crate) fn mixed(
+        parts: Vec<Part>,
+        stored: impl Fn(DiffId) -> Box<dyn BaseLayer>,
+        spool: &Path,
+        max_layer: u64,
+    ) -> Self {
+        let layers = parts.into_iter().map(|part| match part {
+            Part::Stored { diff_id, .. } => stored(diff_id),
+            Part::Given(source) => Box::new(TarLayer::new(source, spool, max_layer)) as Box<dyn BaseLayer>,
+        });
+        Self::of_layers(layers.collect())
+    }
+
     /// Takes layers of any sort, bottom to top.
-    pub(crate) fn of_layers(layers: Vec<Box<dyn BaseLayer>>) -> Self {
+    fn of_layers(layers: Vec<Box<dyn BaseLayer>>) -> Self {
         let layers = layers
             .into_iter()
             .map(|source| Layer { source, loaded: OnceLock::new(), loading: Mutex::new(()) })

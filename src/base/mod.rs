@@ -23,7 +23,7 @@ pub use blocks::Blocks;
 pub use layer::LayerSource;
 #[cfg(feature = "composefs")]
 pub(crate) use layer::{BaseLayer, LoadedLayer};
-pub use layered::{LayeredFiles, Source};
+pub use layered::{LayeredFiles, Part, Source};
 pub use path::SourcePath;
 pub use rootfs::RootfsFiles;
 #[cfg(feature = "composefs")]

@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use oci_spec::image::Descriptor;
+
 use super::source::Opened;
 use crate::artifact::TargetImage;
-use crate::base::{LayerSource, LayeredFiles, RootfsFiles, SourceFiles};
+use crate::base::{LayerSource, LayeredFiles, Part, RootfsFiles, SourceFiles};
 use crate::cli::{BaseArgs, LimitArgs, SourceArgs};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
@@ -69,7 +71,7 @@ impl Base {
     }
 
     /// The blob of a base layer, for a layer that the target shares with a base outside the repository.
-    pub(super) fn layer(&self, diff_id: &DiffId) -> Option<(Arc<Layout>, oci_spec::image::Descriptor)> {
+    pub(super) fn layer(&self, diff_id: &DiffId) -> Option<(Arc<Layout>, Descriptor)> {
         let Base::Image { layout, image } = self else { return None };
         let position = image.diff_ids.iter().position(|d| d == diff_id)?;
         Some((layout.clone(), image.layers[position].clone()))
@@ -86,7 +88,14 @@ impl Base {
     ) -> Result<Arc<dyn SourceFiles>> {
         let (files, image) = match self {
             Base::Rootfs(files) => return Ok(files.clone()),
-            Base::Stored { store, image } => (store.files(image, limits.max_layer_size)?, image),
+            Base::Stored { store, image } => {
+                let part = |(diff_id, layer): (&DiffId, &Descriptor)| Part::Stored {
+                    diff_id: diff_id.clone(),
+                    layer: Box::new(layer.clone()),
+                };
+                let layers = image.diff_ids.iter().zip(&image.layers).map(part).collect();
+                (store.files(layers, limits.max_layer_size)?, image)
+            }
             Base::Image { layout, image } => {
                 let mut layers = Vec::new();
                 for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {

@@ -7,9 +7,11 @@ use std::time::Instant;
 use oci_spec::image::Descriptor;
 
 use super::Context;
+use super::chain::{Chain, Link};
 use super::report::{ByteReport, Durations, ImageReport, LayerReport, Report, VERSION};
 use super::source::{Opened, concurrency};
 use super::target::{Hand, Target};
+use crate::base::SourceFiles;
 use crate::cli::{DeltaPolicy, FetchArgs};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::{self as scheduler, Download, Source};
@@ -120,9 +122,19 @@ impl Bring<'_> {
     /// Brings all layers into the store: as planned, and what of the delta fails, whole.
     async fn layers(&self, target: &mut Target, report: &mut Report) -> Result<Vec<Descriptor>> {
         self.store.prepare(&target.image, self.args.compress, target.plan.stored_bytes())?;
+        let auto = self.args.delta.delta_policy == DeltaPolicy::Auto;
+        let files = match self.files(target).await {
+            Err(e) if auto && matches!(e.kind(), Kind::Misfit | Kind::Verification) => {
+                self.context.say(&format!("the image is fetched whole: {e}"));
+                self.give_up_patches(target, report);
+                None
+            }
+            files => files?,
+        };
         let mut made = HashMap::new();
         let mut failed = Vec::new();
-        for (index, result) in self.round(target, |_, layer| layer.action != LayerAction::Present).await? {
+        let all = |_, layer: &PlannedLayer| layer.action != LayerAction::Present;
+        for (index, result) in self.round(target, files, all).await? {
             match result {
                 Ok(stored) => drop(made.insert(index, stored)),
                 Err(e) => failed.push((index, e)),
@@ -131,7 +143,7 @@ impl Bring<'_> {
         failed.sort_by_key(|(index, _)| *index);
         let hopeless = failed.iter().any(|(index, _)| !target.may_have_whole(*index));
         if let Some((_, e)) = failed.first() {
-            if hopeless || self.args.delta.delta_policy != DeltaPolicy::Auto {
+            if hopeless || !auto {
                 return Err(failed.swap_remove(0).1);
             }
             self.context.say(&format!("{} of the layers are fetched whole: {e}", failed.len()));
@@ -141,7 +153,7 @@ impl Bring<'_> {
                 layer.action = LayerAction::Fetch;
                 report.fell_back(*index, layer);
             }
-            match self.round(target, |index, _| again.contains(&index)).await {
+            match self.round(target, None, |index, _| again.contains(&index)).await {
                 // The registry does not have them: what went wrong before is what counts.
                 Err(e) if e.kind() == Kind::Misfit => return Err(failed.swap_remove(0).1),
                 results => made.extend(
@@ -164,24 +176,38 @@ impl Bring<'_> {
         stored.collect()
     }
 
+    /// The files that patches read.
+    async fn files(&self, target: &Target) -> Result<Option<Arc<dyn SourceFiles>>> {
+        let patched = target.plan.layers.iter().any(|layer| layer.action.is_patch());
+        let Some(base) = target.base.as_ref().filter(|_| patched) else { return Ok(None) };
+        let (limits, concurrency) =
+            (&self.args.limits, concurrency(&target.delta_source, self.args.source.jobs));
+        let files = base.files(&target.image, limits, &self.store.spool(), concurrency.workers)?;
+        let chain = Chain { context: self.context, limits, concurrency, inventory: &self.inventory };
+        chain.files(base, files, &target.links).await.map(Some)
+    }
+
+    /// All patched layers are fetched whole after all.
+    fn give_up_patches(&self, target: &mut Target, report: &mut Report) {
+        for (index, layer) in target.plan.layers.iter_mut().enumerate() {
+            if layer.action.is_patch() {
+                report.bytes.downloaded -= layer.blob().size();
+                report.layers[index].bytes = 0;
+                layer.action = LayerAction::Fetch;
+                report.fell_back(index, layer);
+            }
+        }
+    }
+
     /// Brings those layers that are `wanted`; a result for each, by its index.
     async fn round(
         &self,
         target: &Target,
+        files: Option<Arc<dyn SourceFiles>>,
         wanted: impl Fn(usize, &PlannedLayer) -> bool,
     ) -> Result<Vec<(usize, Result<Descriptor>)>> {
         let plan = &target.plan;
         let concurrency = concurrency(&target.whole_source, self.args.source.jobs);
-        let patched = plan.layers.iter().enumerate().any(|(i, l)| l.action.is_patch() && wanted(i, l));
-        let files = match &target.base {
-            Some(base) if patched => Some(base.files(
-                &target.image,
-                &self.args.limits,
-                &self.store.spool(),
-                concurrency.workers,
-            )?),
-            _ => None,
-        };
         let downloads = downloads(target, wanted);
         let total_bytes = downloads.iter().map(|d| d.blob.size()).sum();
         self.context.reporter.event(Event::Start { total_bytes, layers: downloads.len() });
@@ -225,7 +251,8 @@ fn downloads(target: &Target, wanted: impl Fn(usize, &PlannedLayer) -> bool) -> 
 fn planned(reference: &Reference, opened: &Opened, target: &Target, name: Option<String>) -> Report {
     let base = target.base.as_ref();
     let metadata = opened.metadata_bytes();
-    let mut downloaded = metadata + target.search_bytes;
+    let on_the_way: u64 = target.links.iter().map(Link::bytes).sum();
+    let mut downloaded = metadata + target.search_bytes + on_the_way;
     let mut layers = Vec::new();
     for layer in &target.plan.layers {
         let from_base =

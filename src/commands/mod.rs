@@ -1,6 +1,7 @@
 //! The commands: each wires the parts together; no bytes are worked on here.
 
 mod base;
+mod chain;
 mod create;
 mod fetch;
 mod files;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Context;
 use super::base::{self, Base};
+use super::chain::Link;
 use super::source::{Opened, options};
 use crate::artifact::{DeltaManifest, TargetImage};
 use crate::cli::{BaseArgs, DeltaPolicy, FetchArgs};
@@ -48,6 +49,8 @@ pub(super) struct Target {
     pub base_config: Option<Digest>,
     /// The deltas that the plan uses, in the order of application.
     pub deltas: Vec<Digest>,
+    /// All but the last of them.
+    pub links: Vec<Link>,
     /// Where the blobs of the last delta are.
     pub delta_source: Source,
     /// Where whole layers are.
@@ -122,6 +125,7 @@ impl Hand<'_> {
             base: None,
             base_config: None,
             deltas: Vec::new(),
+            links: Vec::new(),
             delta_source: opened.source.clone(),
             whole_source: opened.source.clone(),
             search_bytes: 0,
@@ -215,31 +219,49 @@ impl Hand<'_> {
         for note in &found.notes {
             self.context.say(note);
         }
-        let Some(candidate) = choose(&found, &whole, here, |d| self.has(d)) else {
+        let limit = if self.policy() == DeltaPolicy::Only { u64::MAX } else { whole.plain_bytes };
+        let chain = choose(&found, &whole, here, |d| self.has(d), limit);
+        let Some((candidate, way)) = chain.split_last() else {
             let reason = match &found {
                 Found { failure: Some(_), .. } => Reason::LookupFailed,
-                Found { candidates, .. } if candidates.is_empty() => Reason::NoDelta,
-                Found { candidates, .. } if !candidates.iter().any(|c| here(&c.manifest.source_config)) => {
-                    Reason::NoBase
+                Found { candidates, .. } if candidates.iter().any(|c| here(&c.manifest.source_config)) => {
+                    Reason::NotSmaller
                 }
-                _ => Reason::NotSmaller,
+                Found { candidates, elsewhere: 0, .. } if candidates.is_empty() => Reason::NoDelta,
+                _ => Reason::NoBase,
             };
             return self.without(whole, Some(found), reason);
         };
-        let delta_source = match elsewhere {
+        let source_of = |delta: &Candidate| match elsewhere {
             Some(place) => {
-                let proxy = Proxy::new(&place.pinned(&candidate.digest).skopeo(), options);
+                let proxy = Proxy::new(&place.pinned(&delta.digest).skopeo(), options.clone());
                 Source::Remote(Rc::new(proxy))
             }
             None => whole.delta_source.clone(),
         };
-        let base = self.base(&candidate.manifest.source_config)?;
-        let (digest, manifest) = (candidate.digest.clone(), &candidate.manifest);
-        Ok(Target {
-            search_bytes: found.bytes,
-            delta_source,
-            ..self.with_delta(whole, digest, manifest, base)
-        })
+        let mut links: Vec<Link> = Vec::new();
+        for delta in way {
+            let have = |d: &DiffId| self.has(d) || links.iter().any(|link| link.diff_ids().contains(d));
+            match Link::read(delta, source_of(delta), have).await {
+                Ok(link) => links.push(link),
+                Err(e) if matches!(e.kind(), Kind::Misfit | Kind::Verification) => {
+                    let failure = Some(e);
+                    return self.without(whole, Some(Found { failure, ..found }), Reason::LookupFailed);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        let first = way.first().unwrap_or(candidate);
+        let base = self.base(&first.manifest.source_config)?;
+        let search_bytes = found.bytes + links.iter().map(Link::metadata_bytes).sum::<u64>();
+        let (digest, delta_source) = (candidate.digest.clone(), source_of(candidate));
+        let target = self.with_delta(whole, digest, &candidate.manifest, base);
+        if target.deltas.is_empty() {
+            return Ok(Target { search_bytes, ..target });
+        }
+        let deltas = links.iter().map(|l| l.digest.clone()).chain(target.deltas).collect();
+        let base_config = Some(first.manifest.source_config.clone());
+        Ok(Target { search_bytes, delta_source, links, deltas, base_config, ..target })
     }
 
     /// The config digest of a base that `--base` names on this machine.
@@ -313,24 +335,26 @@ impl Hand<'_> {
     }
 }
 
-/// The candidate that rebuilds the target with the fewest bytes, if it saves any.
+/// The deltas that lead to the target with the fewest bytes, in order; none when that is not below `limit`.
 fn choose<'a>(
     found: &'a Found,
     whole: &Target,
     here: impl Fn(&Digest) -> bool,
     have: impl Fn(&DiffId) -> bool + Copy,
-) -> Option<&'a Candidate> {
+    limit: u64,
+) -> Vec<&'a Candidate> {
     let target = &whole.image.config_digest;
-    let direct: Vec<&Candidate> =
-        found.candidates.iter().filter(|c| c.manifest.target_config.digest() == target).collect();
-    let steps: Vec<Step> = direct
-        .iter()
-        .map(|c| Step {
-            from: c.manifest.source_config.clone(),
-            to: target.clone(),
-            bytes: plan_cheapest(&c.manifest, &whole.image, have, u64::MAX).download_bytes,
-        })
-        .collect();
-    let chain = cheapest_chain(&steps, here, target, whole.plain_bytes)?;
-    direct.get(*chain.last()?).copied()
+    let step = |candidate: &Candidate| {
+        let delta = &candidate.manifest;
+        let bytes = if delta.target_config.digest() == target {
+            plan_cheapest(delta, &whole.image, have, u64::MAX).download_bytes
+        } else {
+            let metadata = delta.target_manifest.size().saturating_add(delta.target_config.size());
+            delta.layer_bytes().saturating_add(metadata)
+        };
+        Step { from: delta.source_config.clone(), to: delta.target_config.digest().clone(), bytes }
+    };
+    let steps: Vec<Step> = found.candidates.iter().map(step).collect();
+    let chain = cheapest_chain(&steps, here, target, limit).unwrap_or_default();
+    chain.into_iter().map(|at| &found.candidates[at]).collect()
 }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::Descriptor;
 
 use crate::artifact::TargetImage;
-use crate::base::LayeredFiles;
+use crate::base::{LayeredFiles, Part};
 use crate::digest::{DiffId, Digest, VerifiedLayer};
 use crate::encoding::Encoding;
 use crate::error::Result;
@@ -46,12 +46,12 @@ pub trait Store: Debug + Send + Sync {
     /// When the list or a manifest cannot be read.
     fn inventory(&self) -> Result<Inventory>;
 
-    /// The files of an image that is here. A layer that must be spooled may
-    /// have `max_layer` bytes.
+    /// The files of an image with these layers, bottom to top. A layer that must be
+    /// spooled may have `max_layer` bytes.
     ///
     /// # Errors
     /// When a layer is gone.
-    fn files(&self, image: &TargetImage, max_layer: u64) -> Result<LayeredFiles>;
+    fn files(&self, layers: Vec<Part>, max_layer: u64) -> Result<LayeredFiles>;
 
     /// An image with the manifest that its publisher made.
     ///

@@ -18,7 +18,7 @@ use super::inventory::{Inventory, StoredImage};
 use super::sink::{BlobSink, TarSink};
 use super::{Fidelity, LayerSink, Published, Store, Swept, Verified, check};
 use crate::artifact::{self, MAX_MANIFEST_SIZE, TargetImage};
-use crate::base::{LayerSource, LayeredFiles};
+use crate::base::{LayerSource, LayeredFiles, Part};
 use crate::digest::{DiffId, Digest, digest_of, parse_digest};
 use crate::encoding::Encoding;
 use crate::error::{Error, IoContext, Result};
@@ -190,11 +190,14 @@ impl Store for OciLayoutStore {
         Ok(inventory)
     }
 
-    fn files(&self, image: &TargetImage, max_layer: u64) -> Result<LayeredFiles> {
-        let mut layers = Vec::new();
-        for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
-            layers.push(LayerSource { diff_id: diff_id.clone(), blob: self.layout.require_blob(layer)? });
-        }
+    fn files(&self, layers: Vec<Part>, max_layer: u64) -> Result<LayeredFiles> {
+        let source = |part| match part {
+            Part::Given(source) => Ok(source),
+            Part::Stored { diff_id, layer } => {
+                self.layout.require_blob(&layer).map(|blob| LayerSource { diff_id, blob })
+            }
+        };
+        let layers = layers.into_iter().map(source).collect::<Result<_>>()?;
         Ok(LayeredFiles::new(layers, &self.tmp(), max_layer))
     }
 

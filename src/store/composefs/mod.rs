@@ -38,7 +38,7 @@ use super::reference::{Algorithm, InitOptions};
 use super::sink::BlobSink;
 use super::{Fidelity, Inventory, LayerSink, Published, Store, StoredImage, Swept, Verified};
 use crate::artifact::TargetImage;
-use crate::base::{BaseLayer, LayeredFiles};
+use crate::base::{BaseLayer, LayeredFiles, Part};
 use crate::digest::DiffId;
 use crate::encoding::Encoding;
 use crate::error::{Error, IoContext, Kind, Result};
@@ -234,11 +234,10 @@ impl<H: FsVerityHashValue> Store for ComposefsStore<H> {
         images::inventory(&self.shared)
     }
 
-    fn files(&self, image: &TargetImage, _max_layer: u64) -> Result<LayeredFiles> {
-        let layer = |diff_id: &DiffId| -> Box<dyn BaseLayer> {
-            Box::new(base::SplitLayer::new(self.repo().clone(), diff_id.clone()))
-        };
-        Ok(LayeredFiles::of_layers(image.diff_ids.iter().map(layer).collect()))
+    fn files(&self, layers: Vec<Part>, max_layer: u64) -> Result<LayeredFiles> {
+        let stored =
+            |diff_id| -> Box<dyn BaseLayer> { Box::new(base::SplitLayer::new(self.repo().clone(), diff_id)) };
+        Ok(LayeredFiles::mixed(layers, stored, &self.spool(), max_layer))
     }
 
     /// Manifests are kept as they were published.

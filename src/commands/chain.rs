@@ -1,0 +1,168 @@
+//! The files of an image that is not here, but that a chain of deltas leads to: its
+//! layers are looked into through the patches that would make them.
+
+use std::collections::HashMap;
+use std::io::{Cursor, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use oci_spec::image::Descriptor;
+
+use super::Context;
+use super::base::Base;
+use crate::artifact::{DeltaManifest, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage, layer_size_bound};
+use crate::base::{LayerSource, Part, SourceFiles};
+use crate::cli::LimitArgs;
+use crate::digest::{DiffId, Digest};
+use crate::discover::Candidate;
+use crate::error::{Error, IoContext, Result};
+use crate::fetch::{self as scheduler, Concurrency, Download, Job, Source, Step, Worker};
+use crate::fuse::fuse;
+use crate::region::Region;
+use crate::store::Inventory;
+use crate::tardiff;
+
+/// Bytes that tell a patch from a whole layer.
+const HEAD: u64 = 8;
+
+/// A delta on the way, and the image it leads to.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub digest: Digest,
+    image: TargetImage,
+    /// The layers that are neither here nor brought by a link before: position, and the blob that makes each.
+    needed: Vec<(usize, Descriptor)>,
+    source: Source,
+}
+
+impl Link {
+    /// Reads what image a delta leads to. `have` tells which layers are there before it.
+    pub(super) async fn read(
+        candidate: &Candidate,
+        source: Source,
+        have: impl Fn(&DiffId) -> bool,
+    ) -> Result<Self> {
+        let delta: &DeltaManifest = &candidate.manifest;
+        let manifest = source.read_blob(&delta.target_manifest, MAX_MANIFEST_SIZE).await?;
+        let config = source.read_blob(&delta.target_config, MAX_CONFIG_SIZE).await?;
+        let image = TargetImage::parse(manifest, delta.target_manifest.digest(), config)?;
+        let mut needed = Vec::new();
+        for (at, (diff_id, layer)) in image.diff_ids.iter().zip(&image.layers).enumerate() {
+            if have(diff_id) || image.diff_ids[..at].contains(diff_id) {
+                continue;
+            }
+            let blob = delta.layers.get(layer.digest()).ok_or_else(|| {
+                Error::misfit(format!("delta {} does not bring layer {diff_id}", candidate.digest))
+            })?;
+            needed.push((at, blob.clone()));
+        }
+        Ok(Link { digest: candidate.digest.clone(), image, needed, source })
+    }
+
+    /// The layers that are there after it.
+    pub(super) fn diff_ids(&self) -> &[DiffId] {
+        &self.image.diff_ids
+    }
+
+    /// Bytes of the manifest and config of its image.
+    pub(super) fn metadata_bytes(&self) -> u64 {
+        (self.image.manifest_raw.len() + self.image.config_raw.len()) as u64
+    }
+
+    /// Bytes of the blobs that are read for it.
+    pub(super) fn bytes(&self) -> u64 {
+        self.needed.iter().map(|(_, blob)| blob.size()).sum()
+    }
+}
+
+/// What following a chain needs.
+pub(super) struct Chain<'a> {
+    pub context: &'a Context,
+    pub limits: &'a LimitArgs,
+    pub concurrency: Concurrency,
+    pub inventory: &'a Inventory,
+}
+
+impl Chain<'_> {
+    /// The files of the image that the last link leads to, over those of `base`.
+    ///
+    /// # Errors
+    /// As for rebuilding a layer.
+    pub(super) async fn files(
+        &self,
+        base: &Base,
+        first: Arc<dyn SourceFiles>,
+        links: &[Link],
+    ) -> Result<Arc<dyn SourceFiles>> {
+        if links.is_empty() {
+            return Ok(first);
+        }
+        let Base::Stored { store, .. } = base else {
+            return Err(Error::misfit("a chain of deltas begins at an image in the repository"));
+        };
+        let mut files = first;
+        let mut made: HashMap<DiffId, Region> = HashMap::new();
+        for link in links {
+            let downloads = link.needed.iter().map(|(index, blob)| Download {
+                index: *index,
+                blob: blob.clone(),
+                source: link.source.clone(),
+            });
+            let worker = Fuser {
+                files: files.clone(),
+                image: link.image.clone(),
+                limits: tardiff::Limits { window_log: self.limits.max_window_log, ..Default::default() },
+                max_layer: self.limits.max_layer_size,
+                spool: store.spool(),
+            };
+            let worker = Arc::new(worker);
+            let regions =
+                scheduler::run(downloads.collect(), self.concurrency, &self.context.cancel, worker).await?;
+            for ((index, _), region) in link.needed.iter().zip(regions) {
+                made.insert(link.image.diff_ids[*index].clone(), region);
+            }
+            let part = |diff_id: &DiffId| match (made.get(diff_id), self.inventory.layers.get(diff_id)) {
+                (_, Some(layer)) => {
+                    Ok(Part::Stored { diff_id: diff_id.clone(), layer: Box::new(layer.clone()) })
+                }
+                (Some(blob), None) => {
+                    Ok(Part::Given(LayerSource { diff_id: diff_id.clone(), blob: blob.clone() }))
+                }
+                (None, None) => Err(Error::misfit(format!("no delta of the chain brings layer {diff_id}"))),
+            };
+            let parts = link.image.diff_ids.iter().map(part).collect::<Result<_>>()?;
+            files = Arc::new(store.files(parts, self.limits.max_layer_size)?);
+        }
+        Ok(files)
+    }
+}
+
+/// Makes the layers of a link readable.
+struct Fuser {
+    files: Arc<dyn SourceFiles>,
+    image: TargetImage,
+    limits: tardiff::Limits,
+    max_layer: u64,
+    spool: PathBuf,
+}
+
+impl Worker<Region> for Fuser {
+    fn work(&self, job: Job) -> Result<Step<Region>> {
+        let diff_id = &self.image.diff_ids[job.index];
+        let max = layer_size_bound(&self.image.layers[job.index], self.max_layer);
+        let mut blob = job.blob;
+        let mut head = Vec::new();
+        blob.by_ref().take(HEAD).read_to_end(&mut head).at("blob")?;
+        let is_patch = tardiff::is_patch(&head);
+        let mut blob = Cursor::new(head).chain(blob);
+        let region = if is_patch {
+            fuse(blob, &*self.files, &self.limits, max, &self.spool)
+        } else {
+            let mut file = tempfile::tempfile_in(&self.spool).at(self.spool.display())?;
+            std::io::copy(&mut blob, &mut file).at("blob")?;
+            let blob = Region::whole(file).at(self.spool.display())?;
+            LayerSource { diff_id: diff_id.clone(), blob }.unpack(&self.spool, max)
+        };
+        region.map(Step::Done).map_err(|e| e.context(format!("layer {diff_id} on the way")))
+    }
+}
