@@ -144,7 +144,7 @@ pub enum Command {
     /// Make a delta between two images
     Create(Box<CreateArgs>),
     /// Show what a delta or image holds and what it would cost here
-    Inspect(InspectArgs),
+    Inspect(Box<InspectArgs>),
     /// Store a delta in a registry so that fetch finds it
     Push(PushArgs),
     /// List the deltas that a registry has for an image
@@ -211,6 +211,24 @@ pub struct FetchArgs {
     /// Bounds.
     #[command(flatten)]
     pub limits: LimitArgs,
+}
+
+impl FetchArgs {
+    /// Nothing but the source and the bounds given.
+    pub fn with(source: SourceArgs, limits: LimitArgs) -> Self {
+        FetchArgs {
+            reference: None,
+            tag: None,
+            compress: Encoding::Plain,
+            delta: DeltaArgs::default(),
+            expect_digest: None,
+            timeout: None,
+            dry_run: false,
+            base: BaseArgs::default(),
+            source,
+            limits,
+        }
+    }
 }
 
 /// How deltas are found and used.
@@ -338,6 +356,10 @@ pub struct InspectArgs {
     /// Read the whole delta and show, file by file, where its bytes go
     #[arg(long, help_heading = "Output")]
     pub files: bool,
+
+    /// How deltas would be used.
+    #[command(flatten)]
+    pub delta: DeltaArgs,
 
     /// Where the old files are.
     #[command(flatten)]

@@ -7,7 +7,7 @@ use serde_json::Value;
 use support::images::{noise, tree};
 use support::registry::put_manifest;
 use support::relay::Relay;
-use support::{Delta, Image, Layer, OciDir, Registry, Sandbox};
+use support::{Delta, Guard, Image, Layer, OciDir, Registry, Sandbox};
 
 const REMOTE: [&str; 2] = ["--tls-verify=false", "--insecure-policy"];
 
@@ -393,4 +393,112 @@ fn a_direct_delta_is_preferred_to_a_chain() {
     case.fetch(2, &["--delta-policy", "never"]);
     case.sandbox.ok(&["remove", &format!("{}/os:3", case.registry.address)]);
     assert_eq!(case.fetch(3, &[])["deltas"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn deltas_are_found_behind_passwords_and_certificates() {
+    let guard = Guard { password: true, tls: true };
+    let mut case = Case::with(Registry::guarded(guard));
+    let (name, old, new) = ("1".to_owned(), version(1), version(2));
+    case.dir.image(&name, &old).image("2", &new).delta("delta", &Delta::new(&old, &new));
+    let certs = case.registry.cert_dir();
+    let push = ["--dest-cert-dir", &certs, "--dest-tls-verify=true", "--preserve-digests"];
+    for n in ["1", "2"] {
+        case.registry.push_with(&push, &case.dir.reference(n), &format!("ns/os:{n}"));
+    }
+    // A key for a namespace, as `skopeo login host/ns` writes it; "user:secret" in base64.
+    let authfile = case.sandbox.path("auth.json");
+    let auths = serde_json::json!({"auths": {
+        format!("{}/ns", case.registry.address): {"auth": "dXNlcjpzZWNyZXQ="},
+        &case.registry.address: {"auth": "bm9ib2R5Onh4"},
+    }});
+    std::fs::write(&authfile, auths.to_string()).unwrap();
+    let remote = ["--cert-dir", &certs, "--authfile", authfile.to_str().unwrap(), "--insecure-policy"];
+    let run = |args: &[&str]| case.sandbox.json(&[args, &remote].concat());
+    run(&["push", &case.dir.reference("delta"), &case.registry.reference("ns/os")]);
+    run(&[&case.registry.reference("ns/os:1")]);
+    let report = run(&[&case.registry.reference("ns/os:2"), "--delta-policy", "only"]);
+    assert_eq!(actions(&report)[1], "patched");
+
+    // The same with a credential helper.
+    let helper = case.sandbox.path("docker-credential-test");
+    std::fs::write(&helper, "#!/bin/sh\necho '{\"Username\":\"user\",\"Secret\":\"secret\"}'\n").unwrap();
+    std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let helpers = serde_json::json!({"credHelpers": {&case.registry.address: "test"}});
+    std::fs::write(&authfile, helpers.to_string()).unwrap();
+    let path = format!("{}:{}", case.sandbox.dir.path().display(), std::env::var("PATH").unwrap());
+    let mut list = case.sandbox.command();
+    list.env("PATH", path).args(["deltas", &case.registry.reference("ns/os:2"), "--json"]).args(remote);
+    let ended = support::cli::ended(list.output().unwrap());
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    let list: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(list["deltas"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_mirror_is_left_to_skopeo() {
+    let mut case = Case::new();
+    let (old, new) = (case.release(1), case.release(2));
+    case.publish(&Delta::new(&old, &new));
+    // The image is asked for under a name that only the configuration leads to the registry.
+    let conf = case.sandbox.path("registries.conf");
+    let text = format!(
+        "[[registry]]\nlocation = \"nowhere.example\"\n[[registry.mirror]]\nlocation = \"{}\"\ninsecure = true\n",
+        case.registry.address
+    );
+    std::fs::write(&conf, text).unwrap();
+    let remote = ["--registries-conf", conf.to_str().unwrap(), "--insecure-policy"];
+    let run = |n: u8| case.sandbox.json(&[&[&*format!("nowhere.example/os:{n}")], &remote[..]].concat());
+    run(1);
+    let report = run(2);
+    assert_eq!(actions(&report)[1], "patched", "the fallback tag is read through skopeo: {report:#}");
+}
+
+#[test]
+fn inspect_explains_what_a_fetch_of_an_image_would_do() {
+    let mut case = Case::new();
+    let (old, new) = (case.release(1), case.release(2));
+    case.publish(&Delta::new(&old, &new));
+    let reference = case.registry.reference("os:2");
+    let before = case.json(&["inspect", &reference]);
+    assert_eq!(before["fallback_reason"], "no-base");
+    case.fetch(1, &[]);
+    let inspected = case.json(&["inspect", &reference]);
+    let fetched = case.fetch(2, &[]);
+    assert_eq!(inspected["download_bytes"], fetched["bytes"]["downloaded"]);
+    assert_eq!(inspected["deltas"], fetched["deltas"]);
+    assert_eq!(inspected["layers"][1]["action"], "patched");
+}
+
+#[test]
+fn the_report_keeps_to_its_schema() {
+    let mut case = Case::new();
+    let (old, new) = (case.release(1), case.release(2));
+    case.publish(&Delta::new(&old, &new));
+    let schema: Value = serde_json::from_str(include_str!("../docs/report.schema.json")).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let reports = [
+        case.fetch(1, &["--dry-run"]),
+        case.fetch(1, &[]),
+        case.fetch(2, &["--dry-run"]),
+        case.fetch(2, &[]),
+        case.fetch(2, &[]),
+    ];
+    for report in &reports {
+        let errors: Vec<String> =
+            validator.iter_errors(report).map(|e| format!("{} at {}", e, e.instance_path())).collect();
+        assert!(errors.is_empty(), "{errors:#?} in {report:#}");
+    }
+    // What the schema lists is there: nothing in it is forgotten or misspelt.
+    fn covered(schema: &Value, report: &Value, path: &str) {
+        for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+            assert!(
+                !report[name].is_null() || inner["type"].as_array().is_some(),
+                "{path}/{name} is not in the report"
+            );
+            covered(inner, &report[name], &format!("{path}/{name}"));
+        }
+    }
+    covered(&schema, &reports[3], "");
+    assert_eq!(schema["required"].as_array().unwrap().len(), reports[3].as_object().unwrap().len());
 }

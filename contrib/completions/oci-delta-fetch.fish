@@ -148,6 +148,11 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l delta-policy -d 'Use a delta where it saves bytes (auto), or nothing else (only), or none (never)' -r -f -a "auto\t'Where they save bytes; what they fail to make is fetched whole'
+only\t'Always; whatever they do not make is an error'
+never\t'Not at all'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l delta -d 'Delta to use for REF, instead of searching for one (any REF)' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l delta-repo -d 'Repository in a registry that holds the deltas [default: the image\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l base -d 'Base image that is not in the repository (any REF)' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l rootfs -d 'Unpacked or running root file system of the base image' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r

@@ -205,18 +205,7 @@ fn in_repository(context: &Context, text: &str) -> Result<Option<(Arc<dyn Store>
 }
 
 fn fetch_args(args: &CreateArgs, name: &str) -> FetchArgs {
-    FetchArgs {
-        reference: None,
-        tag: Some(name.to_owned()),
-        compress: crate::encoding::Encoding::Plain,
-        delta: Default::default(),
-        expect_digest: None,
-        timeout: None,
-        dry_run: false,
-        base: Default::default(),
-        source: args.source.clone(),
-        limits: args.limits.clone(),
-    }
+    FetchArgs { tag: Some(name.to_owned()), ..FetchArgs::with(args.source.clone(), args.limits.clone()) }
 }
 
 /// The parts of a signature: its manifest, config and payloads.

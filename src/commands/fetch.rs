@@ -7,7 +7,7 @@ use std::time::Instant;
 use oci_spec::image::Descriptor;
 
 use super::Context;
-use super::chain::{Chain, Link};
+use super::chain::Chain;
 use super::report::{ByteReport, Durations, ImageReport, LayerReport, Report, VERSION};
 use super::source::{Opened, concurrency};
 use super::target::{Hand, Target};
@@ -251,8 +251,7 @@ fn downloads(target: &Target, wanted: impl Fn(usize, &PlannedLayer) -> bool) -> 
 fn planned(reference: &Reference, opened: &Opened, target: &Target, name: Option<String>) -> Report {
     let base = target.base.as_ref();
     let metadata = opened.metadata_bytes();
-    let on_the_way: u64 = target.links.iter().map(Link::bytes).sum();
-    let mut downloaded = metadata + target.search_bytes + on_the_way;
+    let mut downloaded = metadata + target.bytes_beside_layers();
     let mut layers = Vec::new();
     for layer in &target.plan.layers {
         let from_base =

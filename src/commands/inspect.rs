@@ -9,9 +9,10 @@ use super::base::{self, Base};
 use super::files;
 use super::report::VERSION;
 use super::source::Opened;
-use crate::cli::InspectArgs;
+use super::target::{Hand, Reason};
+use crate::cli::{FetchArgs, InspectArgs};
 use crate::error::Result;
-use crate::plan::{RebuildPlan, plan_delta, plan_image};
+use crate::plan::{RebuildPlan, plan_delta};
 use crate::progress::human_bytes;
 use crate::store::Inventory;
 
@@ -25,6 +26,10 @@ struct Inspection {
     config: String,
     base_config: Option<String>,
     signatures: usize,
+    /// Of an image: the deltas that a fetch would apply, in order.
+    deltas: Vec<String>,
+    /// Of an image: why there is none.
+    fallback_reason: Option<Reason>,
     /// Can it be brought here now? An image always can.
     fits: bool,
     /// Why it does not fit.
@@ -79,8 +84,20 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
             inspection
         }
         None => {
-            let image = opened.image().await?;
-            describe(args, &opened, &plan_image(&image, have, limit), &image, &inventory)
+            let fetch = FetchArgs {
+                delta: args.delta.clone(),
+                base: args.base.clone(),
+                dry_run: true,
+                ..FetchArgs::with(args.source.clone(), args.limits.clone())
+            };
+            let mut hand = Hand { context, args: &fetch, store, inventory, spool: &spool };
+            let target = hand.decide(&args.reference, &opened).await?;
+            let mut inspection = describe(args, &opened, &target.plan, &target.image, &hand.inventory);
+            inspection.download_bytes += target.bytes_beside_layers();
+            inspection.base_config = target.base_config.as_ref().map(ToString::to_string);
+            inspection.deltas = target.deltas.iter().map(ToString::to_string).collect();
+            inspection.fallback_reason = target.fallback;
+            inspection
         }
     };
     inspection.fits = inspection.present || inspection.misfit.is_none();
@@ -111,6 +128,8 @@ fn describe(
         config: image.config_digest.to_string(),
         base_config: None,
         signatures: 0,
+        deltas: Vec::new(),
+        fallback_reason: None,
         fits: true,
         misfit: None,
         present: inventory.by_manifest(&image.manifest_digest).is_some(),
@@ -132,6 +151,9 @@ impl Inspection {
         line("config", &self.config);
         if let Some(base) = &self.base_config {
             line("base config", base);
+        }
+        for delta in &self.deltas {
+            line("by delta", delta);
         }
         let fits = match (&self.misfit, self.present) {
             (_, true) => "already here".to_owned(),

@@ -65,6 +65,11 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// Bytes that are read for deltas and are not layers of the target: lists, manifests, links of a chain.
+    pub(super) fn bytes_beside_layers(&self) -> u64 {
+        self.search_bytes + self.links.iter().map(Link::bytes).sum::<u64>()
+    }
+
     /// Can this layer be had whole? Of a registry that is known only after trying.
     pub(super) fn may_have_whole(&self, index: usize) -> bool {
         match &self.whole_source {

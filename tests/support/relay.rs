@@ -1,9 +1,10 @@
-//! A relay between a client and a registry without TLS, that counts what passes.
+//! A relay between a client and a registry without TLS, that counts what passes and can break it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// What passed so far.
 #[derive(Debug, Default)]
@@ -12,6 +13,21 @@ pub struct Counts {
     /// Bytes of answers, heads included.
     pub bytes: AtomicU64,
 }
+
+/// What happens to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// The answer ends after so many bytes.
+    Cut(usize),
+    /// Nothing more comes after so many bytes.
+    Stall(usize),
+    /// This answer comes at once in place of the registry's.
+    Status(&'static str),
+}
+
+/// Chooses the fault of each connection, by its number.
+type Faults = Arc<dyn Fn(u64) -> Fault + Send + Sync>;
 
 #[derive(Debug)]
 pub struct Relay {
@@ -22,14 +38,21 @@ pub struct Relay {
 impl Relay {
     /// To the registry at `target`, for as long as the process lives.
     pub fn to(target: &str) -> Self {
+        Self::faulty(target, |_| Fault::None)
+    }
+
+    /// The same with faults.
+    pub fn faulty(target: &str, faults: impl Fn(u64) -> Fault + Send + Sync + 'static) -> Self {
+        let faults: Faults = Arc::new(faults);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let counts = Arc::new(Counts::default());
         let (shared, target) = (counts.clone(), target.to_owned());
         std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
+            for (number, client) in listener.incoming().flatten().enumerate() {
                 let (counts, target) = (shared.clone(), target.clone());
-                std::thread::spawn(move || pass(client, &target, &counts));
+                let fault = faults(number as u64);
+                std::thread::spawn(move || pass(client, &target, &counts, fault));
             }
         });
         Relay { address, counts }
@@ -45,7 +68,14 @@ impl Relay {
     }
 }
 
-fn pass(client: TcpStream, target: &str, counts: &Arc<Counts>) {
+fn pass(mut client: TcpStream, target: &str, counts: &Arc<Counts>, fault: Fault) {
+    if let Fault::Status(status) = fault {
+        let mut request = [0; 4096];
+        let _ = client.read(&mut request);
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let _ = client.write_all(answer.as_bytes());
+        return;
+    }
     let Ok(server) = TcpStream::connect(target) else { return };
     let (from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
     let upward = counts.clone();
@@ -55,10 +85,27 @@ fn pass(client: TcpStream, target: &str, counts: &Arc<Counts>) {
             upward.requests.fetch_add(requests as u64, Ordering::SeqCst);
         });
     });
-    let mut client = client;
-    copy(server, &mut client, |bytes| {
-        counts.bytes.fetch_add(bytes.len() as u64, Ordering::SeqCst);
-    });
+    let mut left = match fault {
+        Fault::Cut(bytes) | Fault::Stall(bytes) => bytes,
+        _ => usize::MAX,
+    };
+    let mut buf = [0; 64 << 10];
+    let mut server = server;
+    while let Ok(n) = server.read(&mut buf) {
+        let n = n.min(left);
+        if n == 0 || client.write_all(&buf[..n]).is_err() {
+            break;
+        }
+        counts.bytes.fetch_add(n as u64, Ordering::SeqCst);
+        left -= n;
+        if left == 0 {
+            if matches!(fault, Fault::Stall(_)) {
+                std::thread::sleep(Duration::from_secs(30));
+            }
+            break;
+        }
+    }
+    let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
 }
 
 fn copy(mut from: TcpStream, to: &mut TcpStream, see: impl Fn(&[u8])) {
