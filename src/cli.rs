@@ -21,17 +21,20 @@ use crate::store::{Algorithm, StoreRef};
 
 const EXAMPLES: &str = "\
 Examples:
-  # Pull an image whole, to have a base
-  oci-delta-fetch registry.example.com/os:1.0
+  # Bring an image here: by the cheapest delta from what is here, else whole
+  oci-delta-fetch registry.example.com/os:1.1
 
-  # Apply a delta artifact to it; the result is tagged os:1.1
-  oci-delta-fetch registry.example.com/os:1.0-to-1.1 --tag registry.example.com/os:1.1
+  # Apply a certain delta; the result is tagged os:1.1
+  oci-delta-fetch registry.example.com/deltas:1.0-to-1.1 --tag registry.example.com/os:1.1
 
   # The same from a USB stick, with the running system as the base
   oci-delta-fetch oci-archive:/media/usb/update.oci --rootfs /
 
   # What would it cost?
-  oci-delta-fetch inspect registry.example.com/os:1.0-to-1.1
+  oci-delta-fetch inspect registry.example.com/os:1.1
+
+  # Make a delta and publish it where it is found
+  oci-delta-fetch create registry.example.com/os:1.0 registry.example.com/os:1.1 docker://registry.example.com/os
 
 Exit codes:
   0 done, 1 local failure, 2 usage, 3 the delta does not fit, 4 verification failed,

@@ -14,7 +14,7 @@ use support::{Delta, Image, Layer, OciDir, Registry, Sandbox};
 const REMOTE: [&str; 2] = ["--tls-verify=false", "--insecure-policy"];
 
 fn cases() -> u64 {
-    std::env::var("OCI_DELTA_FETCH_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(12)
+    std::env::var("OCI_DELTA_FETCH_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(8)
 }
 
 /// Numbers that look random, the same for the same seed.
@@ -111,10 +111,7 @@ fn never_more_than_a_plain_pull() {
             };
             let (_, plain) = fetch(&copy, "never");
             let (report, bytes) = fetch(&sandbox.repo(), "auto");
-            assert!(
-                bytes * 1000 <= plain * 1001 + 1_000_000 * u64::from(plain < 1000),
-                "seed {seed}: {bytes} of {plain}: {report:#}"
-            );
+            assert!(bytes * 1000 <= plain * 1001, "seed {seed}: {bytes} of {plain}: {report:#}");
             sandbox.ok(&["verify"]);
         }
     }
@@ -144,10 +141,10 @@ fn broken_networks_end_well_or_clearly() {
         std::fs::remove_dir_all(sandbox.repo()).ok();
         sandbox.ok(&[&registry.reference("os:0"), REMOTE[0], REMOTE[1]]);
         let started = Instant::now();
-        let limits = ["--timeout", "30", "--stall-timeout", "2", "--retries", "4", "--tag", "new"];
+        let limits = ["--timeout", "20", "--stall-timeout", "1", "--retries", "3", "--tag", "new"];
         let wanted = relay.reference("os:1");
         let ended = sandbox.run(&[&[&*wanted], &limits[..], &REMOTE].concat());
-        assert!(started.elapsed().as_secs() < 40, "seed {seed}: {ended:#?}");
+        assert!(started.elapsed().as_secs() < 30, "seed {seed}: {ended:#?}");
         match ended.code {
             0 => {
                 let list = sandbox.json(&["list"]);
