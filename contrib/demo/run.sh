@@ -75,7 +75,7 @@ echo "new: same system layer + $(cd "$T/debs/new" && echo *)"
 say "A delta from old to new"
 "$bin" create "oci:$T/old:old" "oci:$T/new:new" "oci:$T/delta" --statistics
 
-say "Push the old image and the delta to a registry on loopback"
+say "Push both images and the delta to a registry on loopback"
 cat >"$T/registry.yml" <<CONFIG
 version: 0.1
 log: {accesslog: {disabled: true}}
@@ -93,18 +93,19 @@ for _ in $(seq 100); do
 done
 [ -n "$port" ] || die "the registry did not start in 10 seconds"
 hub=docker://127.0.0.1:$port/demo
-skopeo_quiet copy --dest-tls-verify=false "oci:$T/old:old" "$hub:base"
-skopeo_quiet copy --dest-tls-verify=false "oci:$T/delta" "$hub:delta"
-echo "$hub:base and $hub:delta"
+skopeo_quiet copy --preserve-digests --dest-tls-verify=false "oci:$T/old:old" "$hub:1"
+skopeo_quiet copy --preserve-digests --dest-tls-verify=false "oci:$T/new:new" "$hub:2"
+"$bin" push "oci:$T/delta" "$hub" --tls-verify=false
+"$bin" deltas "$hub:2" --tls-verify=false --insecure-policy
 
 full=$(ids --bytes "$T/new" new)
 delta=$(ids --bytes "$T/delta")
 
 say "Fetch the old image (whole: nothing is here yet)"
-fetch "$hub:base"
+fetch "$hub:1"
 
-say "Fetch the delta; the new image is rebuilt here"
-fetch "$hub:delta" --tag demo:new
+say "Fetch the new image: its delta is found, and the image rebuilt here"
+fetch "$hub:2" --tag demo:new
 
 say "Copy it out with skopeo and compare"
 skopeo_quiet copy "oci:$T/repo:demo:new" "oci:$T/out:new"

@@ -5,12 +5,15 @@ use clap::Args;
 use super::{SourceArgs, parse_reference, parse_repository};
 use crate::reference::Reference;
 
+const DELTA_HELP: &str =
+    "Delta on this machine: oci:DIR[:NAME], oci-archive:FILE[:NAME], dir:DIR or a bare path";
+
 /// What to push, and where.
 #[derive(Debug, Clone, Args)]
 pub struct PushArgs {
-    /// Delta on this machine: oci:DIR[:NAME], oci-archive:FILE[:NAME] or dir:DIR
-    #[arg(value_name = "DELTA", value_parser = parse_reference)]
-    pub delta: Reference,
+    /// Delta on this machine
+    #[arg(value_name = "DELTA", help = DELTA_HELP)]
+    pub delta: String,
 
     /// Repository of the image, docker://HOST/REPO; with a tag the delta gets it as well
     #[arg(value_name = "DESTINATION")]

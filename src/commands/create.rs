@@ -178,7 +178,7 @@ async fn open(context: &Context, args: &CreateArgs, text: &str, inputs: &Path) -
 }
 
 /// A bare path means what it means to the reference tool, and a directory too.
-fn local_reference(text: &str) -> Option<Reference> {
+pub(super) fn local_reference(text: &str) -> Option<Reference> {
     let path = PathBuf::from(text);
     let kind = std::fs::metadata(&path).ok()?;
     Some(match kind.is_dir() {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Context;
+use super::create::local_reference;
 use super::source::{Opened, options};
 use crate::artifact::{
     self, ARTIFACT_TYPE, DeltaManifest, MAX_MANIFEST_SIZE, SOURCE, SOURCE_CONFIG, TARGET, parse_manifest,
@@ -43,11 +44,12 @@ struct Pushed {
 /// Runs `push`.
 pub(super) async fn push(context: &Context, args: &PushArgs) -> Result<()> {
     let spool = std::env::temp_dir();
-    let layout = Layout::open(&args.delta, &spool)?.ok_or_else(|| {
+    let reference = local_reference(&args.delta).map_or_else(|| args.delta.parse::<Reference>(), Ok)?;
+    let layout = Layout::open(&reference, &spool)?.ok_or_else(|| {
         Error::usage(format!("{} is not on this machine", args.delta))
             .with_hint("skopeo copy it to oci:DIR first")
     })?;
-    let descriptor = layout.resolve(args.delta.image_name(), &Platform::host())?;
+    let descriptor = layout.resolve(reference.image_name(), &Platform::host())?;
     let manifest = layout.read_blob(&descriptor, MAX_MANIFEST_SIZE)?;
     if !artifact::is_delta(&manifest)? {
         return Err(Error::misfit(format!("{} is not an oci-delta artifact", args.delta)));
