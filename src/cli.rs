@@ -1,20 +1,18 @@
 //! What was typed: the command line as clap sees it. No I/O happens here.
 
 mod create;
+mod fetch;
 mod publish;
-
-use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use create::{CreateArgs, Format};
+pub use fetch::{BaseArgs, DeltaArgs, DeltaPolicy, FetchArgs, LimitArgs, SourceArgs};
 pub use publish::{DeltasArgs, PruneArgs, PushArgs};
 
 use crate::digest::{Digest, parse_digest};
-use crate::encoding::Encoding;
-use crate::platform::Platform;
 use crate::progress::Mode;
 use crate::reference::Reference;
 use crate::store::{Algorithm, StoreRef};
@@ -39,9 +37,6 @@ Examples:
 Exit codes:
   0 done, 1 local failure, 2 usage, 3 the delta does not fit, 4 verification failed,
   5 transient fault, 130 interrupted, 141 closed pipe";
-
-const REF_HELP: &str = "\
-Delta artifact or image: [docker://]HOST/REPO[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME] or dir:DIR";
 
 /// Brings a container or OS image into a local repository by applying a delta to the image already here
 #[derive(Debug, Parser)]
@@ -164,189 +159,6 @@ pub enum Command {
     Remove(RemoveArgs),
     /// Delete blobs that no image needs
     Gc(GcArgs),
-}
-
-/// What to fetch and how.
-#[derive(Debug, Clone, Args)]
-pub struct FetchArgs {
-    /// Delta artifact or image to bring here.
-    #[arg(value_name = "REF", required = true, help = REF_HELP, value_parser = parse_reference)]
-    pub reference: Option<Reference>,
-
-    /// Name of the image in the repository [default: the reference it came from]
-    #[arg(long, value_name = "NAME", help_heading = "Repository")]
-    pub tag: Option<String>,
-
-    /// How rebuilt layers are kept.
-    #[arg(
-        long,
-        value_name = "HOW",
-        default_value = "none",
-        help = "Keep rebuilt layers compressed: none, gzip[:LEVEL] or zstd[:LEVEL]",
-        help_heading = "Repository"
-    )]
-    pub compress: Encoding,
-
-    /// How deltas are used.
-    #[command(flatten)]
-    pub delta: DeltaArgs,
-
-    /// Fail unless REF leads to this manifest
-    #[arg(long, value_name = "DIGEST", value_parser = parse_expected, help_heading = "Source")]
-    pub expect_digest: Option<Digest>,
-
-    /// Give up when the whole run takes longer
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Source")]
-    pub timeout: Option<u64>,
-
-    /// Show the plan and the exact bytes to download, change nothing
-    #[arg(long, help_heading = "Output")]
-    pub dry_run: bool,
-
-    /// Where the old files are.
-    #[command(flatten)]
-    pub base: BaseArgs,
-
-    /// How the source is reached.
-    #[command(flatten)]
-    pub source: SourceArgs,
-
-    /// Bounds.
-    #[command(flatten)]
-    pub limits: LimitArgs,
-}
-
-impl FetchArgs {
-    /// Nothing but the source and the bounds given.
-    pub fn with(source: SourceArgs, limits: LimitArgs) -> Self {
-        FetchArgs {
-            reference: None,
-            tag: None,
-            compress: Encoding::Plain,
-            delta: DeltaArgs::default(),
-            expect_digest: None,
-            timeout: None,
-            dry_run: false,
-            base: BaseArgs::default(),
-            source,
-            limits,
-        }
-    }
-}
-
-/// How deltas are found and used.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Delta")]
-pub struct DeltaArgs {
-    /// Use a delta where it saves bytes (auto), or nothing else (only), or none (never)
-    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
-    pub delta_policy: DeltaPolicy,
-
-    /// Delta to use for REF, instead of searching for one (any REF)
-    #[arg(long, value_name = "REF", value_parser = parse_reference)]
-    pub delta: Option<Reference>,
-
-    /// Repository in a registry that holds the deltas [default: the image's]
-    #[arg(long, value_name = "HOST/REPO", value_parser = parse_repository, conflicts_with = "delta")]
-    pub delta_repo: Option<Reference>,
-}
-
-/// When deltas are used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum DeltaPolicy {
-    /// Where they save bytes; what they fail to make is fetched whole.
-    #[default]
-    Auto,
-    /// Always; whatever they do not make is an error.
-    Only,
-    /// Not at all.
-    Never,
-}
-
-/// Where the old files are.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Base image")]
-pub struct BaseArgs {
-    /// Base image that is not in the repository (any REF)
-    #[arg(long, value_name = "REF", conflicts_with = "rootfs", value_parser = parse_reference)]
-    pub base: Option<Reference>,
-
-    /// Unpacked or running root file system of the base image
-    #[arg(long, value_name = "DIR")]
-    pub rootfs: Option<PathBuf>,
-}
-
-/// How the source is reached.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Source")]
-pub struct SourceArgs {
-    /// Platform to choose from a multi-arch image.
-    #[arg(
-        long,
-        value_name = "PLATFORM",
-        help = "Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine's]"
-    )]
-    pub platform: Option<Platform>,
-
-    /// Registry credentials file [default: skopeo's]
-    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
-    pub authfile: Option<PathBuf>,
-
-    /// Registry credentials; they beat --authfile
-    #[arg(long, value_name = "USER:PASSWORD")]
-    pub creds: Option<String>,
-
-    /// Directory of certificates for the registry
-    #[arg(long, value_name = "DIR")]
-    pub cert_dir: Option<PathBuf>,
-
-    /// Require HTTPS and a valid certificate
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        action = clap::ArgAction::Set
-    )]
-    pub tls_verify: Option<bool>,
-
-    /// registries.conf to use
-    #[arg(long, value_name = "FILE")]
-    pub registries_conf: Option<PathBuf>,
-
-    /// Accept images that the signature policy does not allow
-    #[arg(long)]
-    pub insecure_policy: bool,
-
-    /// skopeo to run
-    #[arg(long, value_name = "PATH", default_value = "skopeo")]
-    pub skopeo: PathBuf,
-
-    /// Times a transient fault is tried again
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    pub retries: u32,
-
-    /// Give up on a transfer that stands still for this many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub stall_timeout: u64,
-
-    /// Blobs at once [default: 2 from a registry, the number of cores from a local source]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=64))]
-    pub jobs: Option<u16>,
-}
-
-/// Bounds that protect against hostile input.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Limits")]
-pub struct LimitArgs {
-    /// Largest size of a layer, unpacked; a suffix K, M, G or T is allowed
-    #[arg(long, value_name = "BYTES", default_value = "64G", value_parser = parse_size)]
-    pub max_layer_size: u64,
-
-    /// Largest zstd window of a delta or layer, as a power of two
-    #[arg(long, value_name = "LOG", default_value_t = 27, value_parser = clap::value_parser!(u32).range(10..=31))]
-    pub max_window_log: u32,
 }
 
 /// What to inspect.

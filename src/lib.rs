@@ -4,7 +4,8 @@
 //! argv → cli → commands ─┬─ reference → proxy (skopeo) or layout (in place) → manifest bytes
 //!                        ├─ artifact: delta manifest → target manifest and config, checked
 //!                        ├─ store: inventory, base image → base: files by path
-//!                        ├─ plan: for each layer reuse, patch, original or fetch
+//!                        ├─ discover: deltas for an image, by the lists of its registry
+//!                        ├─ plan: the cheapest chain; for each layer reuse, patch, original or fetch
 //!                        ├─ fetch ── per layer: blob → verify → rebuild ── apply → diff_id → store
 //!                        └─ store: publish → report
 //! ```

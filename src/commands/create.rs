@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::files::PatchAccount;
 use super::publish::store_layout;
 use super::report::VERSION;
+use super::source::local_reference;
 use super::{Context, fetch};
 use crate::account::account;
 use crate::artifact::{MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage, parse_manifest};
@@ -175,17 +176,6 @@ async fn open(context: &Context, args: &CreateArgs, text: &str, inputs: &Path) -
         .image(&descriptor)?
         .ok_or_else(|| Error::misfit(format!("{reference}: not an image, or not a complete one")))?;
     Ok(Opened { image, place: Place::Layout(layout) })
-}
-
-/// A bare path means what it means to the reference tool, and a directory too.
-pub(super) fn local_reference(text: &str) -> Option<Reference> {
-    let path = PathBuf::from(text);
-    let kind = std::fs::metadata(&path).ok()?;
-    Some(match kind.is_dir() {
-        true if path.join("oci-layout").exists() => Reference::Oci { dir: path, name: None },
-        true => Reference::Dir { dir: path },
-        false => Reference::OciArchive { file: path, name: None },
-    })
 }
 
 fn in_repository(context: &Context, text: &str) -> Result<Option<(Arc<dyn Store>, StoredImage)>> {

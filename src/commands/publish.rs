@@ -10,8 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::create::local_reference;
-use super::source::{Opened, options};
+use super::source::{Opened, local_reference, options};
 use crate::artifact::{
     self, ARTIFACT_TYPE, DeltaManifest, MAX_MANIFEST_SIZE, SOURCE, SOURCE_CONFIG, TARGET, parse_manifest,
 };

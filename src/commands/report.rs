@@ -2,12 +2,29 @@
 
 use serde::Serialize;
 
-use super::target::Reason;
 use crate::plan::PlannedLayer;
 use crate::progress::human_bytes;
 
 /// Version of the report's form; grows when a field changes its meaning.
 pub(super) const VERSION: u32 = 1;
+
+/// Why no delta was used, or not for everything. The names are part of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Reason {
+    /// `--delta-policy never`.
+    Policy,
+    /// No delta is listed for the image.
+    NoDelta,
+    /// Deltas exist, but none from an image that is here.
+    NoBase,
+    /// A delta fits, but would not save anything.
+    NotSmaller,
+    /// The list of deltas could not be read.
+    LookupFailed,
+    /// A delta failed to rebuild layers: it or the base is damaged, or they do not belong together.
+    PatchFailed,
+}
 
 /// What was asked, what was done, what it cost.
 #[derive(Debug, Serialize)]

@@ -1,7 +1,7 @@
 //! Opens what a reference names and reads its metadata, counting every byte.
 
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -184,4 +184,15 @@ pub(super) fn concurrency(source: &Source, jobs: Option<u16>) -> crate::fetch::C
         (Source::Remote(_), None) => crate::fetch::Concurrency { downloads: 2, workers: cores.max(3) },
         (Source::Local(_), None) => crate::fetch::Concurrency { downloads: cores, workers: cores },
     }
+}
+
+/// A bare path means what it means to the reference tool, and a directory too.
+pub(super) fn local_reference(text: &str) -> Option<Reference> {
+    let path = PathBuf::from(text);
+    let kind = std::fs::metadata(&path).ok()?;
+    Some(match kind.is_dir() {
+        true if path.join("oci-layout").exists() => Reference::Oci { dir: path, name: None },
+        true => Reference::Dir { dir: path },
+        false => Reference::OciArchive { file: path, name: None },
+    })
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Context;
 use super::base::{self, Base};
 use super::chain::Link;
+use super::report::Reason;
 use super::source::{Opened, options};
 use crate::artifact::{DeltaManifest, TargetImage};
 use crate::cli::{BaseArgs, DeltaPolicy, FetchArgs};
@@ -21,24 +22,6 @@ use crate::proxy::Proxy;
 use crate::reference::Reference;
 use crate::registry::Repository;
 use crate::store::{Inventory, Store};
-
-/// Why no delta was used, or not for everything. The names are part of the report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Reason {
-    /// `--delta-policy never`.
-    Policy,
-    /// No delta is listed for the image.
-    NoDelta,
-    /// Deltas exist, but none from an image that is here.
-    NoBase,
-    /// A delta fits, but would not save anything.
-    NotSmaller,
-    /// The list of deltas could not be read.
-    LookupFailed,
-    /// A delta failed to rebuild layers: it or the base is damaged, or they do not belong together.
-    PatchFailed,
-}
 
 /// What to bring here, and how.
 #[derive(Debug)]

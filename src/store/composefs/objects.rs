@@ -10,7 +10,6 @@ use std::thread::JoinHandle;
 use composefs::fsverity::FsVerityHashValue;
 
 use super::Shared;
-use super::sink::abandoned;
 use crate::error::{Error, IoContext, Result};
 
 /// Threads a layer: hashing for fs-verity takes as long as all else together.
@@ -230,4 +229,9 @@ impl Read for Content<'_> {
         self.left -= n as u64;
         Ok(n)
     }
+}
+
+/// What a thread that was given up says; nobody hears it but who gave it up.
+fn abandoned() -> Error {
+    Error::local("the layer was given up")
 }

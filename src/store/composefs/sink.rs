@@ -18,7 +18,7 @@ use super::Shared;
 use super::objects::ObjectWriters;
 use super::split::{Part, Parts, Splitter};
 use crate::digest::VerifiedLayer;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pipeline::LayerWrite;
 use crate::store::LayerSink;
 
@@ -201,9 +201,4 @@ impl<H: FsVerityHashValue> Parts for Stream<H> {
             _ => Ok(()),
         }
     }
-}
-
-/// What a thread that was given up says; nobody hears it but who gave it up.
-pub(super) fn abandoned() -> Error {
-    Error::local("the layer was given up")
 }
