@@ -125,8 +125,7 @@ impl Bring<'_> {
         let auto = self.args.delta.delta_policy == DeltaPolicy::Auto;
         let files = match self.files(target).await {
             Err(e) if auto && matches!(e.kind(), Kind::Misfit | Kind::Verification) => {
-                self.context.say(&format!("the image is fetched whole: {e}"));
-                self.give_up_patches(target, report);
+                self.give_up_patches(target, report, e)?;
                 None
             }
             files => files?,
@@ -187,16 +186,22 @@ impl Bring<'_> {
         chain.files(base, files, &target.links).await.map(Some)
     }
 
-    /// All patched layers are fetched whole after all.
-    fn give_up_patches(&self, target: &mut Target, report: &mut Report) {
-        for (index, layer) in target.plan.layers.iter_mut().enumerate() {
-            if layer.action.is_patch() {
-                report.bytes.downloaded -= layer.blob().size();
-                report.layers[index].bytes = 0;
-                layer.action = LayerAction::Fetch;
-                report.fell_back(index, layer);
-            }
+    /// All patched layers are fetched whole after all, because of `e`, which is the error where that cannot be.
+    fn give_up_patches(&self, target: &mut Target, report: &mut Report, e: Error) -> Result<()> {
+        let patched = |layer: &PlannedLayer| layer.action.is_patch();
+        let count = target.plan.layers.len();
+        if (0..count).any(|index| patched(&target.plan.layers[index]) && !target.may_have_whole(index)) {
+            return Err(e);
         }
+        self.context.say(&format!("the image is fetched whole: {e}"));
+        for (index, layer) in target.plan.layers.iter_mut().enumerate().filter(|(_, layer)| patched(layer)) {
+            report.bytes.downloaded -= layer.blob().size();
+            report.layers[index].bytes = 0;
+            layer.action = LayerAction::Fetch;
+            report.fell_back(index, layer);
+        }
+        target.instead = Some(e);
+        Ok(())
     }
 
     /// Brings those layers that are `wanted`; a result for each, by its index.
