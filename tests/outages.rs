@@ -14,7 +14,7 @@ use support::{Delta, Image, Layer, OciDir, Registry, Sandbox};
 const REMOTE: [&str; 2] = ["--tls-verify=false", "--insecure-policy"];
 
 fn cases() -> u64 {
-    std::env::var("OCI_DELTA_FETCH_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(8)
+    std::env::var("OCI_DELTA_FETCH_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(4)
 }
 
 /// Numbers that look random, the same for the same seed.
