@@ -1,16 +1,16 @@
 //! The applier: one patch and the base files give one layer tar.
 //!
-//! Streaming, with two fixed buffers: what a patch says never decides how much
-//! memory is used. Only a dictionary (version 2) is held whole, up to its limit.
+//! Streaming, with fixed buffers: what a patch says never decides how much memory
+//! is used. Only a dictionary (version 2) that cannot be mapped is held whole, up to its limit.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::Arc;
 
 use crate::base::{Blocks, Held, OpenedFile, SourceFile, SourceFiles, SourcePath};
 use crate::error::{Error, IoContext, Result};
 use crate::pipeline::LayerWrite;
-use crate::tardiff::{Limits, Op, OpReader};
+use crate::tardiff::{Limits, Op, OpReader, decode_frame};
 
 /// Bytes moved at once; large enough that a system call a piece does not show.
 const CHUNK: usize = 256 << 10;
@@ -58,7 +58,7 @@ pub fn apply_patch(
         cursor: 0,
         stats: ApplyStats::default(),
         blocks: Blocks::default(),
-        sums: vec![0; CHUNK],
+        buffer: vec![0; CHUNK],
         dictionary: None,
     };
     applier.run(out)?;
@@ -80,7 +80,8 @@ struct Applier<'a, R: Read> {
     cursor: u64,
     stats: ApplyStats,
     blocks: Blocks,
-    sums: Vec<u8>,
+    /// Base bytes of a sum.
+    buffer: Vec<u8>,
     /// The last file that served as dictionary; frames of one file follow each other.
     dictionary: Option<(SourcePath, Held)>,
 }
@@ -137,9 +138,8 @@ impl<R: Read> Applier<'_, R> {
         let mut payload = self.ops.payload();
         let mut left = len;
         while left > 0 {
-            let n = payload.read(&mut self.sums).at("patch")?;
-            out.write_all(&self.sums[..n]).at("layer")?;
-            left -= n as u64;
+            let most = at_once(left);
+            left -= out.fill(most, &mut |to| payload.read_exact(to).at("patch"))? as u64;
         }
         self.stats.literal += len;
         Ok(len)
@@ -155,10 +155,10 @@ impl<R: Read> Applier<'_, R> {
         }
         let mut left = len;
         while left > 0 {
-            let base = self.blocks.read(&file, self.cursor, left)?;
-            out.write_all(base).at("layer")?;
-            self.cursor += base.len() as u64;
-            left -= base.len() as u64;
+            let (blocks, cursor) = (&mut self.blocks, self.cursor);
+            let n = out.fill(at_once(left), &mut |to| blocks.read_exact(&file, cursor, to))? as u64;
+            self.cursor += n;
+            left -= n;
         }
         self.stats.copied += len;
         Ok(len)
@@ -166,17 +166,22 @@ impl<R: Read> Applier<'_, R> {
 
     fn add(&mut self, len: u64, out: &mut impl LayerWrite) -> Result<u64> {
         let file = self.span(len)?;
+        let mut payload = self.ops.payload();
         let mut left = len;
         while left > 0 {
-            let base = self.blocks.read(&file, self.cursor, left.min(CHUNK as u64))?;
-            let sums = &mut self.sums[..base.len()];
-            self.ops.payload().read_exact(sums).at("patch")?;
-            for (sum, base) in sums.iter_mut().zip(base) {
-                *sum = sum.wrapping_add(*base);
-            }
-            out.write_all(sums).at("layer")?;
-            self.cursor += base.len() as u64;
-            left -= base.len() as u64;
+            let (blocks, buffer, cursor) = (&mut self.blocks, &mut self.buffer, self.cursor);
+            let mut sum = |to: &mut [u8]| {
+                let base = &mut buffer[..to.len()];
+                blocks.read_exact(&file, cursor, base)?;
+                payload.read_exact(to).at("patch")?;
+                for (sum, base) in to.iter_mut().zip(base) {
+                    *sum = sum.wrapping_add(*base);
+                }
+                Ok(())
+            };
+            let n = out.fill(at_once(left), &mut sum)? as u64;
+            self.cursor += n;
+            left -= n;
         }
         self.stats.added += len;
         Ok(len)
@@ -200,7 +205,7 @@ impl<R: Read> Applier<'_, R> {
         }
         let dictionary = self.dictionary.as_ref().map_or(&[][..], |(_, content)| &**content);
         let mut frame = self.ops.payload();
-        let made = decode_frame(&mut frame, len, dictionary, self.limits, &mut self.sums, out)?;
+        let made = decode_frame(&mut frame, len, dictionary, self.limits, out)?;
         self.cursor = size;
         self.stats.dictionary += made;
         Ok(made)
@@ -224,43 +229,7 @@ impl<R: Read> Applier<'_, R> {
     }
 }
 
-/// Decodes one frame; what stands behind it in the payload is an error.
-pub(crate) fn decode_frame(
-    frame: &mut impl Read,
-    len: u64,
-    dictionary: &[u8],
-    limits: &Limits,
-    buf: &mut [u8],
-    out: &mut impl std::io::Write,
-) -> Result<u64> {
-    if len == 0 {
-        return Ok(0);
-    }
-    let broken = |e: io::Error| {
-        if e.get_ref().is_some_and(|inner| inner.is::<Error>()) {
-            return Error::from_io(e, "patch");
-        }
-        Error::verification(format!("broken dictionary frame: {e}")).with_source(e)
-    };
-    let reader = io::BufReader::new(frame);
-    let mut decoder =
-        zstd::stream::read::Decoder::with_ref_prefix(reader, dictionary).map_err(broken)?.single_frame();
-    decoder.window_log_max(limits.dictionary_window_log).map_err(broken)?;
-    let mut made = 0;
-    loop {
-        match decoder.read(buf) {
-            Ok(0) => break,
-            Ok(n) => {
-                out.write_all(&buf[..n]).at("layer")?;
-                made += n as u64;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(broken(e)),
-        }
-    }
-    let behind = io::copy(&mut decoder.finish(), &mut io::sink()).map_err(broken)?;
-    if behind > 0 {
-        return Err(Error::verification(format!("{behind} bytes stand behind a dictionary frame")));
-    }
-    Ok(made)
+/// How much of `left` bytes is moved next.
+fn at_once(left: u64) -> usize {
+    usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK))
 }

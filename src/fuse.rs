@@ -13,11 +13,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::apply::decode_frame;
 use crate::base::{OpenedFile, SourceFile, SourceFiles, SourcePath};
 use crate::error::{Error, IoContext, Result};
 use crate::region::{ReadAt, Region};
-use crate::tardiff::{Limits, Op, OpReader};
+use crate::tardiff::{Limits, Op, OpReader, decode_frame};
 
 /// Bytes moved at once.
 const CHUNK: usize = 64 << 10;
@@ -210,7 +209,7 @@ impl<R: Read> Table<R> {
         let left = self.max - self.fused.len;
         let mut out = Bounded { inner: &self.fused.carried, left };
         let mut frame = self.ops.payload();
-        let made = decode_frame(&mut frame, len, &content, limits, &mut self.buf, &mut out)?;
+        let made = decode_frame(&mut frame, len, &content, limits, &mut out)?;
         self.written += made;
         self.cursor = file.size();
         if made > 0 { self.push(Content::Carried { at: start }, made) } else { Ok(()) }

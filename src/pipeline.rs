@@ -13,18 +13,41 @@ const CHUNK: usize = 256 << 10;
 /// Chunks on the way: 1 MiB, enough to even out short stalls.
 const QUEUE: usize = 4;
 
+/// Bytes of a piece that a writer without a buffer of its own is filled with.
+const PIECE: usize = 16 << 10;
+
 /// Takes a layer tar, and is told where it repeats what the store has.
 pub trait LayerWrite: Write {
+    /// Lets `make` produce the next bytes, at most `most`, where this writer wants to have
+    /// them: they need not be copied. `make` fills all that it is given; that may be less.
+    ///
+    /// # Errors
+    /// Those of `make` and of the writer.
+    fn fill(&mut self, most: usize, make: &mut Make<'_>) -> Result<usize> {
+        let mut piece = [0; PIECE];
+        let piece = &mut piece[..most.min(PIECE)];
+        make(piece)?;
+        self.write_all(piece).map_err(|e| Error::from_io(e, "layer"))?;
+        Ok(piece.len())
+    }
+
     /// Announces that the next `size` bytes written are the whole of a base
     /// file, which the store keeps as `object`: it need not keep them again.
     fn repeats(&mut self, _object: &Arc<str>, _size: u64) {}
 }
+
+/// Produces as many bytes as the slice has room for.
+pub type Make<'a> = dyn FnMut(&mut [u8]) -> Result<()> + 'a;
 
 impl LayerWrite for Vec<u8> {}
 
 impl LayerWrite for io::Sink {}
 
 impl<W: LayerWrite + ?Sized> LayerWrite for Box<W> {
+    fn fill(&mut self, most: usize, make: &mut Make<'_>) -> Result<usize> {
+        (**self).fill(most, make)
+    }
+
     fn repeats(&mut self, object: &Arc<str>, size: u64) {
         (**self).repeats(object, size);
     }
@@ -33,7 +56,8 @@ impl<W: LayerWrite + ?Sized> LayerWrite for Box<W> {
 /// Bytes, and what was announced before which of them.
 #[derive(Debug)]
 struct Chunk {
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
+    filled: usize,
     repeats: Vec<(usize, Arc<str>, u64)>,
 }
 
@@ -49,7 +73,7 @@ pub struct Pipeline<W> {
 
 impl Chunk {
     fn new() -> Self {
-        Chunk { bytes: Vec::with_capacity(CHUNK), repeats: Vec::new() }
+        Chunk { bytes: vec![0; CHUNK].into(), filled: 0, repeats: Vec::new() }
     }
 }
 
@@ -71,6 +95,12 @@ impl<W: LayerWrite + Send + 'static> Pipeline<W> {
     /// The writer's.
     pub fn finish(mut self) -> Result<W> {
         self.hand_over().and_then(|()| self.join()).map_err(|e| Error::from_io(e, "layer"))
+    }
+
+    /// More of the pending chunk is filled; a full one goes to the thread.
+    fn advance(&mut self, by: usize) -> io::Result<()> {
+        self.pending.filled += by;
+        if self.pending.filled == CHUNK { self.hand_over() } else { Ok(()) }
     }
 
     fn hand_over(&mut self) -> io::Result<()> {
@@ -109,8 +139,8 @@ fn pass_on<W: LayerWrite>(mut writer: W, chunks: &Receiver<Chunk>, back: &Sender
             writer.repeats(&object, size);
             written = at;
         }
-        writer.write_all(&chunk.bytes[written..])?;
-        chunk.bytes.clear();
+        writer.write_all(&chunk.bytes[written..chunk.filled])?;
+        chunk.filled = 0;
         let _ = back.send(chunk); // nobody waits for the last ones
     }
     Ok(writer)
@@ -118,11 +148,10 @@ fn pass_on<W: LayerWrite>(mut writer: W, chunks: &Receiver<Chunk>, back: &Sender
 
 impl<W: LayerWrite + Send + 'static> Write for Pipeline<W> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let n = buf.len().min(CHUNK - self.pending.bytes.len());
-        self.pending.bytes.extend_from_slice(&buf[..n]);
-        if self.pending.bytes.len() == CHUNK {
-            self.hand_over()?;
-        }
+        let room = &mut self.pending.bytes[self.pending.filled..];
+        let n = buf.len().min(room.len());
+        room[..n].copy_from_slice(&buf[..n]);
+        self.advance(n)?;
         Ok(n)
     }
 
@@ -133,8 +162,16 @@ impl<W: LayerWrite + Send + 'static> Write for Pipeline<W> {
 }
 
 impl<W: LayerWrite + Send + 'static> LayerWrite for Pipeline<W> {
+    fn fill(&mut self, most: usize, make: &mut Make<'_>) -> Result<usize> {
+        let room = &mut self.pending.bytes[self.pending.filled..];
+        let n = most.min(room.len());
+        make(&mut room[..n])?;
+        self.advance(n).map_err(|e| Error::from_io(e, "layer"))?;
+        Ok(n)
+    }
+
     fn repeats(&mut self, object: &Arc<str>, size: u64) {
-        self.pending.repeats.push((self.pending.bytes.len(), object.clone(), size));
+        self.pending.repeats.push((self.pending.filled, object.clone(), size));
     }
 }
 

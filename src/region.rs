@@ -4,10 +4,12 @@ use std::fmt::Debug;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::{Mmap, MmapOptions};
+use memmap2::{Mmap, MmapMut, MmapOptions};
+use rustix::fs::FallocateFlags;
 
 /// Bytes that can be read at any place: a file, or what can be worked out on demand.
 pub trait ReadAt: Send + Sync + Debug {
@@ -139,6 +141,19 @@ impl Region {
     pub fn reader(&self) -> RegionReader {
         RegionReader { region: self.clone(), position: 0 }
     }
+}
+
+/// Room of `len` bytes in an unlinked file in `dir`, mapped.
+///
+/// # Errors
+/// When there is no room for it, or no memory to map it.
+#[allow(unsafe_code)]
+pub fn scratch(dir: &Path, len: usize) -> io::Result<MmapMut> {
+    let file = tempfile::tempfile_in(dir)?;
+    // Allocated now: a full disk is an error here, and would be a signal later.
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len as u64)?;
+    // SAFETY: the file has no name, so nobody else can change or shorten it.
+    unsafe { MmapOptions::new().len(len).map_mut(&file) }
 }
 
 /// Reads a [`Region`] from start to end.

@@ -259,3 +259,41 @@ fn the_writer_leaves_out_what_has_no_effect() {
     let (_, stats) = apply(&patch[..]).unwrap();
     assert_eq!(stats.ops, 3, "open, one copy, one data");
 }
+
+/// A patch with one frame of the file as it was, twice, so that half of it refers back to the rest.
+fn patch_of_a_large_frame(file: &[u8], cut: usize) -> Vec<u8> {
+    let content = [file, file].concat();
+    let mut encoder = zstd::stream::write::Encoder::with_ref_prefix(Vec::new(), 1, file).unwrap();
+    encoder.set_pledged_src_size(Some(content.len() as u64)).unwrap();
+    encoder.include_contentsize(true).unwrap();
+    encoder.window_log(25).unwrap();
+    encoder.write_all(&content).unwrap();
+    let frame = encoder.finish().unwrap();
+    let options = WriterOptions { level: 1, window_log: 20, ..Default::default() };
+    let mut patch = OpWriter::new(Vec::new(), Version::V2, options).unwrap();
+    patch.open(&SourcePath::clean(b"large").unwrap()).unwrap();
+    patch.dictionary(&frame[..frame.len() - cut], file.len() as u64).unwrap();
+    patch.finish().unwrap()
+}
+
+#[test]
+fn a_large_frame_is_decoded_in_a_file_or_in_memory_alike() {
+    let mut seed = 1u32;
+    let mut noise = || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 24) as u8
+    };
+    let file: Arc<Vec<u8>> = Arc::new((0..9 << 20).map(|_| noise()).collect());
+    let base = Memory { files: [(b"large".to_vec(), file.clone())].into(), ..Default::default() };
+    let spool = tempfile::tempdir().unwrap();
+    for spool in [Some(spool.path().to_owned()), None] {
+        let limits = Limits { spool, ..Limits::default() };
+        let mut out = Vec::new();
+        apply_patch(&patch_of_a_large_frame(&file, 0)[..], &base, 0, &limits, &mut out).unwrap();
+        assert!(out == [&file[..], &file[..]].concat());
+        let cut = patch_of_a_large_frame(&file, 3);
+        let e = apply_patch(&cut[..], &base, 0, &limits, &mut Vec::new()).unwrap_err();
+        assert_eq!(e.kind(), Kind::Verification, "{e}");
+    }
+    assert_eq!(std::fs::read_dir(spool.path()).unwrap().count(), 0);
+}

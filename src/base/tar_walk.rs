@@ -13,7 +13,7 @@ use crate::region::Region;
 const BLOCK: u64 = 512;
 
 /// Bytes read at a header, in the hope that the next ones are among them.
-const READ_AHEAD: usize = 16 << 10;
+const READ_AHEAD: usize = 4 << 10;
 
 /// Most entries of a layer: ten times the largest distribution images.
 const MAX_ENTRIES: usize = 10_000_000;

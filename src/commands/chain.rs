@@ -111,7 +111,11 @@ impl Chain<'_> {
             let worker = Fuser {
                 files: files.clone(),
                 image: link.image.clone(),
-                limits: tardiff::Limits { window_log: self.limits.max_window_log, ..Default::default() },
+                limits: tardiff::Limits {
+                    window_log: self.limits.max_window_log,
+                    spool: Some(store.spool()),
+                    ..Default::default()
+                },
                 max_layer: self.limits.max_layer_size,
                 spool: store.spool(),
             };

@@ -221,7 +221,11 @@ impl Bring<'_> {
             store: self.store.clone(),
             files,
             encoding: self.args.compress,
-            limits: tardiff::Limits { window_log: self.args.limits.max_window_log, ..Default::default() },
+            limits: tardiff::Limits {
+                window_log: self.args.limits.max_window_log,
+                spool: Some(self.store.spool()),
+                ..Default::default()
+            },
             layers: plan.layers.clone(),
             reporter: self.context.reporter.clone(),
         };

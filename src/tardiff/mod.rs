@@ -16,11 +16,15 @@
 //! The output is a layer's plain tar. Nothing in the patch says how long it is
 //! or what its digest must be; whoever applies it compares the diff_id.
 
+use std::path::PathBuf;
+
 mod decode;
 mod encode;
+mod frame;
 
 pub use decode::{Op, OpReader};
 pub use encode::{OpWriter, WriterOptions};
+pub(crate) use frame::decode_frame;
 
 /// Bytes of the magic.
 pub const MAGIC_LEN: usize = 8;
@@ -74,10 +78,18 @@ pub struct Limits {
     /// Most operations in a row that put nothing out. A producer needs two
     /// (open, seek); the bound stops streams that only burn time.
     pub idle_ops: u32,
+    /// Where a large dictionary frame is decoded, in an unlinked file. Without it that happens in memory.
+    pub spool: Option<PathBuf>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { window_log: 27, dictionary_window_log: 29, dictionary: 512 << 20, idle_ops: 100_000 }
+        Limits {
+            window_log: 27,
+            dictionary_window_log: 29,
+            dictionary: 512 << 20,
+            idle_ops: 100_000,
+            spool: None,
+        }
     }
 }
