@@ -144,7 +144,16 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        use fmt::Write as _;
+        // Names and texts out of images and registries are in it; none may steer a terminal.
+        for c in self.message.chars() {
+            match c {
+                '\n' => f.write_char(c)?,
+                c if c.is_control() => write!(f, "{}", c.escape_default())?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -175,6 +184,12 @@ impl<T> IoContext<T> for io::Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn escape_sequences_do_not_reach_the_terminal() {
+        let e = Error::local("tag \x1b[2J\u{9b}31mü\nsecond line").context("x");
+        assert_eq!(e.to_string(), "x: tag \\u{1b}[2J\\u{9b}31mü\nsecond line");
+    }
 
     #[test]
     fn an_error_survives_the_trip_through_io() {

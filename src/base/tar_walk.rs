@@ -63,7 +63,7 @@ pub(super) fn walk(tar: &Region, mut each: impl FnMut(SourcePath, Node)) -> Resu
             return Err(Error::verification(format!("tar has more than {MAX_ENTRIES} entries")));
         }
         let content = position + BLOCK;
-        let size = header.entry_size().map_err(|e| broken(position, &e.to_string()))?;
+        let size = header.entry_size().map_err(|_| broken(position, "its size is no number"))?;
         position = match header.entry_type() {
             EntryType::XHeader | EntryType::GNULongName | EntryType::GNULongLink => {
                 extensions.take(header.entry_type(), tar, content, size)?;
@@ -132,7 +132,7 @@ fn parse(block: &[u8], position: u64) -> Result<Option<Header>> {
     let byte = |(at, b): (usize, &u8)| if field.contains(&at) { b' ' } else { *b };
     let unsigned: i64 = bytes.iter().enumerate().map(byte).map(i64::from).sum();
     let signed: i64 = bytes.iter().enumerate().map(byte).map(|b| i64::from(b as i8)).sum();
-    let stated = header.cksum().map_err(|e| broken(position, &e.to_string()))?;
+    let stated = header.cksum().map_err(|_| broken(position, "its checksum is no number"))?;
     if ![unsigned, signed].contains(&i64::from(stated)) {
         return Err(broken(position, "wrong checksum"));
     }
