@@ -128,12 +128,12 @@ fn parse(block: &[u8], position: u64) -> Result<Option<Header>> {
     let header = Header::from_byte_slice(block).clone();
     let bytes = header.as_bytes();
     // The checksum is the sum of all bytes with its own field as blanks; some old tools sum them as signed.
-    let field = 148..156;
-    let byte = |(at, b): (usize, &u8)| if field.contains(&at) { b' ' } else { *b };
-    let unsigned: i64 = bytes.iter().enumerate().map(byte).map(i64::from).sum();
-    let signed: i64 = bytes.iter().enumerate().map(byte).map(|b| i64::from(b as i8)).sum();
+    let sum = |bytes: &[u8]| bytes.iter().map(|b| u32::from(*b)).sum::<u32>();
+    let negative = |bytes: &[u8]| bytes.iter().filter(|b| **b > 127).count() as u32;
+    let (field, blanks) = (&bytes[148..156], 8 * u32::from(b' '));
+    let unsigned = sum(bytes) - sum(field) + blanks;
     let stated = header.cksum().map_err(|_| broken(position, "its checksum is no number"))?;
-    if ![unsigned, signed].contains(&i64::from(stated)) {
+    if stated != unsigned && stated != unsigned.wrapping_sub(256 * (negative(bytes) - negative(field))) {
         return Err(broken(position, "wrong checksum"));
     }
     Ok(Some(header))
