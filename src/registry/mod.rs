@@ -1,5 +1,5 @@
 //! What skopeo's image proxy has no call for: lists of referrers, raw manifests
-//! beside the opened image, and writing such a list.
+//! beside the opened image, writing such a list, the rest of a blob.
 //!
 //! Requests of our own are made only where they do what skopeo would do. A setting
 //! that cannot be honoured here (a mirror, a blocked registry, a client certificate,
@@ -7,6 +7,7 @@
 //! fallback tag but not the referrers API.
 
 mod auth;
+mod blob;
 mod config;
 mod http;
 mod list;
@@ -22,6 +23,7 @@ use crate::artifact::MAX_MANIFEST_SIZE;
 use crate::digest::{Digest, digest_of};
 use crate::error::{Error, Kind, Result};
 use crate::proxy::{ProxyOptions, inspect_raw};
+pub use blob::{Blob, Blobs};
 use config::Rules;
 use http::{Answer, Http, Request, Settings};
 pub use list::Change;
@@ -161,7 +163,7 @@ impl Repository {
             )));
         };
         let path = format!("manifests/{what}");
-        let request = Request { method, path: &path, accept: None, body, max: MAX_MANIFEST_SIZE };
+        let request = Request { method, path: &path, body, max: MAX_MANIFEST_SIZE, ..Default::default() };
         http.ask(&request).await.map_err(|e| e.context(self.name()))
     }
 
@@ -170,8 +172,7 @@ impl Repository {
         match &self.way {
             Way::Http(http) => {
                 let path = format!("manifests/{what}");
-                let request =
-                    Request { method: Method::GET, path: &path, accept: Some(accept), body: None, max };
+                let request = Request { path: &path, accept: Some(accept), max, ..Default::default() };
                 let answer = http.ask(&request).await.map_err(|e| e.context(self.name()))?;
                 Ok(answer.map(|a| a.body))
             }
@@ -187,6 +188,14 @@ impl Repository {
                     Err(e) => Err(e),
                 }
             }
+        }
+    }
+
+    /// For requests of our own, where they are allowed.
+    fn http(&self) -> Option<&Http> {
+        match &self.way {
+            Way::Http(http) => Some(http),
+            Way::Skopeo(_) => None,
         }
     }
 
@@ -222,8 +231,7 @@ async fn read_pages(
     let mut seen = HashSet::new();
     while seen.insert(next.clone()) {
         let max = budget.saturating_sub(listing.bytes);
-        let request =
-            Request { method: Method::GET, path: &next, accept: Some(IMAGE_INDEX), body: None, max };
+        let request = Request { path: &next, accept: Some(IMAGE_INDEX), max, ..Default::default() };
         let answer = match http.ask(&request).await {
             Ok(Some(answer)) => answer,
             Ok(None) if seen.len() == 1 => return Ok(None),
