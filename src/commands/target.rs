@@ -204,7 +204,7 @@ impl Hand<'_> {
             local_base.as_ref() == Some(config) || self.inventory.by_config(config).is_some()
         };
         let options = options(&self.args.source, Platform::host())?;
-        let repository = Repository::new(name, &options)?;
+        let repository = Repository::new(name, &options)?.remembered();
         // Digests of deltas are those of manifests as they are in the registry.
         let subject = whole.image.converted_from.as_ref().unwrap_or(&whole.image.manifest_digest).clone();
         let found = deltas_for(&repository, &subject, here, whole.plain_bytes).await;

@@ -11,6 +11,7 @@ mod blob;
 mod config;
 mod http;
 mod list;
+mod memory;
 
 use std::collections::HashSet;
 
@@ -27,6 +28,7 @@ pub use blob::{Blob, Blobs};
 use config::Rules;
 use http::{Answer, Http, Request, Settings};
 pub use list::Change;
+use memory::Memory;
 
 /// Media type of an image index.
 pub const IMAGE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -46,6 +48,7 @@ pub struct Repository {
     image: DockerReference,
     options: ProxyOptions,
     way: Way,
+    memory: Option<Memory>,
 }
 
 #[derive(Debug)]
@@ -89,7 +92,14 @@ impl Repository {
             Ok(settings) => Way::Http(Box::new(Http::new(image, settings)?)),
             Err(why) => Way::Skopeo(why),
         };
-        Ok(Repository { image: image.clone(), options: options.clone(), way })
+        Ok(Repository { image: image.clone(), options: options.clone(), way, memory: None })
+    }
+
+    /// The same, with what is known of it from searches before.
+    #[must_use]
+    pub fn remembered(mut self) -> Self {
+        self.memory = self.http().and_then(|_| Memory::of(&self.image));
+        self
     }
 
     /// What points to `subject`, by the referrers API or else the fallback tag
@@ -99,17 +109,30 @@ impl Repository {
     /// As [`manifest`](Self::manifest); Verification for a list that is larger or goes round.
     pub async fn referrers(&self, subject: &Digest, artifact_type: &str, budget: u64) -> Result<Listing> {
         let budget = budget.min(MAX_LISTING);
-        if let Way::Http(http) = &self.way
+        let tag_first = self.memory.as_ref().is_some_and(Memory::holds);
+        if tag_first && let Some(listing) = self.read_tag(subject, budget).await? {
+            return Ok(listing);
+        }
+        if let Some(http) = self.http()
             && let Some(listing) = read_pages(http, subject, artifact_type, budget).await?
         {
             return Ok(listing);
         }
-        let mut listing = Listing::default();
-        if let Some(bytes) = self.read(&fallback_tag(subject), IMAGE_INDEX, budget).await? {
-            listing.bytes = bytes.len() as u64;
-            add_page(&mut listing.entries, &bytes)?;
+        let by_tag = if tag_first { None } else { self.read_tag(subject, budget).await? };
+        if let (Some(_), Some(memory)) = (&by_tag, &self.memory) {
+            memory.note();
         }
-        Ok(listing)
+        Ok(by_tag.unwrap_or_default())
+    }
+
+    /// What stands under the fallback tag, if anything does.
+    async fn read_tag(&self, subject: &Digest, budget: u64) -> Result<Option<Listing>> {
+        let Some(bytes) = self.read(&fallback_tag(subject), IMAGE_INDEX, budget).await? else {
+            return Ok(None);
+        };
+        let mut listing = Listing { bytes: bytes.len() as u64, ..Default::default() };
+        add_page(&mut listing.entries, &bytes)?;
+        Ok(Some(listing))
     }
 
     /// The manifest with this digest, verified.
