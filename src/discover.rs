@@ -2,14 +2,16 @@
 //!
 //! A listing is a claim of whoever may write to the repository. Its annotations only
 //! choose which manifests are read first; what counts stands in the manifest itself,
-//! of which the digest is checked.
+//! of which the digest is checked, also where the list carries it.
 
 use std::collections::{HashSet, VecDeque};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use oci_spec::image::Descriptor;
 
 use crate::artifact::{self, ARTIFACT_TYPE, DeltaManifest, MAX_MANIFEST_SIZE, SOURCE, SOURCE_CONFIG};
-use crate::digest::{Digest, parse_digest};
+use crate::digest::{Digest, digest_of, parse_digest};
 use crate::error::{Error, Kind, Result};
 use crate::registry::Repository;
 
@@ -21,6 +23,12 @@ const MAX_CANDIDATES: usize = 64;
 
 /// Spent on a search in any case, in bytes; else a thousandth of what it could save.
 const FREE: u64 = 4 << 10;
+
+/// Size in bytes up to which a list may grow for the sake of what its entries carry, where `at_stake` is what
+/// a pull without them reads: it must not keep a search from following a chain over several such lists.
+pub fn room_of_list(at_stake: u64) -> u64 {
+    at_stake / 1000 / MAX_CHAIN as u64
+}
 
 /// A delta and where it leads.
 #[derive(Debug, Clone)]
@@ -187,8 +195,14 @@ impl Search<'_> {
     }
 
     async fn manifest_of(&mut self, entry: &Descriptor, subject: &Digest) -> Result<Candidate> {
-        let bytes = self.repository.manifest(entry.digest(), MAX_MANIFEST_SIZE).await?;
-        self.found.bytes += bytes.len() as u64;
+        let bytes = match carried(entry) {
+            Some(bytes) => bytes,
+            None => {
+                let bytes = self.repository.manifest(entry.digest(), MAX_MANIFEST_SIZE).await?;
+                self.found.bytes += bytes.len() as u64;
+                bytes
+            }
+        };
         if !artifact::is_delta(&bytes)? {
             return Err(Error::misfit("it is no delta, whatever the list says"));
         }
@@ -198,6 +212,12 @@ impl Search<'_> {
         }
         Ok(Candidate { digest: entry.digest().clone(), size: bytes.len() as u64, manifest })
     }
+}
+
+/// The manifest itself, where an entry carries it (image specification, "Descriptors", `data`).
+fn carried(entry: &Descriptor) -> Option<Vec<u8>> {
+    let bytes = STANDARD.decode(entry.data().as_ref()?).ok()?;
+    (bytes.len() as u64 == entry.size() && digest_of(&bytes) == *entry.digest()).then_some(bytes)
 }
 
 /// The entries that lie on a way from an image that is here.
@@ -227,4 +247,23 @@ fn may_be_delta(entry: &Descriptor) -> bool {
         !(t.is_empty() || artifact::is_delta_type(&t) || t.starts_with("application/vnd.oci.empty"))
     });
     !other_type && entry.size() <= MAX_MANIFEST_SIZE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_spec::image::MediaType;
+
+    #[test]
+    fn what_an_entry_carries_counts_only_if_it_is_the_manifest() {
+        let entry = |bytes: &[u8], data: &str| {
+            let mut entry = Descriptor::new(MediaType::ImageManifest, bytes.len() as u64, digest_of(bytes));
+            entry.set_data(Some(data.to_owned()));
+            entry
+        };
+        assert_eq!(carried(&entry(b"xxx", "eHh4")).as_deref(), Some(&b"xxx"[..]));
+        for data in ["eHh5", "eHh4eHh4", "e", "", "eHh4 "] {
+            assert_eq!(carried(&entry(b"xxx", data)), None, "{data}");
+        }
+    }
 }

@@ -7,6 +7,7 @@
 use std::io::{self, Read};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf, Bytes};
 use oci_spec::image::Descriptor;
@@ -17,7 +18,7 @@ use crate::cancel::Cancel;
 use crate::digest::VerifyReader;
 use crate::error::{Error, Kind, Result};
 use crate::layout::{Layout, check_size, read_verified};
-use crate::proxy::{Proxy, with_retry};
+use crate::registry::{Blob, Blobs};
 
 /// Chunks between a download and its worker: at 256 KiB each, 2 MiB a blob in flight.
 const QUEUE: usize = 8;
@@ -28,8 +29,8 @@ const MAX_ROUNDS: u32 = 2;
 /// Where blobs come from.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// A registry, through skopeo.
-    Remote(Rc<Proxy>),
+    /// A registry.
+    Remote(Rc<Blobs>),
     /// A layout on this machine, read in place.
     Local(Arc<Layout>),
 }
@@ -43,22 +44,20 @@ impl Source {
         check_size(descriptor, max)?;
         match self {
             Source::Local(layout) => layout.read_blob(descriptor, max),
-            Source::Remote(proxy) => {
-                let bytes =
-                    with_retry(proxy.retries(), async || read_remote(proxy, descriptor).await).await?;
-                read_verified(&bytes[..], descriptor)
+            Source::Remote(blobs) => {
+                let attempts = blobs.attempts();
+                let whole = async || {
+                    let mut bytes = Vec::new();
+                    let mut stream = blobs.open(descriptor.digest(), descriptor.size(), &attempts).await?;
+                    while let Some(chunk) = stream.chunk().await? {
+                        bytes.extend_from_slice(&chunk);
+                    }
+                    Ok(bytes)
+                };
+                read_verified(&attempts.run(whole).await?[..], descriptor)
             }
         }
     }
-}
-
-async fn read_remote(proxy: &Proxy, descriptor: &Descriptor) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut stream = proxy.open_blob(descriptor.digest(), descriptor.size()).await?;
-    while let Some(chunk) = stream.chunk().await? {
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
 }
 
 /// One blob to bring here.
@@ -70,6 +69,30 @@ pub struct Download {
     pub blob: Descriptor,
     /// Where it is.
     pub source: Source,
+    /// What came of it so far.
+    pub received: Received,
+}
+
+impl Download {
+    /// Of which nothing came yet.
+    pub fn new(index: usize, blob: Descriptor, source: Source) -> Self {
+        Download { index, blob, source, received: Received::default() }
+    }
+}
+
+/// Counts the bytes that come, those of failed tries too. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct Received(Arc<AtomicU64>);
+
+impl Received {
+    /// How many came.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
 }
 
 /// What a worker made of a blob.
@@ -200,14 +223,17 @@ async fn bring<T: Send + 'static>(
     let _worker = slots.workers.acquire().await.map_err(|_| interrupted())?;
     for round in 0..MAX_ROUNDS {
         let step = match &download.source {
-            Source::Remote(proxy) => {
-                let once = async || stream_once(download, proxy, round, slots, cancel, work).await;
-                with_retry(proxy.retries(), once).await?
+            Source::Remote(blobs) => {
+                let attempts = blobs.attempts();
+                let open = async || blobs.open(download.blob.digest(), download.blob.size(), &attempts).await;
+                let once = async || stream_once(download, &open, round, slots, cancel, work).await;
+                attempts.run(once).await?
             }
             Source::Local(layout) => {
                 let _slot = slots.downloads.acquire().await.map_err(|_| interrupted())?;
                 let region = layout.require_blob(&download.blob)?;
-                let reader = Watched { inner: region.reader(), cancel: cancel.clone() };
+                let reader = Tallied { inner: region.reader(), received: download.received.clone() };
+                let reader = Watched { inner: reader, cancel: cancel.clone() };
                 start(download, round, Box::new(reader), work).await?
             }
         };
@@ -224,9 +250,9 @@ fn interrupted() -> Error {
 
 /// One download with its worker. The slot is given back as soon as the last
 /// byte is here, so that the next download runs while this layer is finished.
-async fn stream_once<T: Send + 'static>(
+async fn stream_once<'a, T: Send + 'static>(
     download: &Download,
-    proxy: &Proxy,
+    open: &impl AsyncFn() -> Result<Blob<'a>>,
     round: u32,
     slots: &Slots,
     cancel: &Cancel,
@@ -236,14 +262,14 @@ async fn stream_once<T: Send + 'static>(
     if cancel.is_cancelled() {
         return Err(interrupted());
     }
-    let mut stream = proxy.open_blob(download.blob.digest(), download.blob.size()).await?;
+    let mut stream = open().await?;
     let (sender, receiver) = mpsc::channel(QUEUE);
     let reader = Watched { inner: ChannelReader { receiver, chunk: Bytes::new() }, cancel: cancel.clone() };
     let worker = start(download, round, Box::new(reader), work);
     loop {
         let item = stream.chunk().await.transpose();
         let Some(item) = item else { break };
-        let failed = item.is_err();
+        let failed = item.as_ref().map(|chunk| download.received.add(chunk.len())).is_err();
         // A worker that stopped early has an error of its own, which beats ours.
         if sender.send(item).await.is_err() || failed {
             break;
@@ -306,5 +332,19 @@ impl<R: Read> Read for Watched<R> {
             return Err(interrupted().into());
         }
         self.inner.read(buf)
+    }
+}
+
+/// Counts what is read.
+struct Tallied<R> {
+    inner: R,
+    received: Received,
+}
+
+impl<R: Read> Read for Tallied<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.received.add(n);
+        Ok(n)
     }
 }

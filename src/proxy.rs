@@ -30,7 +30,7 @@ use connection::Connection;
 pub use failure::classify;
 pub use inspect::inspect_raw;
 pub use push::push_layout;
-pub use retry::with_retry;
+pub use retry::{Attempts, with_retry};
 pub use stream::BlobStream;
 
 /// Largest manifest taken, in bytes: what registries and skopeo itself allow.
@@ -194,9 +194,9 @@ impl Proxy {
         Ok(Arc::clone(state.connection.insert(Arc::new(connection))))
     }
 
-    /// How many times a transient fault is tried again.
-    pub fn retries(&self) -> u32 {
-        self.options.retries
+    /// How skopeo is run.
+    pub fn options(&self) -> &ProxyOptions {
+        &self.options
     }
 
     fn name(&self, e: Error) -> Error {

@@ -1,5 +1,7 @@
 //! References to images and artifacts, with skopeo's transport names.
 
+mod docker;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -120,7 +122,7 @@ impl FromStr for Reference {
                 .with_hint(format!("oci:{text} for a layout, oci-archive:{text} for an archive")));
         }
         let name = text.strip_prefix("docker://").unwrap_or(text);
-        let name = DockerReference::from_str(name).map_err(|e| {
+        let name = docker::parse(name).map_err(|e| {
             Error::usage(format!("{text:?} is no image reference: {e}"))
                 .with_hint("HOST/REPO[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME] or dir:DIR")
         })?;

@@ -102,8 +102,13 @@ fn few_requests_and_never_more_bytes() {
     let report = case.json(&[&relay.reference("os:2")]);
     let (requests, _) = relay.take();
     let blobs = 1 + actions(&report).iter().filter(|a| **a != "reused").count() as u64;
-    // One more than in a registry with the referrers API: the fallback tag.
+    // The API is asked for once; that it is not there is remembered.
     assert!(requests <= 5 + blobs, "{requests} requests for {blobs} blobs");
+    case.sandbox.ok(&["remove", &format!("{}/os:2", relay.address)]);
+    case.sandbox.ok(&["gc"]);
+    case.json(&[&relay.reference("os:2")]);
+    let (requests, _) = relay.take();
+    assert!(requests <= 4 + blobs, "{requests} requests for {blobs} blobs");
 
     assert_eq!(case.json(&[&relay.reference("os:2")])["status"], "already-present");
     let (requests, _) = relay.take();
@@ -116,6 +121,27 @@ fn few_requests_and_never_more_bytes() {
     let (bytes, plain) = (&searched["bytes"]["downloaded"], &searched["bytes"]["plain_pull"]);
     assert!(bytes.as_u64().unwrap() * 1000 <= plain.as_u64().unwrap() * 1001);
     assert!(plain.as_u64().unwrap() < third.layers.iter().map(|l| l.blob.len() as u64).sum());
+}
+
+#[test]
+fn the_list_carries_the_manifest_of_a_delta_for_large_layers() {
+    let mut case = Case::new();
+    let large = |n: u8| Image::new(vec![Layer::plain(tree(&[("usr/lib/large", &vec![n; 40_000_000])]))]);
+    let (old, new) = (large(1), large(2));
+    for (name, image) in [("1", &old), ("2", &new)] {
+        case.dir.image(name, image);
+        case.registry.push(&case.dir.reference(name), &format!("os:{name}"));
+    }
+    let pushed = case.publish(&Delta::new(&old, &new));
+    case.fetch(1, &[]);
+    let relay = Relay::to(&case.registry.address);
+    let report = case.json(&[&relay.reference("os:2")]);
+    let (requests, bytes) = relay.take();
+    assert_eq!(report["deltas"][0], pushed["digest"]);
+    // Greeting, image, the API that is not there, the tag; the manifest of the delta came with that.
+    assert!(requests <= 4 + 2, "{requests} requests");
+    assert!(report["bytes"]["downloaded"].as_u64().unwrap() <= bytes);
+    case.sandbox.ok(&["verify"]);
 }
 
 #[test]
@@ -167,6 +193,8 @@ fn a_delta_whose_blob_is_gone_is_replaced_by_the_layer() {
     std::fs::remove_file(blob).unwrap();
     let report = case.fetch(2, &["--retries", "0"]);
     assert_eq!(report["fallback_reason"], "patch-failed");
+    // Nothing came of the patch, so nothing counts but the layer.
+    assert_eq!(report["layers"][1]["bytes"], report["layers"][1]["target_bytes"]);
     assert_eq!(report["image"]["target_manifest"], new.manifest_digest().to_string());
 }
 

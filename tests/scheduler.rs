@@ -11,6 +11,7 @@ use std::time::Duration;
 use oci_delta_fetch::cancel::Cancel;
 use oci_delta_fetch::fetch::{Concurrency, Download, Job, Source, Step, run};
 use oci_delta_fetch::proxy::{Proxy, ProxyOptions};
+use oci_delta_fetch::registry::Blobs;
 use oci_spec::image::{Descriptor, MediaType};
 use support::blobs::Layout;
 use support::fake::FakeSkopeo;
@@ -30,11 +31,10 @@ fn brought<T: Send + 'static>(
     let options = ProxyOptions { skopeo: fake.program(), inactivity_timeout: NEVER, ..Default::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let results = runtime.block_on(async {
-        let proxy = Rc::new(Proxy::new("docker://h/r:t", options));
-        let downloads = layout.layers.iter().enumerate().map(|(index, (digest, size))| Download {
-            index,
-            blob: Descriptor::new(MediaType::ImageLayer, *size, digest.clone()),
-            source: Source::Remote(proxy.clone()),
+        let blobs = Rc::new(Blobs::new(Proxy::new("docker://h/r:t", options), None));
+        let downloads = layout.layers.iter().enumerate().map(|(index, (digest, size))| {
+            let blob = Descriptor::new(MediaType::ImageLayer, *size, digest.clone());
+            Download::new(index, blob, Source::Remote(blobs.clone()))
         });
         let work = Arc::new(move |job: Job| Ok(Step::Done(work(job))));
         run(downloads.collect(), concurrency, &Cancel::default(), work).await.unwrap()

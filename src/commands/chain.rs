@@ -16,7 +16,7 @@ use crate::cli::LimitArgs;
 use crate::digest::{DiffId, Digest};
 use crate::discover::Candidate;
 use crate::error::{Error, IoContext, Result};
-use crate::fetch::{self as scheduler, Concurrency, Download, Job, Source, Step, Worker};
+use crate::fetch::{self as scheduler, Concurrency, Download, Job, Received, Source, Step, Worker};
 use crate::fuse::fuse;
 use crate::region::Region;
 use crate::store::Inventory;
@@ -29,6 +29,8 @@ const HEAD: u64 = 8;
 #[derive(Debug)]
 pub(super) struct Link {
     pub digest: Digest,
+    /// What came of its blobs so far.
+    pub received: Received,
     image: TargetImage,
     /// The layers that are neither here nor brought by a link before: position, and the blob that makes each.
     needed: Vec<(usize, Descriptor)>,
@@ -56,7 +58,7 @@ impl Link {
             })?;
             needed.push((at, blob.clone()));
         }
-        Ok(Link { digest: candidate.digest.clone(), image, needed, source })
+        Ok(Link { digest: candidate.digest.clone(), received: Received::default(), image, needed, source })
     }
 
     /// The layers that are there after it.
@@ -104,9 +106,8 @@ impl Chain<'_> {
         let mut made: HashMap<DiffId, Region> = HashMap::new();
         for link in links {
             let downloads = link.needed.iter().map(|(index, blob)| Download {
-                index: *index,
-                blob: blob.clone(),
-                source: link.source.clone(),
+                received: link.received.clone(),
+                ..Download::new(*index, blob.clone(), link.source.clone())
             });
             let worker = Fuser {
                 files: files.clone(),

@@ -14,7 +14,7 @@ use super::target::{Hand, Target};
 use crate::base::SourceFiles;
 use crate::cli::{DeltaPolicy, FetchArgs};
 use crate::error::{Error, Kind, Result};
-use crate::fetch::{self as scheduler, Download, Source};
+use crate::fetch::{self as scheduler, Download, Received, Source};
 use crate::plan::{LayerAction, PlannedLayer};
 use crate::progress::Event;
 use crate::rebuild::LayerWorker;
@@ -63,11 +63,13 @@ async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Re
     match store {
         Some(store) if !args.dry_run => {
             let rebuilding = Instant::now();
-            let bring = Bring { context, args, store, inventory };
+            let received = target.plan.layers.iter().map(|_| Received::default()).collect();
+            let bring = Bring { context, args, store, inventory, received };
             let layers = match bring.layers(&mut target, &mut report).await {
                 Err(e) if e.kind() == Kind::Misfit => return Err(target.instead.take().unwrap_or(e)),
                 layers => layers?,
             };
+            report.count(&bring.received, opened.metadata_bytes() + target.bytes_read_beside_layers());
             report.durations.rebuild = rebuilding.elapsed().as_secs_f64();
             let publishing = Instant::now();
             let published = bring.store.publish(&target.image, &layers, name.as_deref())?;
@@ -116,6 +118,8 @@ struct Bring<'a> {
     args: &'a FetchArgs,
     store: Arc<dyn Store>,
     inventory: Inventory,
+    /// What came for each layer.
+    received: Vec<Received>,
 }
 
 impl Bring<'_> {
@@ -195,8 +199,6 @@ impl Bring<'_> {
         }
         self.context.say(&format!("the image is fetched whole: {e}"));
         for (index, layer) in target.plan.layers.iter_mut().enumerate().filter(|(_, layer)| patched(layer)) {
-            report.bytes.downloaded -= layer.blob().size();
-            report.layers[index].bytes = 0;
             layer.action = LayerAction::Fetch;
             report.fell_back(index, layer);
         }
@@ -213,7 +215,7 @@ impl Bring<'_> {
     ) -> Result<Vec<(usize, Result<Descriptor>)>> {
         let plan = &target.plan;
         let concurrency = concurrency(&target.whole_source, self.args.source.jobs);
-        let downloads = downloads(target, wanted);
+        let downloads = self.downloads(target, wanted);
         let total_bytes = downloads.iter().map(|d| d.blob.size()).sum();
         self.context.reporter.event(Event::Start { total_bytes, layers: downloads.len() });
         let order: Vec<usize> = downloads.iter().map(|d| d.index).collect();
@@ -233,27 +235,29 @@ impl Bring<'_> {
         self.context.reporter.event(Event::Finish);
         Ok(order.into_iter().zip(stored?).collect())
     }
-}
 
-/// The blobs to bring, largest first, so that no big one is left for the end.
-fn downloads(target: &Target, wanted: impl Fn(usize, &PlannedLayer) -> bool) -> Vec<Download> {
-    let mut downloads: Vec<Download> = Vec::new();
-    for (index, layer) in target.plan.layers.iter().enumerate().filter(|(index, layer)| wanted(*index, layer))
-    {
-        let from_base = match layer.action {
-            LayerAction::Fetch => target.base.as_ref().and_then(|b| b.layer(&layer.diff_id)),
-            _ => None,
-        };
-        downloads.push(match from_base {
-            Some((layout, blob)) => Download { index, blob, source: Source::Local(layout) },
-            None => {
-                let source = target.source_of(&layer.action).clone();
-                Download { index, blob: layer.blob().clone(), source }
-            }
-        });
+    /// The blobs to bring, largest first, so that no big one is left for the end.
+    fn downloads(&self, target: &Target, wanted: impl Fn(usize, &PlannedLayer) -> bool) -> Vec<Download> {
+        let mut downloads: Vec<Download> = Vec::new();
+        let layers = target.plan.layers.iter().enumerate();
+        for (index, layer) in layers.filter(|(index, layer)| wanted(*index, layer)) {
+            let from_base = match layer.action {
+                LayerAction::Fetch => target.base.as_ref().and_then(|b| b.layer(&layer.diff_id)),
+                _ => None,
+            };
+            downloads.push(match from_base {
+                // Not from the source, so it does not count.
+                Some((layout, blob)) => Download::new(index, blob, Source::Local(layout)),
+                None => {
+                    let source = target.source_of(&layer.action).clone();
+                    let received = self.received[index].clone();
+                    Download { received, ..Download::new(index, layer.blob().clone(), source) }
+                }
+            });
+        }
+        downloads.sort_by_key(|d| std::cmp::Reverse(d.blob.size()));
+        downloads
     }
-    downloads.sort_by_key(|d| std::cmp::Reverse(d.blob.size()));
-    downloads
 }
 
 /// The report as far as the plan tells it.

@@ -77,8 +77,7 @@ pub(super) async fn of_delta(
     for (layer, diff_id) in delta.target.layers.iter().zip(&delta.target.diff_ids) {
         let Some(blob) = delta.manifest.layers.get(layer.digest()) else { continue };
         if blob.media_type().as_ref() == TAR_DIFF && !diff_ids.contains(&diff_id.to_string()) {
-            let (index, source) = (downloads.len(), opened.source.clone());
-            downloads.push(Download { index, blob: blob.clone(), source });
+            downloads.push(Download::new(downloads.len(), blob.clone(), opened.source.clone()));
             diff_ids.push(diff_id.to_string());
         }
     }

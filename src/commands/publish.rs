@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use oci_spec::distribution::Reference as DockerReference;
 use oci_spec::image::{Descriptor, MediaType};
 use serde::Serialize;
@@ -16,7 +18,7 @@ use crate::artifact::{
 };
 use crate::cli::{DeltasArgs, PruneArgs, PushArgs, SourceArgs};
 use crate::digest::{Digest, digest_of};
-use crate::discover::{Candidate, all_deltas};
+use crate::discover::{Candidate, all_deltas, room_of_list};
 use crate::error::{Error, IoContext, Result};
 use crate::layout::Layout;
 use crate::platform::Platform;
@@ -24,6 +26,9 @@ use crate::progress::human_bytes;
 use crate::proxy::push_layout;
 use crate::reference::Reference;
 use crate::registry::{Change, IMAGE_MANIFEST, Repository};
+
+/// Largest manifest that its entry in a list carries, in bytes; those of most images are smaller.
+const MAX_CARRIED: usize = 16 << 10;
 
 /// Annotations of the manifest that its entry in a list repeats, so that readers know what to read.
 const REPEATED: [&str; 3] = [SOURCE_CONFIG, SOURCE, TARGET];
@@ -81,7 +86,9 @@ async fn store(dir: &Path, manifest: &[u8], to: &str, source: &SourceArgs) -> Re
     let repository = Repository::new(name, &options)?;
     let listing = repository.referrers(&subject, ARTIFACT_TYPE, u64::MAX).await?;
     if !listing.has_api {
-        repository.change_list(&subject, &Change::Add(Box::new(entry(manifest)?))).await?;
+        let room = room_of_list(replaced_bytes(dir, &delta)?);
+        let change = Change::Add { entry: Box::new(entry(manifest)?), room };
+        repository.change_list(&subject, &change).await?;
     }
     Ok(Pushed {
         version: super::report::VERSION,
@@ -110,6 +117,14 @@ fn with_subject(manifest: Vec<u8>) -> Result<Vec<u8>> {
     serde_json::to_vec(&value).map_err(|e| Error::local(e.to_string()))
 }
 
+/// Bytes of the whole layers that a delta stands for: what is at stake for those whom it fits.
+fn replaced_bytes(dir: &Path, delta: &DeltaManifest) -> Result<u64> {
+    let path = dir.join("blobs/sha256").join(delta.target_manifest.digest().digest());
+    let target = parse_manifest(&std::fs::read(&path).at(path.display())?)?;
+    let replaced = target.layers().iter().filter(|layer| delta.layers.contains_key(layer.digest()));
+    Ok(replaced.map(Descriptor::size).sum())
+}
+
 /// The entry for a delta in a list.
 fn entry(manifest: &[u8]) -> Result<Descriptor> {
     let parsed = parse_manifest(manifest)?;
@@ -119,6 +134,7 @@ fn entry(manifest: &[u8]) -> Result<Descriptor> {
     let repeated: HashMap<String, String> =
         all.into_iter().filter(|(key, _)| REPEATED.contains(&key.as_str())).collect();
     entry.set_annotations(Some(repeated));
+    entry.set_data((manifest.len() <= MAX_CARRIED).then(|| STANDARD.encode(manifest)));
     Ok(entry)
 }
 

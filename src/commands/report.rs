@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::fetch::Received;
 use crate::plan::PlannedLayer;
 use crate::progress::human_bytes;
 
@@ -76,7 +77,7 @@ pub(super) struct LayerReport {
     pub diff_id: String,
     /// `reused`, `patched`, `copied` (whole, from the delta), `fetched` (whole) or `base` (from `--base`).
     pub action: &'static str,
-    /// Bytes of the blob that is brought here, 0 for a reused layer.
+    /// Bytes that are read for it, failed tries included; 0 for a reused layer.
     pub bytes: u64,
     /// Bytes of the layer in the target image, as its registry has it.
     pub target_bytes: u64,
@@ -84,7 +85,7 @@ pub(super) struct LayerReport {
 
 #[derive(Debug, Default, Serialize)]
 pub(super) struct ByteReport {
-    /// Read from the source: manifest, config and layer blobs.
+    /// Read from the source: lists, manifests, configs and blobs, failed tries included.
     pub downloaded: u64,
     /// What a pull without deltas would have read here, where some layers may be present.
     pub plain_pull: u64,
@@ -103,12 +104,19 @@ impl ByteReport {
 impl Report {
     /// A layer is fetched whole after all; what was read for it before was for nothing.
     pub(super) fn fell_back(&mut self, index: usize, layer: &PlannedLayer) {
-        let entry = &mut self.layers[index];
-        entry.action = layer.action.name();
-        entry.bytes += layer.blob().size();
-        self.bytes.downloaded += layer.blob().size();
-        self.bytes.saved = self.bytes.full_pull.saturating_sub(self.bytes.downloaded);
+        self.layers[index].action = layer.action.name();
         self.fallback_reason = Some(Reason::PatchFailed);
+    }
+
+    /// Puts what was read in place of what was planned: `layers` by index, and all else.
+    pub(super) fn count(&mut self, layers: &[Received], others: u64) {
+        let mut downloaded = others;
+        for (entry, received) in self.layers.iter_mut().zip(layers) {
+            entry.bytes = received.bytes();
+            downloaded += entry.bytes;
+        }
+        let ByteReport { plain_pull, full_pull, .. } = self.bytes;
+        self.bytes = ByteReport::new(downloaded, plain_pull, full_pull);
     }
 
     pub(super) fn text(&self) -> String {

@@ -17,6 +17,7 @@ use crate::layout::{Layout, check_size};
 use crate::platform::Platform;
 use crate::proxy::{Credentials, Proxy, ProxyOptions, inspect_raw};
 use crate::reference::Reference;
+use crate::registry::Blobs;
 
 /// A manifest and the place that it and its blobs are in.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ impl Opened {
                 "{reference}: manifest digest mismatch: expected {digest}, found {found}"
             )));
         }
-        let source = Source::Remote(Rc::new(proxy));
+        let source = remote(proxy, reference);
         Ok(Opened::new(reference, source, digest, manifest, converted, required))
     }
 
@@ -119,10 +120,10 @@ impl Opened {
             Error::misfit(format!("{} is neither an image nor an oci-delta artifact", self.digest))
         })?;
         let config = match &self.source {
-            Source::Remote(proxy) if self.converted => {
+            Source::Remote(blobs) if self.converted => {
                 check_size(&config, MAX_CONFIG_SIZE)?;
                 self.read.set(self.read.get() + config.size());
-                proxy.config().await?
+                blobs.proxy().config().await?
             }
             _ => self.blob(&config, MAX_CONFIG_SIZE).await?,
         };
@@ -156,6 +157,15 @@ impl Opened {
     pub(super) fn metadata_bytes(&self) -> u64 {
         self.read.get()
     }
+}
+
+/// The blobs that belong to `reference` in a registry.
+pub(super) fn remote(proxy: Proxy, reference: &Reference) -> Source {
+    let image = match reference {
+        Reference::Docker { name } => Some(name.clone()),
+        _ => None,
+    };
+    Source::Remote(Rc::new(Blobs::new(proxy, image)))
 }
 
 pub(super) fn options(args: &SourceArgs, platform: Platform) -> Result<ProxyOptions> {

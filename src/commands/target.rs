@@ -1,14 +1,13 @@
 //! Decides how an image is brought here: by which deltas, over which base, and what of it whole.
 
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Context;
 use super::base::{self, Base};
 use super::chain::Link;
 use super::report::Reason;
-use super::source::{Opened, options};
+use super::source::{Opened, options, remote};
 use crate::artifact::{DeltaManifest, TargetImage};
 use crate::cli::{BaseArgs, DeltaPolicy, FetchArgs};
 use crate::digest::{DiffId, Digest};
@@ -51,6 +50,11 @@ impl Target {
     /// Bytes that are read for deltas and are not layers of the target: lists, manifests, links of a chain.
     pub(super) fn bytes_beside_layers(&self) -> u64 {
         self.search_bytes + self.links.iter().map(Link::bytes).sum::<u64>()
+    }
+
+    /// The same once they are read.
+    pub(super) fn bytes_read_beside_layers(&self) -> u64 {
+        self.search_bytes + self.links.iter().map(|link| link.received.bytes()).sum::<u64>()
     }
 
     /// Can this layer be had whole? Of a registry that is known only after trying.
@@ -200,7 +204,7 @@ impl Hand<'_> {
             local_base.as_ref() == Some(config) || self.inventory.by_config(config).is_some()
         };
         let options = options(&self.args.source, Platform::host())?;
-        let repository = Repository::new(name, &options)?;
+        let repository = Repository::new(name, &options)?.remembered();
         // Digests of deltas are those of manifests as they are in the registry.
         let subject = whole.image.converted_from.as_ref().unwrap_or(&whole.image.manifest_digest).clone();
         let found = deltas_for(&repository, &subject, here, whole.plain_bytes).await;
@@ -221,10 +225,7 @@ impl Hand<'_> {
             return self.without(whole, Some(found), reason);
         };
         let source_of = |delta: &Candidate| match elsewhere {
-            Some(place) => {
-                let proxy = Proxy::new(&place.pinned(&delta.digest).skopeo(), options.clone());
-                Source::Remote(Rc::new(proxy))
-            }
+            Some(place) => remote(Proxy::new(&place.pinned(&delta.digest).skopeo(), options.clone()), place),
             None => whole.delta_source.clone(),
         };
         let mut links: Vec<Link> = Vec::new();

@@ -1,5 +1,6 @@
 //! Trying again, a bounded number of times.
 
+use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
 use crate::error::{Kind, Result};
@@ -9,22 +10,57 @@ const FIRST_DELAY: Duration = Duration::from_millis(400);
 /// No single wait is longer than this.
 const LONGEST_DELAY: Duration = Duration::from_secs(15);
 
+/// The tries that one piece of work may take, however it goes about each of them.
+#[derive(Debug)]
+pub struct Attempts {
+    retries: u32,
+    tried: Cell<u32>,
+}
+
+impl Attempts {
+    /// One, and as many `retries`.
+    pub fn new(retries: u32) -> Self {
+        Attempts { retries, tried: Cell::new(0) }
+    }
+
+    /// Runs `attempt` until it succeeds, fails for good, or nothing is left.
+    ///
+    /// # Errors
+    /// That of the last attempt.
+    pub async fn run<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+        loop {
+            match attempt().await {
+                Err(e) if e.kind() == Kind::Transient && self.next().await => {}
+                Err(e) if self.tried.get() > 0 => {
+                    return Err(e.context(format!("tried {} times", self.tried.get() + 1)));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Waits until the next attempt is due; false when none is left.
+    pub async fn next(&self) -> bool {
+        let tried = self.tried.get();
+        if tried < self.retries {
+            self.tried.set(tried + 1);
+            tokio::time::sleep(delay(tried, noise())).await;
+        }
+        tried < self.retries
+    }
+
+    /// The last attempt does not count: it only found out that there is no such way.
+    pub fn take_back(&self) {
+        self.tried.set(self.tried.get().saturating_sub(1));
+    }
+}
+
 /// Runs `attempt` until it succeeds, fails for good, or has been tried again `retries` times.
 ///
 /// # Errors
 /// That of the last attempt.
-pub async fn with_retry<T>(retries: u32, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
-    let mut tried = 0;
-    loop {
-        match attempt().await {
-            Err(e) if e.kind() == Kind::Transient && tried < retries => {
-                tokio::time::sleep(delay(tried, noise())).await;
-                tried += 1;
-            }
-            Err(e) if tried > 0 => return Err(e.context(format!("tried {} times", tried + 1))),
-            result => return result,
-        }
-    }
+pub async fn with_retry<T>(retries: u32, attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    Attempts::new(retries).run(attempt).await
 }
 
 /// The wait after `tried` retries: between half and all of an exponentially growing

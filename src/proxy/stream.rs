@@ -43,6 +43,8 @@ pub struct BlobStream {
     session: Session,
     ask: Option<oneshot::Sender<()>>,
     state: State,
+    /// What ended the transfer, to be told after the last bytes.
+    failure: Option<Error>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,10 +81,12 @@ impl BlobStream {
             session,
             ask,
             state: State::Open,
+            failure: None,
         })
     }
 
     /// The next bytes, or `None` after the last one when skopeo has confirmed the transfer.
+    /// What came before a failure is handed out first.
     ///
     /// # Errors
     /// [`Kind::Transient`](crate::error::Kind::Transient) if the bytes stop coming,
@@ -96,14 +100,20 @@ impl BlobStream {
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>> {
-        while self.buffer.len() < CHUNK && self.left > 0 {
-            match self.read().await? {
-                0 => return Err(self.ended_early().await),
-                n => self.left -= n,
+        while self.buffer.len() < CHUNK && self.left > 0 && self.failure.is_none() {
+            match self.read().await {
+                Ok(0) => self.failure = Some(self.ended_early().await),
+                Ok(n) => self.left -= n,
+                Err(e) => self.failure = Some(e),
             }
         }
-        if self.buffer.is_empty() && self.state != State::Done {
-            self.finish().await?;
+        if self.buffer.is_empty() {
+            if let Some(e) = self.failure.take() {
+                return Err(e);
+            }
+            if self.state != State::Done {
+                self.finish().await?;
+            }
         }
         Ok(Some(self.buffer.split().freeze()).filter(|chunk| !chunk.is_empty()))
     }

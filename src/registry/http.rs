@@ -6,10 +6,11 @@ use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientP
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client as TokenClient, RegistryOperation};
 use oci_spec::distribution::Reference as DockerReference;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
+use reqwest::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RANGE, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url, redirect};
 use tokio::sync::Mutex;
 
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::proxy::with_retry;
 
@@ -50,7 +51,7 @@ impl std::fmt::Debug for Pass {
 }
 
 /// What is asked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Request<'a> {
     pub method: Method,
     /// Below `/v2/NAME/`, or what a page names as its next.
@@ -58,8 +59,10 @@ pub(super) struct Request<'a> {
     pub accept: Option<&'a str>,
     /// Media type and bytes.
     pub body: Option<(&'a str, &'a [u8])>,
-    /// Most bytes of the answer.
+    /// Most bytes of the answer, when it is read at once.
     pub max: u64,
+    /// The first byte of a stream, when not the whole thing is wanted.
+    pub from: Option<u64>,
 }
 
 /// The answer to a request that succeeded.
@@ -91,8 +94,7 @@ impl Http {
         let client = reqwest::Client::builder()
             .user_agent(concat!("oci-delta-fetch/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(settings.patience)
-            // Metadata only: what drips slower than that is a stall.
-            .timeout(settings.patience)
+            .read_timeout(settings.patience)
             .redirect(redirect::Policy::custom(follow))
             .tls_certs_merge(authorities)
             .tls_danger_accept_invalid_certs(settings.insecure)
@@ -119,12 +121,33 @@ impl Http {
         with_retry(self.retries, async || self.ask_once(request).await).await
     }
 
-    async fn ask_once(&self, request: &Request<'_>) -> Result<Option<Answer>> {
-        let mut response = self.send(request).await?;
-        if response.status() == StatusCode::UNAUTHORIZED {
-            self.authorise(&response, request.method != Method::GET).await?;
-            response = self.send(request).await?;
+    /// The bytes of a blob from `first` on; `None` where the server does not give exactly those.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask), without retries.
+    pub(super) async fn rest_of(&self, blob: &Digest, first: u64, size: u64) -> Result<Option<Response>> {
+        let path = format!("blobs/{blob}");
+        let request = Request { path: &path, from: Some(first), ..Default::default() };
+        let response = self.answer(&request).await?;
+        match response.status() {
+            StatusCode::PARTIAL_CONTENT => Ok(continues(&response, first, size).then_some(response)),
+            status if may_pass(status) => Err(Error::transient(format!("GET {}: {status}", response.url()))),
+            _ => Ok(None),
         }
+    }
+
+    /// Sends a request, and again with what the registry wants to see.
+    async fn answer(&self, request: &Request<'_>) -> Result<Response> {
+        let response = self.send(request).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        self.authorise(&response, request.method != Method::GET).await?;
+        self.send(request).await
+    }
+
+    async fn ask_once(&self, request: &Request<'_>) -> Result<Option<Answer>> {
+        let response = self.answer(request).await?;
         let status = response.status();
         if status.is_success() {
             let headers = response.headers().clone();
@@ -136,7 +159,7 @@ impl Http {
             401 | 403 => {
                 Err(Error::local(what).with_hint("log in with `skopeo login` or name an --authfile"))
             }
-            408 | 429 | 500..600 => Err(Error::transient(what)),
+            _ if may_pass(status) => Err(Error::transient(what)),
             _ => Err(Error::misfit(what)),
         }
     }
@@ -174,6 +197,11 @@ impl Http {
         if let Some(accept) = request.accept {
             builder = builder.header(ACCEPT, accept);
         }
+        builder = match request.from {
+            Some(first) => builder.header(RANGE, format!("bytes={first}-")),
+            // Metadata: what drips slower than that is a stall. A blob may take its time, but not stand still.
+            None => builder.timeout(self.patience),
+        };
         if let Some((media_type, bytes)) = request.body {
             builder = builder.header(CONTENT_TYPE, media_type).body(bytes.to_vec());
         }
@@ -233,6 +261,17 @@ impl Http {
     }
 }
 
+/// Trouble of a server or with it, of the kind that a later try may not meet.
+fn may_pass(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 429 | 500..600)
+}
+
+/// Is this answer of a range the rest of a blob of `size` bytes from `first` on?
+fn continues(response: &Response, first: u64, size: u64) -> bool {
+    let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
+    range.is_some_and(|range| range.trim() == format!("bytes {first}-{}/{size}", size - 1))
+}
+
 fn pem(data: &[u8]) -> Certificate {
     Certificate { encoding: CertificateEncoding::Pem, data: data.to_owned() }
 }
@@ -266,7 +305,8 @@ async fn body(mut response: Response, max: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn failed(e: &reqwest::Error) -> Error {
+/// What a failed request means.
+pub(super) fn failed(e: &reqwest::Error) -> Error {
     let text = chain(e);
     let tls = text.contains("certificate") || text.contains("redirect");
     if tls { Error::local(text) } else { Error::transient(text) }

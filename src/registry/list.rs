@@ -20,8 +20,13 @@ const PAUSE: Duration = Duration::from_millis(400);
 /// A change of a list.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// This entry is in it.
-    Add(Box<Descriptor>),
+    /// This entry is in it. Entries go without `data` where that would make the list larger than `room` bytes.
+    Add {
+        /// The entry.
+        entry: Box<Descriptor>,
+        /// What all readers of the list take.
+        room: u64,
+    },
     /// None of these is in it.
     Remove(Vec<Digest>),
 }
@@ -30,24 +35,39 @@ impl Change {
     fn holds(&self, entries: &[Value]) -> bool {
         let lists = |digest: &Digest| entries.iter().any(|e| e["digest"].as_str() == Some(digest.as_ref()));
         match self {
-            Change::Add(entry) => lists(entry.digest()),
+            Change::Add { entry, .. } => lists(entry.digest()),
             Change::Remove(digests) => !digests.iter().any(lists),
         }
     }
 
     /// Everything else in the list stays as it is.
-    fn apply(&self, entries: &mut Vec<Value>) -> Result<()> {
+    fn apply(&self, list: &mut Value) -> Result<()> {
         match self {
-            Change::Add(entry) => {
+            Change::Add { entry, room } => {
                 let entry = serde_json::to_value(entry).map_err(|e| Error::local(e.to_string()))?;
-                entries.push(entry);
+                entries_of(list)?.push(entry);
+                make_room(list, *room)?;
             }
             Change::Remove(digests) => {
-                entries.retain(|e| !digests.iter().any(|d| e["digest"].as_str() == Some(d.as_ref())));
+                entries_of(list)?
+                    .retain(|e| !digests.iter().any(|d| e["digest"].as_str() == Some(d.as_ref())));
             }
         }
         Ok(())
     }
+}
+
+/// Takes the data out of the last entry, and then out of all, if the list is too large: it is a copy.
+fn make_room(list: &mut Value, room: u64) -> Result<()> {
+    let last = entries_of(list)?.len().saturating_sub(1);
+    for first in [last, 0] {
+        if list.to_string().len() as u64 > room {
+            entries_of(list)?[first..].iter_mut().filter_map(Value::as_object_mut).for_each(|entry| {
+                entry.shift_remove("data");
+            });
+        }
+    }
+    Ok(())
 }
 
 impl Repository {
@@ -60,14 +80,13 @@ impl Repository {
         let (mut writes, mut steady) = (0, 0);
         while steady < STEADY {
             let mut list = read(self, subject).await?;
-            let entries = entries_of(&mut list)?;
-            if change.holds(entries) {
+            if change.holds(entries_of(&mut list)?) {
                 steady += 1;
             } else {
                 if writes == MAX_WRITES {
                     return Err(Error::transient("others keep changing the list of deltas at the same time"));
                 }
-                change.apply(entries)?;
+                change.apply(&mut list)?;
                 self.put_fallback_list(subject, list.to_string().as_bytes()).await?;
                 (writes, steady) = (writes + 1, 0);
             }
@@ -106,14 +125,33 @@ mod tests {
     fn changes_leave_the_rest_alone() {
         let (a, b) = (digest_of(b"a"), digest_of(b"b"));
         let mut list = json!({"manifests": [{"digest": a.to_string(), "unknown": [1]}], "other": 1});
-        let entries = entries_of(&mut list).unwrap();
-        let add = Change::Add(Box::new(Descriptor::new(MediaType::ImageManifest, 1, b.clone())));
-        assert!(!add.holds(entries));
-        add.apply(entries).unwrap();
-        assert!(add.holds(entries));
+        let add = add(&b, u64::MAX);
+        assert!(!add.holds(entries_of(&mut list).unwrap()));
+        add.apply(&mut list).unwrap();
+        assert!(add.holds(entries_of(&mut list).unwrap()));
         let remove = Change::Remove(vec![b]);
-        remove.apply(entries).unwrap();
-        assert!(remove.holds(entries));
+        remove.apply(&mut list).unwrap();
+        assert!(remove.holds(entries_of(&mut list).unwrap()));
         assert_eq!(list, json!({"manifests": [{"digest": a.to_string(), "unknown": [1]}], "other": 1}));
+    }
+
+    #[test]
+    fn data_stays_out_of_a_list_that_it_would_make_too_large() {
+        let carried = |room| {
+            let mut list = json!({"manifests": []});
+            ["a", "b"].iter().for_each(|x| add(&digest_of(x.as_bytes()), room).apply(&mut list).unwrap());
+            let data = [0, 1].map(|at| list["manifests"][at]["data"].as_str().is_some());
+            (data, list.to_string().len() as u64)
+        };
+        let (data, size) = carried(u64::MAX);
+        assert_eq!(data, [true, true]);
+        assert_eq!(carried(size - 1).0, [true, false]);
+        assert_eq!(carried(1).0, [false, false]);
+    }
+
+    fn add(digest: &Digest, room: u64) -> Change {
+        let mut entry = Descriptor::new(MediaType::ImageManifest, 3, digest.clone());
+        entry.set_data(Some("eHh4".to_owned()));
+        Change::Add { entry: Box::new(entry), room }
     }
 }

@@ -1,5 +1,5 @@
 //! What skopeo's image proxy has no call for: lists of referrers, raw manifests
-//! beside the opened image, and writing such a list.
+//! beside the opened image, writing such a list, the rest of a blob.
 //!
 //! Requests of our own are made only where they do what skopeo would do. A setting
 //! that cannot be honoured here (a mirror, a blocked registry, a client certificate,
@@ -7,9 +7,11 @@
 //! fallback tag but not the referrers API.
 
 mod auth;
+mod blob;
 mod config;
 mod http;
 mod list;
+mod memory;
 
 use std::collections::HashSet;
 
@@ -22,9 +24,11 @@ use crate::artifact::MAX_MANIFEST_SIZE;
 use crate::digest::{Digest, digest_of};
 use crate::error::{Error, Kind, Result};
 use crate::proxy::{ProxyOptions, inspect_raw};
+pub use blob::{Blob, Blobs};
 use config::Rules;
 use http::{Answer, Http, Request, Settings};
 pub use list::Change;
+use memory::Memory;
 
 /// Media type of an image index.
 pub const IMAGE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -44,6 +48,7 @@ pub struct Repository {
     image: DockerReference,
     options: ProxyOptions,
     way: Way,
+    memory: Option<Memory>,
 }
 
 #[derive(Debug)]
@@ -87,7 +92,14 @@ impl Repository {
             Ok(settings) => Way::Http(Box::new(Http::new(image, settings)?)),
             Err(why) => Way::Skopeo(why),
         };
-        Ok(Repository { image: image.clone(), options: options.clone(), way })
+        Ok(Repository { image: image.clone(), options: options.clone(), way, memory: None })
+    }
+
+    /// The same, with what is known of it from searches before.
+    #[must_use]
+    pub fn remembered(mut self) -> Self {
+        self.memory = self.http().and_then(|_| Memory::of(&self.image));
+        self
     }
 
     /// What points to `subject`, by the referrers API or else the fallback tag
@@ -97,17 +109,30 @@ impl Repository {
     /// As [`manifest`](Self::manifest); Verification for a list that is larger or goes round.
     pub async fn referrers(&self, subject: &Digest, artifact_type: &str, budget: u64) -> Result<Listing> {
         let budget = budget.min(MAX_LISTING);
-        if let Way::Http(http) = &self.way
+        let tag_first = self.memory.as_ref().is_some_and(Memory::holds);
+        if tag_first && let Some(listing) = self.read_tag(subject, budget).await? {
+            return Ok(listing);
+        }
+        if let Some(http) = self.http()
             && let Some(listing) = read_pages(http, subject, artifact_type, budget).await?
         {
             return Ok(listing);
         }
-        let mut listing = Listing::default();
-        if let Some(bytes) = self.read(&fallback_tag(subject), IMAGE_INDEX, budget).await? {
-            listing.bytes = bytes.len() as u64;
-            add_page(&mut listing.entries, &bytes)?;
+        let by_tag = if tag_first { None } else { self.read_tag(subject, budget).await? };
+        if let (Some(_), Some(memory)) = (&by_tag, &self.memory) {
+            memory.note();
         }
-        Ok(listing)
+        Ok(by_tag.unwrap_or_default())
+    }
+
+    /// What stands under the fallback tag, if anything does.
+    async fn read_tag(&self, subject: &Digest, budget: u64) -> Result<Option<Listing>> {
+        let Some(bytes) = self.read(&fallback_tag(subject), IMAGE_INDEX, budget).await? else {
+            return Ok(None);
+        };
+        let mut listing = Listing { bytes: bytes.len() as u64, ..Default::default() };
+        add_page(&mut listing.entries, &bytes)?;
+        Ok(Some(listing))
     }
 
     /// The manifest with this digest, verified.
@@ -161,7 +186,7 @@ impl Repository {
             )));
         };
         let path = format!("manifests/{what}");
-        let request = Request { method, path: &path, accept: None, body, max: MAX_MANIFEST_SIZE };
+        let request = Request { method, path: &path, body, max: MAX_MANIFEST_SIZE, ..Default::default() };
         http.ask(&request).await.map_err(|e| e.context(self.name()))
     }
 
@@ -170,8 +195,7 @@ impl Repository {
         match &self.way {
             Way::Http(http) => {
                 let path = format!("manifests/{what}");
-                let request =
-                    Request { method: Method::GET, path: &path, accept: Some(accept), body: None, max };
+                let request = Request { path: &path, accept: Some(accept), max, ..Default::default() };
                 let answer = http.ask(&request).await.map_err(|e| e.context(self.name()))?;
                 Ok(answer.map(|a| a.body))
             }
@@ -187,6 +211,14 @@ impl Repository {
                     Err(e) => Err(e),
                 }
             }
+        }
+    }
+
+    /// For requests of our own, where they are allowed.
+    fn http(&self) -> Option<&Http> {
+        match &self.way {
+            Way::Http(http) => Some(http),
+            Way::Skopeo(_) => None,
         }
     }
 
@@ -222,8 +254,7 @@ async fn read_pages(
     let mut seen = HashSet::new();
     while seen.insert(next.clone()) {
         let max = budget.saturating_sub(listing.bytes);
-        let request =
-            Request { method: Method::GET, path: &next, accept: Some(IMAGE_INDEX), body: None, max };
+        let request = Request { path: &next, accept: Some(IMAGE_INDEX), max, ..Default::default() };
         let answer = match http.ask(&request).await {
             Ok(Some(answer)) => answer,
             Ok(None) if seen.len() == 1 => return Ok(None),

@@ -65,6 +65,7 @@ impl Sandbox {
         command
             .env("HOME", self.dir.path())
             .env_remove("XDG_DATA_HOME")
+            .env_remove("XDG_CACHE_HOME")
             .env_remove("REGISTRY_AUTH_FILE")
             .env("XDG_RUNTIME_DIR", self.dir.path())
             .env("NO_PROXY", "127.0.0.1")
