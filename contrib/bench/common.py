@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import statistics
 import subprocess
@@ -62,6 +63,24 @@ def scratch(name):
     shm = pathlib.Path("/dev/shm")
     parent = shm if os.access(shm, os.W_OK) else None
     return tempfile.TemporaryDirectory(prefix=f"bench-{name}-", dir=parent)
+
+
+def registry(tmp):
+    """A docker-registry on loopback with its data below `tmp`: the process, to be killed, and the address."""
+    config = tmp / "registry.yml"
+    config.write_text(
+        f"version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {tmp}/registry\n"
+        "http:\n  addr: 127.0.0.1:0\n"
+    )
+    log = tmp / "registry.log"
+    with open(log, "w") as out:
+        server = subprocess.Popen(["docker-registry", "serve", config], stdout=out, stderr=out)
+    for _ in range(200):
+        if found := re.search(r"listening on (127\.0\.0\.1:\d+)", log.read_text()):
+            return server, found.group(1)
+        time.sleep(0.05)
+    server.kill()
+    raise SystemExit("docker-registry does not start")
 
 
 def blob(layout, digest):
