@@ -21,6 +21,9 @@ pub const MAX_CHAIN: usize = 8;
 /// Manifests of deltas that are read for one search.
 const MAX_CANDIDATES: usize = 64;
 
+/// Bytes of the head of an answer, about; a registry's is 300 to 500. They count where it is decided whether to go on.
+const HEAD: u64 = 512;
+
 /// Spent on a search in any case, in bytes; else a thousandth of what it could save.
 const FREE: u64 = 4 << 10;
 
@@ -48,6 +51,8 @@ pub struct Found {
     pub candidates: Vec<Candidate>,
     /// Deltas that are listed, but lead on from no image that is here; their manifests were not read.
     pub elsewhere: usize,
+    /// Deltas that may fit, but to read their manifests would cost more than a search may.
+    pub unread: usize,
     /// Bytes of lists and manifests that were read.
     pub bytes: u64,
     /// What was passed over, and why; for people.
@@ -66,7 +71,7 @@ pub async fn deltas_for(
     at_stake: u64,
 ) -> Found {
     let budget = (at_stake / 1000).max(FREE);
-    let mut search = Search { repository, budget, seen: HashSet::new(), found: Found::default() };
+    let mut search = Search { repository, left: budget, seen: HashSet::new(), found: Found::default() };
     if let Err(e) = search.follow(target, here).await {
         search.found.failure = Some(e);
     }
@@ -78,7 +83,7 @@ pub async fn deltas_for(
 /// # Errors
 /// When the list cannot be read; a delta that cannot be is noted.
 pub async fn all_deltas(repository: &Repository, target: &Digest) -> Result<Found> {
-    let mut search = Search { repository, budget: u64::MAX, seen: HashSet::new(), found: Found::default() };
+    let mut search = Search { repository, left: u64::MAX, seen: HashSet::new(), found: Found::default() };
     let entries = search.list(target).await?;
     for entry in entries {
         search.read(entry).await?;
@@ -118,8 +123,8 @@ impl Entry {
 
 struct Search<'a> {
     repository: &'a Repository,
-    /// Bytes that may be spent before it is likely that a delta fits.
-    budget: u64,
+    /// Bytes that may still be spent, heads of answers included.
+    left: u64,
     seen: HashSet<Digest>,
     found: Found,
 }
@@ -134,14 +139,12 @@ impl Search<'_> {
             let mut listed = self.list(&subject).await?;
             for entry in listed.iter_mut().filter(|entry| entry.claim.is_none()) {
                 // Some registries leave the annotations out; then only the manifest tells.
-                if self.found.bytes.saturating_add(entry.descriptor.size()) <= self.budget {
-                    entry.candidate = self.judge(&entry.descriptor, &subject).await?;
-                    let delta = entry.candidate.as_ref().map(|c| &c.manifest);
-                    entry.claim = delta.map(|d| (d.source_config.clone(), d.source.clone()));
-                }
+                entry.candidate = self.judge(&entry.descriptor, &subject).await?;
+                let delta = entry.candidate.as_ref().map(|c| &c.manifest);
+                entry.claim = delta.map(|d| (d.source_config.clone(), d.source.clone()));
             }
             let fits = listed.iter().any(|entry| entry.starts_from(&here));
-            if !fits && depth < MAX_CHAIN {
+            if !fits && depth < MAX_CHAIN && self.left > 2 * HEAD {
                 let bases = listed.iter().filter_map(|entry| entry.base().cloned());
                 subjects
                     .extend(bases.filter(|base| known.insert(base.clone())).map(|base| (base, depth + 1)));
@@ -162,11 +165,18 @@ impl Search<'_> {
 
     /// What is listed for `subject` and may be a delta.
     async fn list(&mut self, subject: &Digest) -> Result<Vec<Entry>> {
-        let left = self.budget.saturating_sub(self.found.bytes);
-        let listing = self.repository.referrers(subject, ARTIFACT_TYPE, left).await?;
-        self.found.bytes += listing.bytes;
+        // The API, or the tag, or one after the other.
+        let heads = 2 * HEAD;
+        let listing =
+            self.repository.referrers(subject, ARTIFACT_TYPE, self.left.saturating_sub(heads)).await?;
+        self.spend(listing.bytes, heads);
         let candidates = listing.entries.into_iter().filter(may_be_delta);
         Ok(candidates.map(|descriptor| Entry::new(descriptor, subject)).collect())
+    }
+
+    fn spend(&mut self, bytes: u64, heads: u64) {
+        self.found.bytes += bytes;
+        self.left = self.left.saturating_sub(bytes.saturating_add(heads));
     }
 
     /// Makes a candidate of an entry, if it is a delta.
@@ -184,6 +194,10 @@ impl Search<'_> {
         if self.seen.len() >= MAX_CANDIDATES || !self.seen.insert(entry.digest().clone()) {
             return Ok(None);
         }
+        if carried(entry).is_none() && entry.size().saturating_add(HEAD) > self.left {
+            self.found.unread += 1;
+            return Ok(None);
+        }
         match self.manifest_of(entry, subject).await {
             Ok(candidate) => Ok(Some(candidate)),
             Err(e) if matches!(e.kind(), Kind::Misfit | Kind::Verification) => {
@@ -198,8 +212,9 @@ impl Search<'_> {
         let bytes = match carried(entry) {
             Some(bytes) => bytes,
             None => {
-                let bytes = self.repository.manifest(entry.digest(), MAX_MANIFEST_SIZE).await?;
-                self.found.bytes += bytes.len() as u64;
+                // No more than the list says, which was found to be affordable.
+                let bytes = self.repository.manifest(entry.digest(), entry.size()).await?;
+                self.spend(bytes.len() as u64, HEAD);
                 bytes
             }
         };

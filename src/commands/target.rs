@@ -207,15 +207,16 @@ impl Hand<'_> {
         let repository = Repository::new(name, &options)?.remembered();
         // Digests of deltas are those of manifests as they are in the registry.
         let subject = whole.image.converted_from.as_ref().unwrap_or(&whole.image.manifest_digest).clone();
-        let found = deltas_for(&repository, &subject, here, whole.plain_bytes).await;
+        let limit = if self.policy() == DeltaPolicy::Only { u64::MAX } else { whole.plain_bytes };
+        let found = deltas_for(&repository, &subject, here, limit).await;
         for note in &found.notes {
             self.context.say(note);
         }
-        let limit = if self.policy() == DeltaPolicy::Only { u64::MAX } else { whole.plain_bytes };
         let chain = choose(&found, &whole, here, |d| self.has(d), limit);
         let Some((candidate, way)) = chain.split_last() else {
             let reason = match &found {
                 Found { failure: Some(_), .. } => Reason::LookupFailed,
+                Found { unread: 1.., .. } => Reason::NotSmaller,
                 Found { candidates, .. } if candidates.iter().any(|c| here(&c.manifest.source_config)) => {
                     Reason::NotSmaller
                 }
