@@ -47,6 +47,10 @@ pub(crate) const TARGET: &str = "io.github.containers.delta.target";
 pub(crate) const REUSED: &str = "io.github.containers.delta.reused";
 pub(crate) const REUSED_DIFF_ID: &str = "io.github.containers.delta.reused-diff-id";
 
+/// Ours: the bytes of all blobs of a delta. A list repeats it, so that what a delta costs is known
+/// before its manifest is read.
+pub(crate) const BYTES: &str = "io.github.oci-delta-fetch.bytes";
+
 /// The manifest of a delta, by itself.
 #[derive(Debug, Clone)]
 pub struct DeltaManifest {

@@ -4,13 +4,13 @@
 //! choose which manifests are read first; what counts stands in the manifest itself,
 //! of which the digest is checked, also where the list carries it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use oci_spec::image::Descriptor;
 
-use crate::artifact::{self, ARTIFACT_TYPE, DeltaManifest, MAX_MANIFEST_SIZE, SOURCE, SOURCE_CONFIG};
+use crate::artifact::{self, ARTIFACT_TYPE, BYTES, DeltaManifest, MAX_MANIFEST_SIZE, SOURCE, SOURCE_CONFIG};
 use crate::digest::{Digest, digest_of, parse_digest};
 use crate::error::{Error, Kind, Result};
 use crate::registry::Repository;
@@ -22,10 +22,10 @@ pub const MAX_CHAIN: usize = 8;
 const MAX_CANDIDATES: usize = 64;
 
 /// Bytes of the head of an answer, about; a registry's is 300 to 500. They count where it is decided whether to go on.
-const HEAD: u64 = 512;
+const HEAD: u64 = 400;
 
 /// Spent on a search in any case, in bytes; else a thousandth of what it could save.
-const FREE: u64 = 4 << 10;
+const FREE: u64 = 6 << 10;
 
 /// Size in bytes up to which a list may grow for the sake of what its entries carry, where `at_stake` is what
 /// a pull without them reads: it must not keep a search from following a chain over several such lists.
@@ -72,7 +72,7 @@ pub async fn deltas_for(
 ) -> Found {
     let budget = (at_stake / 1000).max(FREE);
     let mut search = Search { repository, left: budget, seen: HashSet::new(), found: Found::default() };
-    if let Err(e) = search.follow(target, here).await {
+    if let Err(e) = search.follow(target, here, at_stake).await {
         search.found.failure = Some(e);
     }
     search.found
@@ -98,6 +98,8 @@ struct Entry {
     subject: Digest,
     /// Config digest of its base, and the digest of the base's manifest.
     claim: Option<(Digest, Option<Digest>)>,
+    /// Bytes of its blobs.
+    bytes: Option<u64>,
     /// What was read of it.
     candidate: Option<Candidate>,
 }
@@ -109,7 +111,9 @@ impl Entry {
             parse_digest(text, key).ok()
         };
         let claim = note(SOURCE_CONFIG).map(|config| (config, note(SOURCE)));
-        Entry { descriptor, subject: subject.clone(), claim, candidate: None }
+        let bytes =
+            descriptor.annotations().as_ref().and_then(|a| a.get(BYTES)).and_then(|text| text.parse().ok());
+        Entry { descriptor, subject: subject.clone(), claim, bytes, candidate: None }
     }
 
     fn starts_from(&self, here: impl Fn(&Digest) -> bool) -> bool {
@@ -131,7 +135,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// Follows the lists back from `target`, then reads the deltas of the ways that they show.
-    async fn follow(&mut self, target: &Digest, here: impl Fn(&Digest) -> bool) -> Result<()> {
+    async fn follow(&mut self, target: &Digest, here: impl Fn(&Digest) -> bool, at_stake: u64) -> Result<()> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut subjects = VecDeque::from([(target.clone(), 1)]);
         let mut known = HashSet::from([target.clone()]);
@@ -155,8 +159,12 @@ impl Search<'_> {
             }
         }
         let listed = entries.len();
-        let useful = on_a_way(entries, here);
+        let useful = on_a_way(entries, &here);
         self.found.elsewhere = listed - useful.len();
+        if promised(&useful, target, here).is_some_and(|bytes| bytes <= at_stake / 2) {
+            // What is saved pays for the manifests.
+            self.left = self.left.max(at_stake / 4);
+        }
         for entry in useful {
             self.read(entry).await?;
         }
@@ -165,11 +173,9 @@ impl Search<'_> {
 
     /// What is listed for `subject` and may be a delta.
     async fn list(&mut self, subject: &Digest) -> Result<Vec<Entry>> {
-        // The API, or the tag, or one after the other.
-        let heads = 2 * HEAD;
-        let listing =
-            self.repository.referrers(subject, ARTIFACT_TYPE, self.left.saturating_sub(heads)).await?;
-        self.spend(listing.bytes, heads);
+        let room = self.left.saturating_sub(2 * HEAD);
+        let listing = self.repository.referrers(subject, ARTIFACT_TYPE, room).await?;
+        self.spend(listing.bytes, listing.requests * HEAD);
         let candidates = listing.entries.into_iter().filter(may_be_delta);
         Ok(candidates.map(|descriptor| Entry::new(descriptor, subject)).collect())
     }
@@ -233,6 +239,23 @@ impl Search<'_> {
 fn carried(entry: &Descriptor) -> Option<Vec<u8>> {
     let bytes = STANDARD.decode(entry.data().as_ref()?).ok()?;
     (bytes.len() as u64 == entry.size() && digest_of(&bytes) == *entry.digest()).then_some(bytes)
+}
+
+/// Bytes of the blobs of the cheapest way to `target`, by what the lists say of the deltas on it.
+fn promised(entries: &[Entry], target: &Digest, here: impl Fn(&Digest) -> bool) -> Option<u64> {
+    let mut costs: HashMap<&Digest, u64> = HashMap::new();
+    for _ in 0..MAX_CHAIN {
+        for entry in entries {
+            let before = match entry.base() {
+                _ if entry.starts_from(&here) => Some(0),
+                base => base.and_then(|base| costs.get(base).copied()),
+            };
+            let (Some(before), Some(bytes)) = (before, entry.bytes) else { continue };
+            let cost = before.saturating_add(bytes);
+            costs.entry(&entry.subject).and_modify(|known| *known = cost.min(*known)).or_insert(cost);
+        }
+    }
+    costs.get(target).copied()
 }
 
 /// The entries that lie on a way from an image that is here.

@@ -11,9 +11,6 @@ use support::{Delta, Guard, Image, Layer, OciDir, Registry, Sandbox};
 
 const REMOTE: [&str; 2] = ["--tls-verify=false", "--insecure-policy"];
 
-/// Bytes that make the layer that changes so large that a thousandth pays for a search along a chain.
-static PADDING: [u8; 30_000_000] = [0; 30_000_000];
-
 /// Version `n` of an image: one layer that stays, one whose large file changes a little, one that is new each time.
 fn version(n: u8) -> Image {
     let mut file = noise(7, 2_000_000);
@@ -22,7 +19,7 @@ fn version(n: u8) -> Image {
     }
     Image::new(vec![
         Layer::gzip(tree(&[("usr/lib/stays", &noise(1, 300_000))])),
-        Layer::plain(tree(&[("usr/lib/grows", &file), ("usr/lib/padding", &PADDING)])),
+        Layer::gzip(tree(&[("usr/lib/grows", &file)])),
         Layer::gzip(tree(&[("usr/lib/version", &[n; 40])])),
     ])
 }

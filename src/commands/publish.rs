@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::Context;
 use super::source::{Opened, local_reference, options};
 use crate::artifact::{
-    self, ARTIFACT_TYPE, DeltaManifest, MAX_MANIFEST_SIZE, SOURCE, SOURCE_CONFIG, TARGET, parse_manifest,
+    self, ARTIFACT_TYPE, BYTES, DeltaManifest, MAX_MANIFEST_SIZE, SOURCE, SOURCE_CONFIG, TARGET,
+    parse_manifest,
 };
 use crate::cli::{DeltasArgs, PruneArgs, PushArgs, SourceArgs};
 use crate::digest::{Digest, digest_of};
@@ -131,8 +132,10 @@ fn entry(manifest: &[u8]) -> Result<Descriptor> {
     let mut entry = Descriptor::new(MediaType::ImageManifest, manifest.len() as u64, digest_of(manifest));
     entry.set_artifact_type(Some(MediaType::Other(ARTIFACT_TYPE.to_owned())));
     let all = parsed.annotations().clone().unwrap_or_default();
-    let repeated: HashMap<String, String> =
+    let mut repeated: HashMap<String, String> =
         all.into_iter().filter(|(key, _)| REPEATED.contains(&key.as_str())).collect();
+    let bytes: u64 = parsed.layers().iter().map(Descriptor::size).fold(0, u64::saturating_add);
+    repeated.insert(BYTES.to_owned(), bytes.to_string());
     entry.set_annotations(Some(repeated));
     entry.set_data((manifest.len() <= MAX_CARRIED).then(|| STANDARD.encode(manifest)));
     Ok(entry)

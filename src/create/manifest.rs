@@ -6,7 +6,8 @@ use oci_spec::image::Descriptor;
 use serde_json::{Map, Value, json};
 
 use crate::artifact::{
-    ARTIFACT_TYPE, CONTENT, REUSED, REUSED_DIFF_ID, SOURCE, SOURCE_CONFIG, TAR_DIFF, TARGET, TO, TargetImage,
+    ARTIFACT_TYPE, BYTES, CONTENT, REUSED, REUSED_DIFF_ID, SOURCE, SOURCE_CONFIG, TAR_DIFF, TARGET, TO,
+    TargetImage,
 };
 use crate::digest::{DiffId, Digest, Hasher, digest_of};
 use crate::encoding;
@@ -185,7 +186,9 @@ impl Builder {
 
     pub fn finish(mut self) -> Result<Artifact> {
         let config = Blob::bytes(EMPTY_CONFIG, b"{}");
+        let bytes: u64 = self.blobs.iter().map(Blob::size).sum();
         let mut annotations = Map::new();
+        annotations.insert(BYTES.into(), bytes.to_string().into());
         if !self.reused.is_empty() {
             annotations.insert(REUSED.into(), Value::from(self.reused).to_string().into());
             annotations.insert(REUSED_DIFF_ID.into(), Value::from(self.reused_diff_ids).to_string().into());

@@ -63,8 +63,10 @@ enum Way {
 pub struct Listing {
     /// As the list has them: claims, no more.
     pub entries: Vec<Descriptor>,
-    /// Bytes of the answers.
+    /// Bytes of the answers, without their heads.
     pub bytes: u64,
+    /// Requests that were made for it.
+    pub requests: u64,
     /// The registry has the referrers API.
     pub has_api: bool,
 }
@@ -122,7 +124,7 @@ impl Repository {
         if let (Some(_), Some(memory)) = (&by_tag, &self.memory) {
             memory.note();
         }
-        Ok(by_tag.unwrap_or_default())
+        Ok(Listing { requests: 2, ..by_tag.unwrap_or_default() })
     }
 
     /// What stands under the fallback tag, if anything does.
@@ -130,7 +132,7 @@ impl Repository {
         let Some(bytes) = self.read(&fallback_tag(subject), IMAGE_INDEX, budget).await? else {
             return Ok(None);
         };
-        let mut listing = Listing { bytes: bytes.len() as u64, ..Default::default() };
+        let mut listing = Listing { bytes: bytes.len() as u64, requests: 1, ..Default::default() };
         add_page(&mut listing.entries, &bytes)?;
         Ok(Some(listing))
     }
@@ -264,6 +266,7 @@ async fn read_pages(
             Err(e) => return Err(e),
         };
         listing.bytes += answer.body.len() as u64;
+        listing.requests += 1;
         if add_page(&mut listing.entries, &answer.body).is_err() && seen.len() == 1 {
             return Ok(None); // a web page, say
         }
