@@ -65,8 +65,8 @@ pub(super) struct Budget {
 const MAX_WINDOW_LOG: u32 = 27;
 
 /// The window of all presets but `best`: a machine that applies the delta needs
-/// half the memory and touches fewer pages, for half a per cent more bytes.
-const EVERYDAY_WINDOW_LOG: u32 = 26;
+/// half the memory and touches fewer pages, for at most 0.6 per cent more bytes.
+const EVERYDAY_WINDOW_LOG: u32 = 25;
 
 /// Smallest window.
 const MIN_WINDOW_LOG: u32 = 20;

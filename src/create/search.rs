@@ -63,15 +63,19 @@ const MAX_STRIDE: usize = 32;
 const BETTER_SAME: usize = 8;
 const BETTER_OTHER: usize = 16;
 
+/// Of two candidates the one in the current file may be this many bytes shorter: it needs no OPEN, nor another back.
+const AT_HOME: usize = 12;
+
 /// Cost of a byte that differs within a cover: an ADD payload byte that is not zero.
 const MISMATCH: f64 = 1.1;
 
 /// What two covers cost more than one, beside the literals between them.
 const JOIN: f64 = 6.0;
 
-/// What a cover costs: in the file that is open, and with an OPEN.
-const COVER_SAME: f64 = 5.0;
-const COVER_OTHER: f64 = 16.0;
+/// What a cover costs: in the file that is open, and with an OPEN. Most is the absolute SEEK,
+/// which hardly compresses, and zstd's matches that it breaks.
+const COVER_SAME: f64 = 12.0;
+const COVER_OTHER: f64 = 24.0;
 
 /// A mismatch, when a cover as a whole is judged.
 const MISMATCH_KEPT: f64 = 1.2;
@@ -144,6 +148,8 @@ impl Search<'_> {
         let old = self.corpus.bytes();
         let mut best: Option<Cover> = None;
         let gram = self.index.gram();
+        let is_home = |cover: &Cover| diagonal.is_some_and(|(span, _)| span.source == cover.span.source);
+        let worth = |cover: &Cover| cover.len + if is_home(cover) { AT_HOME } else { 0 };
         for position in self.index.candidates(&piece[at..]) {
             let text = &old[position as usize..];
             if text.len() < gram || text[..gram] != piece[at..at + gram] {
@@ -158,13 +164,12 @@ impl Search<'_> {
                 Cover { new: at, len, old: position, span },
                 end.max(at.saturating_sub(GLANCE)),
             );
-            if best.is_none_or(|b| cover.len > b.len) {
+            if best.is_none_or(|b| worth(&cover) > worth(&b)) {
                 best = Some(cover);
             }
         }
         let mut best = best?;
-        let same = diagonal.is_some_and(|(span, _)| span.source == best.span.source);
-        let (least, margin) = match same {
+        let (least, margin) = match is_home(&best) {
             true => (self.weights.seed_same, BETTER_SAME),
             false => (self.weights.seed_other, BETTER_OTHER),
         };
