@@ -290,9 +290,19 @@ fn start<T: Send + 'static>(
 ) -> impl Future<Output = Result<Step<T>>> + use<T> {
     let blob = VerifyReader::new(reader, download.blob.digest().clone(), download.blob.size());
     let (job, work) = (Job { index: download.index, round, blob }, work.clone());
-    let worker = spawn_blocking(move || work.work(job));
+    on_thread(move || work.work(job))
+}
+
+/// Starts what blocks on a thread for that, at once; the future gives its result.
+///
+/// # Errors
+/// Those of `task`.
+pub fn on_thread<T: Send + 'static>(
+    task: impl FnOnce() -> Result<T> + Send + 'static,
+) -> impl Future<Output = Result<T>> {
+    let task = spawn_blocking(task);
     async {
-        match worker.await {
+        match task.await {
             Ok(result) => result,
             Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
             Err(_) => Err(interrupted()),

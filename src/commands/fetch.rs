@@ -72,7 +72,10 @@ async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Re
             report.count(&bring.received, opened.metadata_bytes() + target.bytes_read_beside_layers());
             report.durations.rebuild = rebuilding.elapsed().as_secs_f64();
             let publishing = Instant::now();
-            let published = bring.store.publish(&target.image, &layers, name.as_deref())?;
+            // On a thread: an interrupt does not wait for it, and it finds free what the workers used.
+            let (store, image) = (bring.store, target.image);
+            let published =
+                scheduler::on_thread(move || store.publish(&image, &layers, name.as_deref())).await?;
             report.durations.publish = publishing.elapsed().as_secs_f64();
             report.status = "fetched";
             report.image.manifest = Some(published.manifest.to_string());
