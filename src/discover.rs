@@ -25,7 +25,7 @@ const MAX_CANDIDATES: usize = 64;
 const HEAD: u64 = 400;
 
 /// Spent on a search in any case, in bytes; else a thousandth of what it could save.
-const FREE: u64 = 6 << 10;
+const FREE: u64 = 4 << 10;
 
 /// Size in bytes up to which a list may grow for the sake of what its entries carry, where `at_stake` is what
 /// a pull without them reads: it must not keep a search from following a chain over several such lists.
@@ -71,7 +71,8 @@ pub async fn deltas_for(
     at_stake: u64,
 ) -> Found {
     let budget = (at_stake / 1000).max(FREE);
-    let mut search = Search { repository, left: budget, seen: HashSet::new(), found: Found::default() };
+    let mut search =
+        Search { repository, left: budget, requests: 2, seen: HashSet::new(), found: Found::default() };
     if let Err(e) = search.follow(target, here, at_stake).await {
         search.found.failure = Some(e);
     }
@@ -83,7 +84,8 @@ pub async fn deltas_for(
 /// # Errors
 /// When the list cannot be read; a delta that cannot be is noted.
 pub async fn all_deltas(repository: &Repository, target: &Digest) -> Result<Found> {
-    let mut search = Search { repository, left: u64::MAX, seen: HashSet::new(), found: Found::default() };
+    let mut search =
+        Search { repository, left: u64::MAX, requests: 2, seen: HashSet::new(), found: Found::default() };
     let entries = search.list(target).await?;
     for entry in entries {
         search.read(entry).await?;
@@ -129,6 +131,8 @@ struct Search<'a> {
     repository: &'a Repository,
     /// Bytes that may still be spent, heads of answers included.
     left: u64,
+    /// Requests that a list may take.
+    requests: u64,
     seen: HashSet<Digest>,
     found: Found,
 }
@@ -173,9 +177,11 @@ impl Search<'_> {
 
     /// What is listed for `subject` and may be a delta.
     async fn list(&mut self, subject: &Digest) -> Result<Vec<Entry>> {
-        let room = self.left.saturating_sub(2 * HEAD);
+        let room = self.left.saturating_sub(self.requests * HEAD);
         let listing = self.repository.referrers(subject, ARTIFACT_TYPE, room).await?;
         self.spend(listing.bytes, listing.requests * HEAD);
+        // The next ones come the way that this one came.
+        self.requests = 1;
         let candidates = listing.entries.into_iter().filter(may_be_delta);
         Ok(candidates.map(|descriptor| Entry::new(descriptor, subject)).collect())
     }

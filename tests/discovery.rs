@@ -230,7 +230,10 @@ fn a_list_is_only_a_claim() {
     let entry = |bytes: &[u8], config: &str| {
         let mut entry = support::images::descriptor(support::images::MANIFEST, bytes);
         entry["artifactType"] = support::images::DELTA.into();
-        entry["annotations"] = serde_json::json!({"io.github.containers.delta.source-config": config});
+        entry["annotations"] = serde_json::json!({
+            "io.github.containers.delta.source-config": config,
+            "io.github.oci-delta-fetch.bytes": "1000",
+        });
         entry
     };
     let config = old.config_digest().to_string();
