@@ -219,7 +219,7 @@ fn a_web_page_in_place_of_a_list() {
 fn neither_the_api_nor_the_tag() {
     let fake = Fake::new(|_, stream| send(stream, "404 Not Found", "", "page not found"));
     let listing = fake.referrers(options()).unwrap();
-    assert!(!listing.has_api && listing.entries.is_empty());
+    assert!(listing.requests == 2 && listing.entries.is_empty());
     assert_eq!(fake.heads().len(), 2);
 }
 

@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::images::{MANIFEST, noise, tree};
@@ -131,6 +133,38 @@ fn another_range_than_asked_for() {
         case.downloaded(&relay);
         assert_eq!(asked.load(Ordering::SeqCst), 1, "lie {number}");
     }
+}
+
+#[test]
+fn a_signal_while_the_rest_is_awaited() {
+    let case = Case::with(Registry::start());
+    let (asked, told) = std::sync::mpsc::channel();
+    let relay = Relay::watched(
+        &case.registry.address,
+        |_| Fault::FirstCut(CUT),
+        move |head| {
+            if head.to_lowercase().contains("range: bytes=") {
+                asked.send(()).ok();
+                std::thread::sleep(Duration::from_secs(60));
+            }
+            None
+        },
+    );
+    let run = case
+        .sandbox
+        .command()
+        .args([&relay.reference("os:1"), REMOTE[0], REMOTE[1]])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    told.recv_timeout(Duration::from_secs(30)).expect("the rest is asked for");
+    let pid = run.id().to_string();
+    let signalled = Instant::now();
+    assert!(Command::new("kill").args(["-s", "INT", &pid]).status().unwrap().success());
+    let ended = support::cli::ended(run.wait_with_output().unwrap());
+    assert_eq!(ended.code, 130, "{ended:#?}");
+    assert!(signalled.elapsed() < Duration::from_secs(10), "{:?}", signalled.elapsed());
+    case.downloaded(&Relay::to(&case.registry.address));
 }
 
 #[test]

@@ -84,9 +84,9 @@ async fn store(dir: &Path, manifest: &[u8], to: &str, source: &SourceArgs) -> Re
     push_layout(dir, &place, &options).await?;
     let delta = DeltaManifest::parse(manifest)?;
     let subject = delta.target_manifest.digest().clone();
-    let repository = Repository::new(name, &options)?;
-    let listing = repository.referrers(&subject, ARTIFACT_TYPE, u64::MAX).await?;
-    if !listing.has_api {
+    let repository = Repository::new(name, &options)?.remembered();
+    let has_api = repository.referrers_by_api(&subject, ARTIFACT_TYPE, u64::MAX).await?.is_some();
+    if !has_api {
         let room = room_of_list(replaced_bytes(dir, &delta)?);
         let change = Change::Add { entry: Box::new(entry(manifest)?), room };
         repository.change_list(&subject, &change).await?;
@@ -96,7 +96,7 @@ async fn store(dir: &Path, manifest: &[u8], to: &str, source: &SourceArgs) -> Re
         reference: by_digest.to_string(),
         digest: digest.to_string(),
         subject: subject.to_string(),
-        referrers_api: listing.has_api,
+        referrers_api: has_api,
     })
 }
 
@@ -255,8 +255,7 @@ pub(super) async fn prune(context: &Context, args: &PruneArgs) -> Result<()> {
     let found = all_deltas(&repository, &opened.digest).await?;
     let gone = superseded(&found.candidates, args.keep);
     if !gone.is_empty() && !args.dry_run {
-        let listing = repository.referrers(&opened.digest, ARTIFACT_TYPE, u64::MAX).await?;
-        if listing.has_api {
+        if repository.referrers_by_api(&opened.digest, ARTIFACT_TYPE, u64::MAX).await?.is_some() {
             for digest in &gone {
                 repository.delete_manifest(digest).await?;
             }

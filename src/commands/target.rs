@@ -197,16 +197,19 @@ impl Hand<'_> {
         };
         let Some((name, elsewhere)) = place else { return self.without(whole, None, Reason::NoDelta) };
         let local_base = self.named_base()?;
+        let options = options(&self.args.source, Platform::host())?;
+        let repository = Repository::new(name, &options)?.remembered();
+        // Digests of deltas are those of manifests as they are in the registry.
+        let subject = whole.image.converted_from.as_ref().unwrap_or(&whole.image.manifest_digest).clone();
         if self.inventory.images.is_empty() && local_base.is_none() {
+            if !self.args.dry_run {
+                repository.look_at_registry(&subject).await;
+            }
             return self.without(whole, None, Reason::NoBase);
         }
         let here = |config: &Digest| {
             local_base.as_ref() == Some(config) || self.inventory.by_config(config).is_some()
         };
-        let options = options(&self.args.source, Platform::host())?;
-        let repository = Repository::new(name, &options)?.remembered();
-        // Digests of deltas are those of manifests as they are in the registry.
-        let subject = whole.image.converted_from.as_ref().unwrap_or(&whole.image.manifest_digest).clone();
         let limit = if self.policy() == DeltaPolicy::Only { u64::MAX } else { whole.plain_bytes };
         let found = deltas_for(&repository, &subject, here, limit).await;
         for note in &found.notes {

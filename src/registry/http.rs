@@ -142,11 +142,15 @@ impl Http {
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
-        self.authorise(&response, request.method != Method::GET).await?;
+        self.authorise(&response, ![Method::GET, Method::HEAD].contains(&request.method)).await?;
         self.send(request).await
     }
 
-    async fn ask_once(&self, request: &Request<'_>) -> Result<Option<Answer>> {
+    /// The same, once.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub(super) async fn ask_once(&self, request: &Request<'_>) -> Result<Option<Answer>> {
         let response = self.answer(request).await?;
         let status = response.status();
         if status.is_success() {

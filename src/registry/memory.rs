@@ -1,16 +1,36 @@
-//! Repositories whose registry has no referrers API but a list under the fallback tag: there the tag
-//! is asked for first, for a week, which saves a request in each search.
+//! What registries were seen to do, so that the next search asks in the order that takes
+//! the fewest requests. A note only sets the order: a wrong one costs a request and is put right.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oci_spec::distribution::Reference as DockerReference;
 
-/// After that the API is asked for again: registries are upgraded. Longer than from one update to the next.
+/// After that a registry is looked at anew: they are upgraded. Longer than from one update to the next.
 const FRESH: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// The note on one repository: an empty file in the user's cache, as old as what it says.
+/// Where a registry lists what points to an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lists {
+    /// It has the referrers API.
+    Api,
+    /// It has none; clients keep a list under the fallback tag.
+    Tag,
+}
+
+impl Lists {
+    const ALL: [Lists; 2] = [Lists::Api, Lists::Tag];
+
+    fn word(self) -> &'static str {
+        match self {
+            Lists::Api => "referrers-api",
+            Lists::Tag => "fallback-tag",
+        }
+    }
+}
+
+/// The note on one registry: a file with a word in the user's cache.
 #[derive(Debug)]
 pub(super) struct Memory(PathBuf);
 
@@ -24,26 +44,32 @@ impl Memory {
     }
 
     fn in_cache(cache: &Path, image: &DockerReference) -> Self {
-        // A name has no `@`, so no repository's file is another one's folder.
-        let name = format!("{}/{}@", image.registry(), image.repository());
-        Memory(cache.join("oci-delta-fetch/fallback-tag").join(name))
+        Memory(cache.join("oci-delta-fetch/registries").join(image.registry()))
     }
 
-    /// Is the tag to be asked for first?
-    pub(super) fn holds(&self) -> bool {
+    /// What was seen within the last week.
+    pub(super) fn lists(&self) -> Option<Lists> {
         let age = fs::metadata(&self.0).and_then(|meta| meta.modified()).map(|time| time.elapsed());
-        matches!(age, Ok(Ok(age)) if age < FRESH)
+        if !matches!(age, Ok(Ok(age)) if age < FRESH) {
+            return None;
+        }
+        let word = fs::read_to_string(&self.0).ok()?;
+        Lists::ALL.into_iter().find(|lists| lists.word() == word.trim())
     }
 
-    /// The API is not there and the tag is. A cache that cannot be written only saves nothing.
-    pub(super) fn note(&self) {
-        let written = self.0.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| File::create(&self.0));
-        drop(written);
+    /// Writes it down, if that is news. A cache that cannot be written only saves nothing.
+    pub(super) fn note(&self, lists: Lists) {
+        if self.lists() == Some(lists) {
+            return;
+        }
+        let written = self.0.parent().map_or(Ok(()), fs::create_dir_all);
+        drop(written.and_then(|()| fs::write(&self.0, lists.word())));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::time::SystemTime;
 
     use super::*;
@@ -52,15 +78,19 @@ mod tests {
     fn a_note_holds_for_a_week() {
         let dir = tempfile::tempdir().unwrap();
         let memory = |name: &str| Memory::in_cache(dir.path(), &name.parse().unwrap());
-        let (short, long) = (memory("h:5000/a:1"), memory("h:5000/a/b:1"));
-        assert!(!short.holds());
-        short.note();
-        long.note();
-        assert!(short.holds() && long.holds() && !memory("other/a").holds());
-        for (age, holds) in [(FRESH / 2, true), (FRESH * 2, false)] {
-            let file = File::options().write(true).open(&short.0).unwrap();
+        let (one, other) = (memory("h:5000/a:1"), memory("h:5000/a/b:1"));
+        assert_eq!(one.lists(), None);
+        one.note(Lists::Tag);
+        assert_eq!(other.lists(), Some(Lists::Tag), "it is the registry's");
+        assert_eq!(memory("other/a").lists(), None);
+        for (age, lists) in [(FRESH / 2, Some(Lists::Tag)), (FRESH * 2, None)] {
+            let file = File::options().write(true).open(&one.0).unwrap();
             file.set_modified(SystemTime::now() - age).unwrap();
-            assert_eq!(short.holds(), holds);
+            assert_eq!(one.lists(), lists);
         }
+        one.note(Lists::Api);
+        assert_eq!(one.lists(), Some(Lists::Api));
+        fs::write(&one.0, "garbage").unwrap();
+        assert_eq!(one.lists(), None);
     }
 }

@@ -14,6 +14,7 @@ mod list;
 mod memory;
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use oci_client::secrets::RegistryAuth;
 use oci_spec::distribution::Reference as DockerReference;
@@ -28,13 +29,15 @@ pub use blob::{Blob, Blobs};
 use config::Rules;
 use http::{Answer, Http, Request, Settings};
 pub use list::Change;
-use memory::Memory;
+use memory::{Lists, Memory};
 
 /// Media type of an image index.
 pub const IMAGE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Media type of an image manifest.
 pub const IMAGE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
+/// How long a look at the registry may take that nothing depends on.
+const LOOK: Duration = Duration::from_secs(5);
 /// Pages of a list that are read; registries put 100 or more entries on one.
 const MAX_PAGES: usize = 32;
 /// Entries of a list that are looked at.
@@ -67,8 +70,6 @@ pub struct Listing {
     pub bytes: u64,
     /// Requests that were made for it.
     pub requests: u64,
-    /// The registry has the referrers API.
-    pub has_api: bool,
 }
 
 impl Repository {
@@ -97,7 +98,7 @@ impl Repository {
         Ok(Repository { image: image.clone(), options: options.clone(), way, memory: None })
     }
 
-    /// The same, with what is known of it from searches before.
+    /// The same, with what was seen of this registry before, and taking notes.
     #[must_use]
     pub fn remembered(mut self) -> Self {
         self.memory = self.http().and_then(|_| Memory::of(&self.image));
@@ -111,20 +112,53 @@ impl Repository {
     /// As [`manifest`](Self::manifest); Verification for a list that is larger or goes round.
     pub async fn referrers(&self, subject: &Digest, artifact_type: &str, budget: u64) -> Result<Listing> {
         let budget = budget.min(MAX_LISTING);
-        let tag_first = self.memory.as_ref().is_some_and(Memory::holds);
+        let tag_first = self.memory.as_ref().and_then(Memory::lists) == Some(Lists::Tag);
         if tag_first && let Some(listing) = self.read_tag(subject, budget).await? {
             return Ok(listing);
         }
-        if let Some(http) = self.http()
-            && let Some(listing) = read_pages(http, subject, artifact_type, budget).await?
-        {
+        if let Some(listing) = self.referrers_by_api(subject, artifact_type, budget).await? {
             return Ok(listing);
         }
         let by_tag = if tag_first { None } else { self.read_tag(subject, budget).await? };
-        if let (Some(_), Some(memory)) = (&by_tag, &self.memory) {
-            memory.note();
-        }
         Ok(Listing { requests: 2, ..by_tag.unwrap_or_default() })
+    }
+
+    /// What points to `subject`, as the registry itself lists it; `None` where it has no referrers API.
+    ///
+    /// # Errors
+    /// As [`referrers`](Self::referrers).
+    pub async fn referrers_by_api(
+        &self,
+        subject: &Digest,
+        artifact_type: &str,
+        budget: u64,
+    ) -> Result<Option<Listing>> {
+        let Some(http) = self.http() else { return Ok(None) };
+        let listing = read_pages(http, subject, artifact_type, budget.min(MAX_LISTING)).await?;
+        self.note(if listing.is_some() { Lists::Api } else { Lists::Tag });
+        Ok(listing)
+    }
+
+    /// Finds out, with one request and without its answer's body, where the registry lists what points to an
+    /// image, for the sake of the first search to come. Trouble is no matter.
+    pub async fn look_at_registry(&self, subject: &Digest) {
+        let (Some(http), Some(memory)) = (self.http(), &self.memory) else { return };
+        if memory.lists().is_some() {
+            return;
+        }
+        let path = format!("referrers/{subject}");
+        let request = Request { method: Method::HEAD, path: &path, ..Default::default() };
+        match tokio::time::timeout(LOOK, http.ask_once(&request)).await {
+            Ok(Ok(Some(_))) => self.note(Lists::Api),
+            Ok(Ok(None)) => self.note(Lists::Tag),
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+
+    fn note(&self, lists: Lists) {
+        if let Some(memory) = &self.memory {
+            memory.note(lists);
+        }
     }
 
     /// What stands under the fallback tag, if anything does.
@@ -251,7 +285,7 @@ async fn read_pages(
     artifact_type: &str,
     budget: u64,
 ) -> Result<Option<Listing>> {
-    let mut listing = Listing { has_api: true, ..Default::default() };
+    let mut listing = Listing::default();
     let mut next = format!("referrers/{subject}?artifactType={artifact_type}");
     let mut seen = HashSet::new();
     while seen.insert(next.clone()) {
