@@ -81,7 +81,7 @@ pub(super) struct Means<'a> {
     /// Bytes for the index.
     pub memory: u64,
     pub threads: usize,
-    /// For the unlinked copy of the old files.
+    /// For unlinked files: the copy of the old files and the index.
     pub spool: &'a Path,
 }
 
@@ -115,7 +115,7 @@ impl Analysis {
             .collect();
         let chosen = worth_searching(&sources, &layers, unchanged);
         let corpus = Corpus::build(&sources, &chosen, means.spool)?;
-        let index = GramIndex::build(&corpus, means.density, means.memory, means.threads)?;
+        let index = GramIndex::build(&corpus, means.density, means.memory, means.threads, means.spool)?;
         Ok((Analysis { sources, corpus, index }, layers))
     }
 

@@ -3,11 +3,15 @@
 //! Which k-grams are in it their own hash decides, so old and new bytes agree on
 //! the sample, and most positions of a new file need no look into the table.
 
+use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
+use memmap2::MmapMut;
+
 use super::corpus::Corpus;
-use crate::error::Result;
+use crate::error::{IoContext, Result};
 use crate::parallel;
+use crate::region;
 
 /// How densely the old bytes are indexed.
 #[derive(Debug, Clone, Copy)]
@@ -30,29 +34,43 @@ const SHARES: usize = 16;
 /// Positions are kept in 32 bits. Bytes behind the first 4 GiB are found by names alone.
 const MAX_INDEXED: usize = u32::MAX as usize;
 
+/// Bytes of a slot.
+const SLOT: usize = 4;
+
 /// Hash table without chains: a bucket is `depth` neighbouring slots.
 #[derive(Debug)]
 pub(super) struct GramIndex {
     density: Density,
-    /// Position plus 1; 0 is an empty slot.
-    slots: Vec<u32>,
+    /// Position plus 1, 32 bits each; 0 is an empty slot. In a mapped unlinked file,
+    /// so that the tables of the compressor can have the memory.
+    slots: MmapMut,
     /// Bits of a hash that choose the bucket.
     bits: u32,
 }
 
 impl GramIndex {
-    /// Indexes the corpus in at most `memory` bytes: a large one is sampled more thinly.
-    pub fn build(corpus: &Corpus, mut density: Density, memory: u64, threads: usize) -> Result<Self> {
+    /// Indexes the corpus in at most `memory` bytes of a file in `dir`: a large one is sampled more thinly.
+    ///
+    /// # Errors
+    /// When there is no room for the file.
+    pub fn build(
+        corpus: &Corpus,
+        mut density: Density,
+        memory: u64,
+        threads: usize,
+        dir: &Path,
+    ) -> Result<Self> {
         let bytes = corpus.bytes();
         let bytes = &bytes[..bytes.len().min(MAX_INDEXED)];
-        let most = (memory / 4).max(1 << 12);
+        let most = (memory / SLOT as u64).max(1 << 12);
         let mut slots = wanted_slots(bytes.len(), density);
         while slots > most {
             density.thin += 1;
             slots = wanted_slots(bytes.len(), density);
         }
         let bits = (slots / density.depth as u64).ilog2();
-        let mut index = GramIndex { density, slots: vec![0; density.depth << bits], bits };
+        let slots = region::scratch(dir, (SLOT * density.depth) << bits).at(dir.display())?;
+        let mut index = GramIndex { density, slots, bits };
         index.fill(bytes, threads)?;
         Ok(index)
     }
@@ -62,8 +80,8 @@ impl GramIndex {
     /// samples in ascending order whatever the number of threads.
     fn fill(&mut self, bytes: &[u8], threads: usize) -> Result<()> {
         let (density, bits) = (self.density, self.bits);
-        let part_slots = self.slots.len() >> PART_BITS;
-        let parts: Vec<_> = self.slots.chunks_mut(part_slots).map(Mutex::new).collect();
+        let part_bytes = self.slots.len() >> PART_BITS;
+        let parts: Vec<_> = self.slots.chunks_mut(part_bytes).map(Mutex::new).collect();
         for round in (0..bytes.len()).step_by(ROUND) {
             let share = ROUND / SHARES;
             let sorted: Vec<OnceLock<Vec<Vec<Sample>>>> = (0..SHARES).map(|_| OnceLock::new()).collect();
@@ -76,7 +94,7 @@ impl GramIndex {
             parallel::for_each(parts.len(), threads, |part| {
                 let Ok(mut slots) = parts[part].lock() else { return Ok(()) };
                 for samples in sorted.iter().filter_map(OnceLock::get) {
-                    put_in(&mut slots, part * part_slots, &samples[part], density);
+                    put_in(&mut slots, part * part_bytes, &samples[part], density);
                 }
                 Ok(())
             })?;
@@ -95,12 +113,14 @@ impl GramIndex {
         let hash = hash(text, self.density.gram);
         let slots = match is_sampled(hash, self.density) {
             true => {
-                let first = bucket(hash, self.bits) * self.density.depth;
-                &self.slots[first..first + self.density.depth]
+                let bytes = SLOT * self.density.depth;
+                let first = bucket(hash, self.bits) * bytes;
+                &self.slots[first..first + bytes]
             }
             false => &[],
         };
-        slots.iter().take_while(|slot| **slot != 0).map(|slot| u64::from(slot - 1))
+        let positions = slots.as_chunks::<SLOT>().0.iter().map(|slot| u32::from_ne_bytes(*slot));
+        positions.take_while(|position| *position != 0).map(|position| u64::from(position - 1))
     }
 }
 
@@ -127,12 +147,14 @@ fn sort_samples(bytes: &[u8], start: usize, density: Density, bits: u32) -> Vec<
     sorted
 }
 
-/// Puts samples into the part of the table that begins at slot `first`.
-fn put_in(slots: &mut [u32], first: usize, samples: &[Sample], density: Density) {
+/// Puts samples into the part of the table that begins at byte `first`.
+fn put_in(part: &mut [u8], first: usize, samples: &[Sample], density: Density) {
+    let bytes = SLOT * density.depth;
     for sample in samples {
-        let at = sample.bucket as usize * density.depth - first;
-        if let Some(free) = slots[at..at + density.depth].iter_mut().find(|slot| **slot == 0) {
-            *free = sample.position + 1;
+        let at = sample.bucket as usize * bytes - first;
+        let slots = part[at..at + bytes].as_chunks_mut::<SLOT>().0;
+        if let Some(free) = slots.iter_mut().find(|slot| **slot == [0; SLOT]) {
+            *free = (sample.position + 1).to_ne_bytes();
         }
     }
 }

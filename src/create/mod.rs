@@ -16,6 +16,7 @@ mod manifest;
 mod output;
 mod piece;
 mod preset;
+mod price;
 mod search;
 
 use std::collections::HashMap;

@@ -14,9 +14,6 @@ use crate::tardiff::{OpWriter, Version, WriterOptions};
 /// operations are applied faster.
 const COPY_FROM: usize = 1024;
 
-/// Bytes of a file that the price of literals is estimated from.
-const SAMPLE: usize = 256 << 10;
-
 /// What a stretch of the layer is made of; payloads stand one after the other in `bytes`.
 #[derive(Debug, Default)]
 pub(super) struct Piece<'a> {
@@ -118,8 +115,7 @@ impl<'a> Piece<'a> {
         let mut content = vec![0; (part.end - part.start) as usize];
         layer.tar.read_exact_at(&mut content, part.start).at("layer")?;
         let (ops, bytes) = (self.ops.len(), self.bytes.len());
-        let price = literal_price(&content);
-        let covers = search.covers(&content, twin.map(|span| (span, within)), price);
+        let covers = search.covers(&content, twin.map(|span| (span, within)));
         let mut done = 0;
         for cover in &covers {
             self.copy_in(&content[done..cover.new]);
@@ -202,13 +198,4 @@ fn packed_size(ops: &[PieceOp<'_>], bytes: &[u8], level: i32) -> io::Result<usiz
     let mut writer = OpWriter::new(Vec::new(), Version::V2, options)?;
     write(ops, bytes, &mut writer)?;
     Ok(writer.finish()?.len())
-}
-
-/// What a literal byte of this content costs, by the fastest level of zstd.
-fn literal_price(content: &[u8]) -> f64 {
-    let sample = &content[..content.len().min(SAMPLE)];
-    match zstd::bulk::compress(sample, 1) {
-        Ok(packed) if !sample.is_empty() => packed.len() as f64 / sample.len() as f64,
-        _ => 1.0,
-    }
 }

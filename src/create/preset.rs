@@ -47,12 +47,13 @@ impl Preset {
     }
 }
 
-/// Shares of `--memory`: a quarter for the index, an eighth for the window and
-/// for the tables of each compressing thread; the rest is for what is on its way.
+/// Shares of `--memory`: an eighth for the window and for the tables of each compressing
+/// thread, with `best` two for the tables; the rest is for what is on its way. The index
+/// may have a quarter as much on disk.
 /// No share depends on the number of threads, since the bytes must not.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Budget {
-    /// Bytes of the index.
+    /// Bytes of the index, in a file.
     pub index: u64,
     /// Settings of the outer stream.
     writer: WriterOptions,
@@ -75,6 +76,14 @@ const MIN_WINDOW_LOG: u32 = 20;
 const MAX_TABLE_LOG: u32 = 26;
 const MIN_TABLE_LOG: u32 = 18;
 
+/// Matches from this length on, in bytes, are looked for beyond the reach of the trees of `best`,
+/// in patches of which a good part is beyond it.
+const FAR_MATCH: u32 = 16;
+const FAR_FROM: u64 = 24 << 20;
+
+/// Trees of level 19, as a power of two.
+const LEVEL_TREES: u32 = 24;
+
 /// Bytes of an entry of the match tables.
 const TABLE_ENTRY: u64 = 4;
 
@@ -96,11 +105,12 @@ impl Budget {
         let is_best = options.preset == Preset::Best;
         let widest = if is_best { MAX_WINDOW_LOG } else { EVERYDAY_WINDOW_LOG };
         writer.window_log = log2(share).clamp(MIN_WINDOW_LOG, widest);
-        let tables = log2(share / TABLE_ENTRY).clamp(MIN_TABLE_LOG, MAX_TABLE_LOG);
-        writer.hash_log = writer.hash_log.map(|log| log.min(tables));
+        let table_log = |bytes: u64| log2(bytes / TABLE_ENTRY).clamp(MIN_TABLE_LOG, MAX_TABLE_LOG);
+        writer.hash_log = writer.hash_log.map(|log| log.min(table_log(share)));
         if is_best {
-            // The proportion of level 19.
-            (writer.chain_log, writer.hash_log) = (Some(tables), Some(tables - 2));
+            // How far back trees reach is worth more than the table that leads to them.
+            let trees = table_log(2 * share);
+            (writer.chain_log, writer.hash_log) = (Some(trees), Some(trees - 3));
         }
         if let Some(level) = options.level {
             writer = WriterOptions { level, hash_log: None, chain_log: None, target_length: None, ..writer };
@@ -118,8 +128,13 @@ impl Budget {
         // More memory than the tables could grow to is for more threads.
         let tables = TABLE_ENTRY << MAX_TABLE_LOG;
         let compressors = MAX_COMPRESSORS.max((self.memory / (8 * tables)) as usize).min(jobs);
+        // A job also reads what its trees reach before it, and is at least as long as that.
+        let chain_log = self.writer.chain_log.map(|log| log.min((job_log + 1).max(LEVEL_TREES)));
+        let beyond_reach = self.writer.chain_log.is_some() && raw > FAR_FROM;
         WriterOptions {
             window_log: self.writer.window_log.min(needed),
+            chain_log,
+            far_match: beyond_reach.then_some(FAR_MATCH),
             threads: compressors as u32,
             job_log,
             ..self.writer

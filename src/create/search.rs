@@ -8,6 +8,7 @@
 use super::corpus::{Corpus, Span};
 use super::dictionary::Frames;
 use super::index::GramIndex;
+use super::price;
 
 /// A stretch of a new piece that resembles a stretch of the corpus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,8 +67,16 @@ const BETTER_OTHER: usize = 16;
 /// Of two candidates the one in the current file may be this many bytes shorter: it needs no OPEN, nor another back.
 const AT_HOME: usize = 12;
 
-/// Cost of a byte that differs within a cover: an ADD payload byte that is not zero.
-const MISMATCH: f64 = 1.1;
+/// Cost of a byte that differs within a cover, an ADD payload byte that is not zero: until
+/// it is estimated, and the bounds of the estimate.
+const DIFFERENCE: f64 = 1.1;
+const DIFFERENCES: std::ops::RangeInclusive<f64> = 0.4..=1.6;
+
+/// What it costs more when a cover as a whole is judged.
+const KEPT: f64 = 0.1;
+
+/// Of a run of zeros in a row so many count for the estimate; longer ones cost no more.
+const ZEROS: usize = 64;
 
 /// What two covers cost more than one, beside the literals between them.
 const JOIN: f64 = 6.0;
@@ -77,11 +86,17 @@ const JOIN: f64 = 6.0;
 const COVER_SAME: f64 = 12.0;
 const COVER_OTHER: f64 = 24.0;
 
-/// A mismatch, when a cover as a whole is judged.
-const MISMATCH_KEPT: f64 = 1.2;
-
 /// An OPEN that has to be undone for the next cover.
 const RETURNING: f64 = 1.8;
+
+/// What the bytes of a piece cost.
+#[derive(Debug, Clone, Copy)]
+struct Prices {
+    /// A literal one.
+    literal: f64,
+    /// One that differs within a cover.
+    difference: f64,
+}
 
 /// Looks for the pieces of new files in the old bytes.
 #[derive(Debug)]
@@ -96,14 +111,42 @@ pub(super) struct Search<'a> {
 impl Search<'_> {
     /// The covers of `piece`, ascending and disjoint. `twin` is the old file to
     /// begin with and the byte of it that lies opposite the piece's first.
-    pub fn covers(&self, piece: &[u8], twin: Option<(Span, u64)>, literal: f64) -> Vec<Cover> {
-        let price = (literal * self.weights.literal).clamp(0.1, 1.0);
-        let mut covers = self.seeds(piece, twin);
-        self.join(piece, &mut covers, price);
+    pub fn covers(&self, piece: &[u8], twin: Option<(Span, u64)>) -> Vec<Cover> {
+        let literal = (price::of_literals(piece) * self.weights.literal).clamp(0.1, 1.0);
+        let usual = Prices { literal, difference: DIFFERENCE };
+        let seeds = self.seeds(piece, twin);
+        let covers = self.settle(piece, seeds.clone(), usual);
+        let Some(difference) = price::of_differences(&self.sums(piece, &covers)) else { return covers };
+        let difference = difference.clamp(*DIFFERENCES.start(), *DIFFERENCES.end());
+        self.settle(piece, seeds, Prices { difference, ..usual })
+    }
+
+    /// Makes seeds into covers, which are worth their price.
+    fn settle(&self, piece: &[u8], mut covers: Vec<Cover>, prices: Prices) -> Vec<Cover> {
+        self.join(piece, &mut covers, prices);
         self.grow(piece, &mut covers);
-        self.join(piece, &mut covers, price);
-        self.drop_dear(piece, &mut covers, price);
+        self.join(piece, &mut covers, prices);
+        self.drop_dear(piece, &mut covers, prices);
         covers
+    }
+
+    /// The sums that the covers would need; of a run of zeros the first few.
+    fn sums(&self, piece: &[u8], covers: &[Cover]) -> Vec<u8> {
+        let corpus = self.corpus.bytes();
+        let mut sums = Vec::new();
+        for cover in covers {
+            let from = cover.old as usize;
+            let (new, old) = (&piece[cover.new..cover.end()], &corpus[from..from + cover.len]);
+            let mut at = 0;
+            while at < new.len() {
+                let equal = common(&new[at..], &old[at..]);
+                sums.resize(sums.len() + equal.min(ZEROS), 0);
+                at += equal;
+                sums.extend(new.iter().zip(old).skip(at).take(1).map(|(n, o)| n.wrapping_sub(*o)));
+                at += 1;
+            }
+        }
+        sums
     }
 
     fn seeds(&self, piece: &[u8], twin: Option<(Span, u64)>) -> Vec<Cover> {
@@ -192,7 +235,7 @@ impl Search<'_> {
     }
 
     /// Joins neighbours on one diagonal where the differences between them cost less than two covers.
-    fn join(&self, piece: &[u8], covers: &mut Vec<Cover>, price: f64) {
+    fn join(&self, piece: &[u8], covers: &mut Vec<Cover>, prices: Prices) {
         let old = self.corpus.bytes();
         covers.dedup_by(|next, kept| {
             if !kept.on_diagonal(next) {
@@ -201,7 +244,7 @@ impl Search<'_> {
             let gap = next.new - kept.end();
             let from = kept.old_end() as usize;
             let differing = mismatches(&piece[kept.end()..next.new], &old[from..from + gap]);
-            let joined = MISMATCH * differing as f64 <= JOIN + gap as f64 * price;
+            let joined = prices.difference * differing as f64 <= JOIN + gap as f64 * prices.literal;
             if joined {
                 kept.len = next.end() - kept.new;
             }
@@ -251,7 +294,7 @@ impl Search<'_> {
         }
     }
 
-    fn drop_dear(&self, piece: &[u8], covers: &mut Vec<Cover>, price: f64) {
+    fn drop_dear(&self, piece: &[u8], covers: &mut Vec<Cover>, prices: Prices) {
         let old = self.corpus.bytes();
         let mut open: Option<usize> = None;
         let mut kept: Vec<Cover> = Vec::with_capacity(covers.len());
@@ -266,7 +309,7 @@ impl Search<'_> {
                 _ if returns => COVER_OTHER * RETURNING,
                 _ => COVER_OTHER,
             };
-            if cover.len as f64 * price - MISMATCH_KEPT * differing as f64 > overhead {
+            if cover.len as f64 * prices.literal - (prices.difference + KEPT) * differing as f64 > overhead {
                 open = Some(source);
                 kept.push(*cover);
             }

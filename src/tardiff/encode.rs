@@ -17,6 +17,10 @@ const DATA_BUFFER: usize = 4 << 20;
 /// How far back a job sees without long-distance matching: 2^-(9 - 8) of the window.
 const OVERLAP_LOG: u32 = 8;
 
+/// For `far_match`: entries of the table (8 bytes each) as a power of two, and one position of 2^4 is in it.
+const FAR_TABLE_LOG: u32 = 22;
+const FAR_RATE_LOG: u32 = 4;
+
 /// How the outer stream is compressed. The `None`s are for the level to decide.
 #[derive(Debug, Clone, Copy)]
 pub struct WriterOptions {
@@ -30,6 +34,8 @@ pub struct WriterOptions {
     pub chain_log: Option<u32>,
     /// Match length in bytes that is taken without looking for a better one.
     pub target_length: Option<u32>,
+    /// Shortest match in bytes that is looked for in the whole window, beyond the reach of the tables.
+    pub far_match: Option<u32>,
     /// Threads that compress; 0 compresses in the writing thread. The bytes
     /// are the same for any number but 0.
     pub threads: u32,
@@ -46,6 +52,7 @@ impl Default for WriterOptions {
             hash_log: None,
             chain_log: None,
             target_length: None,
+            far_match: None,
             threads: 0,
             job_log: 24,
         }
@@ -91,6 +98,11 @@ impl<W: Write> OpWriter<W> {
         }
         if let Some(length) = options.target_length {
             stream.set_parameter(CParameter::TargetLength(length))?;
+        }
+        if let Some(length) = options.far_match {
+            stream.set_parameter(CParameter::LdmMinMatch(length))?;
+            stream.set_parameter(CParameter::LdmHashLog(FAR_TABLE_LOG))?;
+            stream.set_parameter(CParameter::LdmHashRateLog(FAR_RATE_LOG))?;
         }
         if options.threads > 0 {
             stream.set_parameter(CParameter::NbWorkers(options.threads))?;
