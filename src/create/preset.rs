@@ -81,6 +81,9 @@ const MIN_TABLE_LOG: u32 = 18;
 const FAR_MATCH: u32 = 16;
 const FAR_FROM: u64 = 24 << 20;
 
+/// Bytes of their table (2^22 entries), which must fit into a share.
+const FAR_TABLE: u64 = 32 << 20;
+
 /// Trees of level 19, as a power of two.
 const LEVEL_TREES: u32 = 24;
 
@@ -130,7 +133,7 @@ impl Budget {
         let compressors = MAX_COMPRESSORS.max((self.memory / (8 * tables)) as usize).min(jobs);
         // A job also reads what its trees reach before it, and is at least as long as that.
         let chain_log = self.writer.chain_log.map(|log| log.min((job_log + 1).max(LEVEL_TREES)));
-        let beyond_reach = self.writer.chain_log.is_some() && raw > FAR_FROM;
+        let beyond_reach = self.writer.chain_log.is_some() && raw > FAR_FROM && self.memory / 8 >= FAR_TABLE;
         WriterOptions {
             window_log: self.writer.window_log.min(needed),
             chain_log,

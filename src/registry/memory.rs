@@ -1,5 +1,6 @@
 //! What registries were seen to do, so that the next search asks in the order that takes
 //! the fewest requests. A note only sets the order: a wrong one costs a request and is put right.
+//! Only where a registry has just got the API is a list under the tag believed for up to a week more.
 
 use std::fs;
 use std::path::{Path, PathBuf};
