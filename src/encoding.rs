@@ -4,11 +4,11 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::str::FromStr;
 
-use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use oci_spec::image::MediaType;
 
 use crate::error::Error;
+use crate::gunzip::Gunzip;
 
 /// Largest zstd window that is accepted without a flag: 2^27 bytes, what libzstd's own tools accept.
 pub const MAX_WINDOW_LOG: u32 = 27;
@@ -111,9 +111,7 @@ pub fn decompress<'a>(
     let kind = media_type_of(&head.get_ref().get_ref()[..n]);
     let mut reader = BufReader::with_capacity(CHUNK, head.chain(reader));
     Ok(match kind {
-        MediaType::ImageLayerGzip => {
-            Box::new(Blame { stream: "gzip", inner: Gunzip { inner: Some(MultiGzDecoder::new(reader)) } })
-        }
+        MediaType::ImageLayerGzip => Box::new(Blame { stream: "gzip", inner: Gunzip::new(reader) }),
         MediaType::ImageLayerZstd => {
             let mut inner = zstd::stream::read::Decoder::with_buffer(reader)?;
             inner.window_log_max(window_log)?;
@@ -141,42 +139,6 @@ impl<R: Read> Read for Blame<R> {
             }
             Error::verification(format!("broken {} stream: {e}", self.stream)).with_source(e).into()
         })
-    }
-}
-
-/// All gzip members; zeros after the last one, which some tools pad with, are passed over.
-struct Gunzip<R> {
-    inner: Option<MultiGzDecoder<R>>,
-}
-
-impl<R: BufRead> Read for Gunzip<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let Some(inner) = &mut self.inner else { return Ok(0) };
-        match inner.read(buf) {
-            Err(e)
-                if e.kind() == io::ErrorKind::InvalidInput
-                    && e.get_ref().is_none_or(|e| !e.is::<Error>()) =>
-            {
-                let Some(inner) = self.inner.take() else { return Ok(0) };
-                let mut rest = inner.into_inner();
-                only_zeros(&mut rest)?.then_some(0).ok_or(e)
-            }
-            other => other,
-        }
-    }
-}
-
-fn only_zeros(reader: &mut impl BufRead) -> io::Result<bool> {
-    loop {
-        let piece = reader.fill_buf()?;
-        if piece.is_empty() {
-            return Ok(true);
-        }
-        if piece.iter().any(|b| *b != 0) {
-            return Ok(false);
-        }
-        let n = piece.len();
-        reader.consume(n);
     }
 }
 

@@ -27,6 +27,8 @@ pub mod encoding;
 pub mod error;
 pub mod fetch;
 pub mod fuse;
+pub mod gunzip;
+pub mod huge_pages;
 pub mod layout;
 pub mod parallel;
 pub mod pipeline;

@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use oci_delta_fetch::cli::Cli;
 use oci_delta_fetch::error::{Error, Kind, Result};
+use oci_delta_fetch::huge_pages::HugePages;
 use oci_delta_fetch::{cancel, commands};
+
+#[global_allocator]
+static ALLOCATOR: HugePages = HugePages;
 
 /// How long workers get to notice that the run is over.
 const SHUTDOWN: Duration = Duration::from_secs(5);

@@ -12,6 +12,7 @@ use crate::artifact::{
 use crate::digest::{DiffId, Digest, Hasher, digest_of};
 use crate::encoding;
 use crate::error::{Error, IoContext, Result};
+use crate::gunzip::Gunzip;
 use crate::region::Region;
 
 const IMAGE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -120,9 +121,9 @@ pub(super) fn whole_layer(stored: &Descriptor, blob: &Region) -> Result<Option<B
 }
 
 fn is_single_member(blob: &Region) -> io::Result<bool> {
-    let mut member = flate2::bufread::GzDecoder::new(io::BufReader::new(blob.reader()));
-    io::copy(&mut member, &mut io::sink())?;
-    Ok(io::copy(&mut member.into_inner(), &mut io::sink())? == 0)
+    let mut gunzip = Gunzip::new(io::BufReader::new(blob.reader()));
+    io::copy(&mut gunzip, &mut io::sink())?;
+    Ok(gunzip.is_single_member())
 }
 
 /// Collects the parts of an artifact.
