@@ -22,6 +22,7 @@ class Run:
         start = time.monotonic()
         with tempfile.TemporaryFile() as err:
             process = subprocess.Popen([str(a) for a in argv], stdout=subprocess.DEVNULL, stderr=err, **kwargs)
+            self.started(process.pid)
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             if process.returncode:
@@ -30,6 +31,9 @@ class Run:
         self.wall = time.monotonic() - start
         self.cpu = usage.ru_utime + usage.ru_stime
         self.rss = usage.ru_maxrss
+
+    def started(self, pid):
+        """For those who want to watch it while it runs."""
 
 
 def paired(runs, figures=("wall", "cpu", "rss"), **commands):

@@ -110,7 +110,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l preset -d 'How much effort to spend' -r -f -a "fast\t'For many images a minute'
 default\t'For everyday builds'
 best\t'For releases that many machines fetch'"
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l compression-level -d 'zstd level of the patches, 1 to 22 [default: 6, 12 or 19, by preset]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l compression-level -d 'zstd level of the patches, 1 to 22 [default: 6, 10 or 19, by preset]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l format -d 'Version of the patches; every applier reads v1' -r -f -a "v1\t'tardf1, which every applier reads'
 v2\t'tardf2, with dictionary frames where they are smaller'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l signature -d 'Take along a cosign signature of the new image (an artifact in a layout); may be repeated' -r

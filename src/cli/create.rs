@@ -32,7 +32,7 @@ pub struct CreateArgs {
     #[arg(long, value_enum, default_value = "default", value_name = "EFFORT", help_heading = "Delta")]
     pub preset: Preset,
 
-    /// zstd level of the patches, 1 to 22 [default: 6, 12 or 19, by preset]
+    /// zstd level of the patches, 1 to 22 [default: 6, 10 or 19, by preset]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(i32).range(0..=22), help_heading = "Delta")]
     pub compression_level: i32,
 

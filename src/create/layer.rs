@@ -29,7 +29,7 @@ use crate::tardiff::{Limits, OpWriter, Version, WriterOptions};
 const GROUP: u64 = 1 << 20;
 
 /// Large files are worked on in blocks of this many bytes.
-const BLOCK: u64 = 4 << 20;
+const BLOCK: u64 = 2 << 20;
 
 /// Pieces that may wait for their turn, beside one for each worker.
 const AHEAD: usize = 2;

@@ -43,7 +43,9 @@ impl<'a> Piece<'a> {
         layer: &NewLayer,
         range: Range<u64>,
     ) -> Result<Self> {
-        let mut piece = Piece::default();
+        // No payload is longer than what it makes, but for names.
+        let mut piece =
+            Piece { bytes: Vec::with_capacity((range.end - range.start) as usize), ..Piece::default() };
         let mut done = range.start;
         let first = layer.files.partition_point(|f| f.member.offset + f.member.size <= range.start);
         for file in &layer.files[first..] {

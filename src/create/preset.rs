@@ -40,9 +40,8 @@ impl Preset {
         match self {
             Preset::Fast => WriterOptions { level: 6, ..base },
             // A table beyond that of the level: matches far back pay in machine code.
-            Preset::Default => WriterOptions { level: 12, hash_log: Some(23), ..base },
-            // The target length is that of level 22, whose tables would take 800 MiB.
-            Preset::Best => WriterOptions { level: 19, target_length: Some(999), ..base },
+            Preset::Default => WriterOptions { level: 10, hash_log: Some(23), ..base },
+            Preset::Best => WriterOptions { level: 19, target_length: Some(LITTLE_TARGET), ..base },
         }
     }
 }
@@ -57,8 +56,8 @@ pub(super) struct Budget {
     pub index: u64,
     /// Settings of the outer stream.
     writer: WriterOptions,
-    /// A power of two.
-    largest_job: u32,
+    /// Bytes.
+    largest_job: u64,
     memory: u64,
 }
 
@@ -79,10 +78,15 @@ const MIN_TABLE_LOG: u32 = 18;
 /// Matches from this length on, in bytes, are looked for beyond the reach of the trees of `best`,
 /// in patches of which a good part is beyond it.
 const FAR_MATCH: u32 = 16;
-const FAR_FROM: u64 = 24 << 20;
 
-/// Bytes of their table (2^22 entries), which must fit into a share.
-const FAR_TABLE: u64 = 32 << 20;
+/// Raw bytes of a patch from which on the effort of `best` goes into reach; in little ones it goes into
+/// long matches, of which tar headers have many: the match lengths in bytes that are good enough.
+const LARGE_FROM: u64 = 24 << 20;
+const LARGE_TARGET: u32 = 320;
+const LITTLE_TARGET: u32 = 600;
+
+/// Bytes of their table (2^21 entries), which must fit into a share.
+const FAR_TABLE: u64 = 16 << 20;
 
 /// Trees of level 19, as a power of two.
 const LEVEL_TREES: u32 = 24;
@@ -90,9 +94,9 @@ const LEVEL_TREES: u32 = 24;
 /// Bytes of an entry of the match tables.
 const TABLE_ENTRY: u64 = 4;
 
-/// Sizes of a compressing thread's job as powers of two: with smaller ones
-/// threads share a layer better, but each seam costs.
-const JOB_LOGS: std::ops::RangeInclusive<u32> = 22..=25;
+/// Sizes of a compressing thread's job in bytes: with smaller ones threads share a layer better,
+/// but each seam costs.
+const JOB_SIZES: std::ops::RangeInclusive<u64> = 4 << 20..=32 << 20;
 
 /// Jobs that a layer should have.
 const JOBS: u64 = 4;
@@ -113,33 +117,35 @@ impl Budget {
         if is_best {
             // How far back trees reach is worth more than the table that leads to them.
             let trees = table_log(2 * share);
-            (writer.chain_log, writer.hash_log) = (Some(trees), Some(trees - 3));
+            (writer.chain_log, writer.hash_log) = (Some(trees), Some(trees - 4));
         }
         if let Some(level) = options.level {
             writer = WriterOptions { level, hash_log: None, chain_log: None, target_length: None, ..writer };
         }
-        // The tables of `best` leave less for what is on its way.
-        let largest_job = log2(options.memory / if is_best { 32 } else { 16 });
-        Budget { index: options.memory / 4, writer, largest_job, memory: options.memory }
+        Budget { index: options.memory / 4, writer, largest_job: options.memory / 16, memory: options.memory }
     }
 
     /// Settings for a layer whose patch has about `raw` bytes before compression, on up to `jobs` threads.
     pub fn writer(&self, raw: u64, jobs: usize) -> WriterOptions {
-        let largest = self.largest_job.clamp(*JOB_LOGS.start(), *JOB_LOGS.end());
-        let job_log = log2((raw / JOBS).next_power_of_two()).clamp(*JOB_LOGS.start(), largest);
+        let largest = self.largest_job.clamp(*JOB_SIZES.start(), *JOB_SIZES.end());
+        let job = (raw / JOBS).next_power_of_two().clamp(*JOB_SIZES.start(), largest);
         let needed = log2(raw.next_power_of_two()).max(MIN_WINDOW_LOG);
         // More memory than the tables could grow to is for more threads.
         let tables = TABLE_ENTRY << MAX_TABLE_LOG;
         let compressors = MAX_COMPRESSORS.max((self.memory / (8 * tables)) as usize).min(jobs);
         // A job also reads what its trees reach before it, and is at least as long as that.
-        let chain_log = self.writer.chain_log.map(|log| log.min((job_log + 1).max(LEVEL_TREES)));
-        let beyond_reach = self.writer.chain_log.is_some() && raw > FAR_FROM && self.memory / 8 >= FAR_TABLE;
+        let needed_trees = (log2(job.next_power_of_two()) + 1).max(LEVEL_TREES);
+        let chain_log = self.writer.chain_log.map(|log| log.min(needed_trees));
+        let is_large = self.writer.chain_log.is_some() && raw > LARGE_FROM;
+        let target_length = if is_large { Some(LARGE_TARGET) } else { self.writer.target_length };
+        let beyond_reach = is_large && self.memory / 8 >= FAR_TABLE;
         WriterOptions {
             window_log: self.writer.window_log.min(needed),
             chain_log,
+            target_length,
             far_match: beyond_reach.then_some(FAR_MATCH),
             threads: compressors as u32,
-            job_log,
+            job,
             ..self.writer
         }
     }

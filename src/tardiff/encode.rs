@@ -18,7 +18,7 @@ const DATA_BUFFER: usize = 4 << 20;
 const OVERLAP_LOG: u32 = 8;
 
 /// For `far_match`: entries of the table (8 bytes each) as a power of two, and one position of 2^4 is in it.
-const FAR_TABLE_LOG: u32 = 22;
+const FAR_TABLE_LOG: u32 = 21;
 const FAR_RATE_LOG: u32 = 4;
 
 /// How the outer stream is compressed. The `None`s are for the level to decide.
@@ -39,9 +39,9 @@ pub struct WriterOptions {
     /// Threads that compress; 0 compresses in the writing thread. The bytes
     /// are the same for any number but 0.
     pub threads: u32,
-    /// Bytes that such a thread takes at once, as a power of two: with smaller
-    /// ones threads share a layer better, but each seam costs.
-    pub job_log: u32,
+    /// Bytes that such a thread takes at once, at most 2^30 - 1: with smaller jobs
+    /// threads share a layer better, but each seam costs.
+    pub job: u64,
 }
 
 impl Default for WriterOptions {
@@ -54,7 +54,7 @@ impl Default for WriterOptions {
             target_length: None,
             far_match: None,
             threads: 0,
-            job_log: 24,
+            job: 16 << 20,
         }
     }
 }
@@ -106,7 +106,7 @@ impl<W: Write> OpWriter<W> {
         }
         if options.threads > 0 {
             stream.set_parameter(CParameter::NbWorkers(options.threads))?;
-            stream.set_parameter(CParameter::JobSize(1 << options.job_log))?;
+            stream.set_parameter(CParameter::JobSize(options.job as u32))?;
             stream.set_parameter(CParameter::OverlapSizeLog(OVERLAP_LOG))?;
         }
         Ok(OpWriter { stream, version, data: Vec::new(), copy: 0, open: None, cursor: 0, wanted: 0 })
