@@ -39,11 +39,11 @@ fn verify_image(layout: &Layout, descriptor: &Descriptor, verified: &mut Verifie
         let region = layout.require_blob(layer)?;
         let mut blob = VerifyReader::new(region.reader(), layer.digest().clone(), layer.size());
         let mut tar = LayerHasher::new(io::sink(), u64::MAX);
-        {
-            let mut plain = encoding::decompress(&mut blob, encoding::MAX_WINDOW_LOG).at(layer.digest())?;
-            io::copy(&mut plain, &mut tar).at(layer.digest())?;
-        }
+        let read = encoding::decompress(&mut blob, encoding::MAX_WINDOW_LOG)
+            .and_then(|mut plain| io::copy(&mut plain, &mut tar));
+        // A wrong digest says more than the stream that it breaks.
         blob.drain().at(layer.digest())?;
+        read.map_err(|e| Error::from_io(e, "layer").context(layer.digest()))?;
         tar.finish(diff_id)?;
         verified.blobs += 1;
         verified.bytes += layer.size();
