@@ -9,8 +9,9 @@ use std::ffi::c_void;
 use rustix::mm::{Advice, madvise};
 use rustix::param::page_size;
 
-/// Blocks from this size on, in bytes: tables and windows, which are used whole.
-const LARGE: usize = 16 << 20;
+/// Blocks from this size on, in bytes: the tables of a compressor. The window of 2^25 bytes that who
+/// applies has is smaller: it is used in order, gains little, and huge pages round its memory up.
+const LARGE: usize = 36 << 20;
 
 /// Advises the kernel of large blocks; all else is [`System`]'s.
 #[derive(Debug)]
