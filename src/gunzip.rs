@@ -2,7 +2,7 @@
 //!
 //! zlib-rs is called directly and not through flate2: of all the backends that a
 //! build's crates ask flate2 for, it takes the system's zlib first, which needs
-//! more than twice the time.
+//! 1.6 times the CPU (`docs/benchmarks.md`).
 
 use std::fmt;
 use std::io::{self, BufRead, Read};

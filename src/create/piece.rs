@@ -43,7 +43,7 @@ impl<'a> Piece<'a> {
         layer: &NewLayer,
         range: Range<u64>,
     ) -> Result<Self> {
-        // No payload is longer than what it makes, but for names.
+        // Payloads are not longer than what they make, and growing by doubling would take more.
         let mut piece =
             Piece { bytes: Vec::with_capacity((range.end - range.start) as usize), ..Piece::default() };
         let mut done = range.start;
