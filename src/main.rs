@@ -50,7 +50,8 @@ async fn interrupted() -> Result<()> {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    Err(Error::new(Kind::Interrupted, "interrupted").with_hint("run again to go on from the finished layers"))
+    Err(Error::new(Kind::Interrupted, "interrupted")
+        .with_hint("run again: a fetch goes on from its finished layers"))
 }
 
 fn fail(error: &Error, verbose: bool) -> ExitCode {
