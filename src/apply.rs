@@ -58,7 +58,6 @@ pub fn apply_patch(
         cursor: 0,
         stats: ApplyStats::default(),
         blocks: Blocks::default(),
-        buffer: vec![0; CHUNK],
         dictionary: None,
     };
     applier.run(out)?;
@@ -80,8 +79,6 @@ struct Applier<'a, R: Read> {
     cursor: u64,
     stats: ApplyStats,
     blocks: Blocks,
-    /// Base bytes of a sum.
-    buffer: Vec<u8>,
     /// The last file that served as dictionary; frames of one file follow each other.
     dictionary: Option<(SourcePath, Held)>,
 }
@@ -169,15 +166,10 @@ impl<R: Read> Applier<'_, R> {
         let mut payload = self.ops.payload();
         let mut left = len;
         while left > 0 {
-            let (blocks, buffer, cursor) = (&mut self.blocks, &mut self.buffer, self.cursor);
+            let (blocks, cursor) = (&mut self.blocks, self.cursor);
             let mut sum = |to: &mut [u8]| {
-                let base = &mut buffer[..to.len()];
-                blocks.read_exact(&file, cursor, base)?;
-                payload.read_exact(to).at("patch")?;
-                for (sum, base) in to.iter_mut().zip(base) {
-                    *sum = sum.wrapping_add(*base);
-                }
-                Ok(())
+                blocks.read_exact(&file, cursor, to)?;
+                payload.add_to(to)
             };
             let n = out.fill(at_once(left), &mut sum)? as u64;
             self.cursor += n;

@@ -14,6 +14,7 @@
 //! Which module may import which is in `docs/architecture.md`.
 
 pub mod account;
+pub mod allocator;
 pub mod apply;
 pub mod artifact;
 pub mod base;
@@ -28,7 +29,6 @@ pub mod error;
 pub mod fetch;
 pub mod fuse;
 pub mod gunzip;
-pub mod huge_pages;
 pub mod layout;
 pub mod parallel;
 pub mod pipeline;

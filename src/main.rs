@@ -5,18 +5,19 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use oci_delta_fetch::allocator::{Allocator, limit_arenas};
 use oci_delta_fetch::cli::Cli;
 use oci_delta_fetch::error::{Error, Kind, Result};
-use oci_delta_fetch::huge_pages::HugePages;
 use oci_delta_fetch::{cancel, commands};
 
 #[global_allocator]
-static ALLOCATOR: HugePages = HugePages;
+static ALLOCATOR: Allocator = Allocator;
 
 /// How long workers get to notice that the run is over.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
+    limit_arenas();
     let cli = Cli::from_args();
     let verbose = cli.global.verbose;
     // One thread: skopeo is bound to the life of the thread that starts it.

@@ -274,6 +274,34 @@ fn a_damaged_or_missing_base_object_costs_its_layer_alone() {
 }
 
 #[test]
+fn an_object_that_a_power_failure_cut_short_is_written_again() {
+    for algorithm in ALGORITHMS {
+        // Hashed in memory, and while it is written.
+        let sizes = [200_000, 300_000];
+        let case = || {
+            let layer = |number: u64| {
+                let files = sizes.map(|size| noise(number + size as u64, size));
+                Layer::gzip(tree(&[("usr/small", &files[0]), ("usr/large", &files[1])]))
+            };
+            Case::of(algorithm, Image::new(vec![layer(1)]), Image::new(vec![layer(2)]))
+        };
+        let (whole, cut) = (case(), case());
+        cut.pull("old");
+        let old = content(&cut.repo().join("objects"));
+        whole.pull("new");
+        for size in sizes {
+            let object = object_of_size(&whole.repo(), size as u64);
+            let object = cut.repo().join(object.strip_prefix(whole.repo()).unwrap());
+            assert!(!old.contains_key(&object), "it is of the new image only");
+            fs::create_dir_all(object.parent().unwrap()).unwrap();
+            fs::write(object, b"").unwrap();
+        }
+        cut.pull("delta");
+        cut.is_judged_sound("delta");
+    }
+}
+
+#[test]
 fn repositories_of_another_age() {
     let case = three_layers();
     case.pull("old");

@@ -1,6 +1,6 @@
 //! Reads operations from a stream that may be hostile: nothing is allocated by a size it states.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use super::{ADD, COPY, DATA, DICTIONARY, Limits, MAGIC_LEN, OPEN, SEEK, Version};
 use crate::base::SourcePath;
@@ -186,6 +186,40 @@ impl<R: Read> std::fmt::Debug for Payload<'_, R> {
     }
 }
 
+impl<R: Read> Payload<'_, R> {
+    /// Adds the next bytes to those of `sums`, each modulo 256.
+    ///
+    /// # Errors
+    /// Verification when there are fewer or the stream is broken; whatever the inner reader reports.
+    pub fn add_to(&mut self, mut sums: &mut [u8]) -> Result<()> {
+        while !sums.is_empty() {
+            let left = usize::try_from(self.ops.payload).unwrap_or(usize::MAX);
+            let bytes = match self.ops.stream.fill_buf() {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(stream_error(e, self.ops.offset)),
+                Ok(bytes) => bytes,
+            };
+            let n = bytes.len().min(sums.len()).min(left);
+            if n == 0 {
+                return Err(self.ops.broken("truncated inside an operation"));
+            }
+            let (now, later) = sums.split_at_mut(n);
+            for (sum, byte) in now.iter_mut().zip(bytes) {
+                *sum = sum.wrapping_add(*byte);
+            }
+            sums = later;
+            self.ops.stream.consume(n);
+            self.passed(n);
+        }
+        Ok(())
+    }
+
+    fn passed(&mut self, n: usize) {
+        self.ops.payload -= n as u64;
+        self.ops.offset += n as u64;
+    }
+}
+
 impl<R: Read> Read for Payload<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let want = buf.len().min(usize::try_from(self.ops.payload).unwrap_or(usize::MAX));
@@ -200,8 +234,7 @@ impl<R: Read> Read for Payload<'_, R> {
         if n == 0 {
             return Err(self.ops.broken("truncated inside an operation").into());
         }
-        self.ops.payload -= n as u64;
-        self.ops.offset += n as u64;
+        self.passed(n);
         Ok(n)
     }
 }

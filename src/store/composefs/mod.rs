@@ -14,6 +14,8 @@ mod images;
 mod objects;
 mod sink;
 mod split;
+mod verity;
+mod writers;
 
 use std::error::Error as StdError;
 use std::fmt::Display;

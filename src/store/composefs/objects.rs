@@ -1,237 +1,139 @@
-//! Threads that hash and write the new objects of a layer.
+//! How a file becomes an object: with fs-verity, where the kernel hashes, through composefs; without
+//! it by ourselves, since composefs hashes one block after the other.
 
-use std::collections::BTreeMap;
-use std::io::{self, Read};
-use std::ops::Range;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
-use std::thread::JoinHandle;
+use std::fs::File;
+use std::io::{self, Cursor, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use composefs::fsverity::FsVerityHashValue;
+use rustix::fs::{AtFlags, CWD, Mode, linkat, mkdirat, statat, unlinkat};
+use rustix::io::Errno;
 
 use super::Shared;
-use crate::error::{Error, IoContext, Result};
+use super::verity::{BLOCK, FileDigest, of_small_files};
+use crate::error::{IoContext, Result};
 
-/// Threads a layer: hashing for fs-verity takes as long as all else together.
-const THREADS: usize = 2;
-
-/// Bytes that go to a thread at once. Files up to this size are hashed in
-/// memory, so that one that is there already is not written at all.
-const CHUNK: usize = 256 << 10;
-
-/// Chunks on the way to a thread: with the others, 2 MiB a layer.
-const QUEUE: usize = 3;
-
-/// What a thread is told.
-#[derive(Debug)]
-enum Work {
-    /// Whole files, by number, that lie in `bytes` one after the other.
-    Files {
-        bytes: Vec<u8>,
-        files: Vec<(u64, Range<usize>)>,
-    },
-    /// A file of which the content follows.
-    Large {
-        number: u64,
-        size: u64,
-    },
-    Content(Vec<u8>),
-}
-
-/// Takes files one after the other, writes several at the same time.
-#[derive(Debug)]
-pub(super) struct ObjectWriters<H> {
-    threads: Vec<(SyncSender<Work>, JoinHandle<()>)>,
-    results: Receiver<(u64, Result<H>)>,
-    /// Ids that came before their turn.
-    known: BTreeMap<u64, H>,
-    next: u64,
-    /// The file whose content comes now.
-    current: Current,
-    /// Small files that were collected, not yet sent.
-    bytes: Vec<u8>,
-    files: Vec<(u64, Range<usize>)>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Current {
-    Small { number: u64, size: usize, start: usize },
-    Large { thread: usize, left: u64 },
-}
-
-impl<H: FsVerityHashValue> ObjectWriters<H> {
-    pub(super) fn new(shared: &Arc<Shared<H>>) -> Result<Self> {
-        let (reply, results) = channel();
-        let mut threads = Vec::new();
-        for _ in 0..THREADS {
-            let (sender, work) = sync_channel(QUEUE);
-            let (shared, reply) = (shared.clone(), reply.clone());
-            let thread = std::thread::Builder::new().spawn(move || write_objects(&shared, &work, &reply));
-            threads.push((sender, thread.at("thread")?));
-        }
-        Ok(ObjectWriters {
-            threads,
-            results,
-            known: BTreeMap::new(),
-            next: 0,
-            current: Current::Small { number: 0, size: 0, start: 0 },
-            bytes: Vec::new(),
-            files: Vec::new(),
-        })
-    }
-
-    /// Begins a file of `size` bytes, which is not empty; all its content must follow. Gives its number.
-    pub(super) fn begin(&mut self, size: u64) -> Result<u64> {
-        let number = self.next;
-        self.next += 1;
-        self.current = match usize::try_from(size) {
-            Ok(size) if size <= CHUNK => {
-                if self.bytes.len() + size > CHUNK {
-                    self.send_files()?;
-                }
-                Current::Small { number, size, start: self.bytes.len() }
-            }
-            _ => {
-                self.send_files()?;
-                let thread = self.send(Work::Large { number, size })?;
-                Current::Large { thread, left: size }
-            }
-        };
-        Ok(number)
-    }
-
-    /// The next bytes of the file.
-    pub(super) fn content(&mut self, bytes: &[u8]) -> Result<()> {
-        self.bytes.extend_from_slice(bytes);
-        match &mut self.current {
-            Current::Small { number, size, start } => {
-                if self.bytes.len() == *start + *size {
-                    self.files.push((*number, *start..self.bytes.len()));
-                }
-                Ok(())
-            }
-            Current::Large { thread, left } => {
-                *left -= bytes.len() as u64;
-                let thread = *thread;
-                if *left > 0 && self.bytes.len() < CHUNK {
-                    return Ok(());
-                }
-                let content = std::mem::replace(&mut self.bytes, Vec::with_capacity(CHUNK));
-                let sent = self.threads[thread].0.send(Work::Content(content));
-                sent.map_err(|_| self.fault())
-            }
-        }
-    }
-
-    /// The id of a file; `None` when it is not known yet and `wait` is not set.
-    /// To be asked for each file once, in their order.
-    pub(super) fn id(&mut self, number: u64, wait: bool) -> Result<Option<H>> {
-        loop {
-            if let Some(id) = self.known.remove(&number) {
-                return Ok(Some(id));
-            }
-            let result = match (self.results.try_recv(), wait) {
-                (Ok(result), _) => result,
-                (Err(_), false) => return Ok(None),
-                (Err(_), true) => {
-                    self.send_files()?;
-                    self.results.recv().map_err(|_| abandoned())?
-                }
-            };
-            self.known.insert(result.0, result.1?);
-        }
-    }
-
-    fn send_files(&mut self) -> Result<()> {
-        if self.files.is_empty() {
-            return Ok(());
-        }
-        let bytes = std::mem::replace(&mut self.bytes, Vec::with_capacity(CHUNK));
-        let files = std::mem::take(&mut self.files);
-        self.send(Work::Files { bytes, files }).map(drop)
-    }
-
-    /// Sends to a thread that has room, else to the next in turn.
-    fn send(&mut self, mut work: Work) -> Result<usize> {
-        for (at, (thread, _)) in self.threads.iter().enumerate() {
-            match thread.try_send(work) {
-                Ok(()) => return Ok(at),
-                Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => work = back,
-            }
-        }
-        let turn = (self.next % THREADS as u64) as usize;
-        self.threads[turn].0.send(work).map_err(|_| self.fault())?;
-        Ok(turn)
-    }
-
-    /// Why a thread stopped: it said so before.
-    fn fault(&self) -> Error {
-        self.results.try_iter().find_map(|(_, result)| result.err()).unwrap_or_else(abandoned)
-    }
-}
-
-impl<H> Drop for ObjectWriters<H> {
-    fn drop(&mut self) {
-        for (sender, thread) in self.threads.drain(..) {
-            drop(sender);
-            // It has said on its channel what there was to say.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// The work of a thread, until the first error.
-fn write_objects<H: FsVerityHashValue>(
+/// Stores files, given by their sizes, of which each begins a block of `bytes` (see
+/// [`of_small_files`]); gives the id of each or why it could not be stored. One that is there already
+/// is not written.
+pub(super) fn store_small<H: FsVerityHashValue>(
     shared: &Shared<H>,
-    work: &Receiver<Work>,
-    reply: &Sender<(u64, Result<H>)>,
-) {
-    let tell = |number, result: Result<H>| {
-        let going_on = result.is_ok();
-        reply.send((number, result)).is_ok() && going_on
+    bytes: &[u8],
+    sizes: &[usize],
+) -> impl Iterator<Item = Result<H>> {
+    let mut ids = shared.repo.is_insecure().then(|| of_small_files(bytes, sizes).into_iter());
+    let files = sizes.iter().scan(bytes, |rest, size| {
+        let (blocks, behind) = rest.split_at(size.next_multiple_of(BLOCK));
+        *rest = behind;
+        Some(&blocks[..*size])
+    });
+    files.map(move |file| match ids.as_mut().and_then(Iterator::next) {
+        Some(id) => store(shared, file, id),
+        None => shared.repo.ensure_object(file).map_err(|e| shared.failed(e)),
+    })
+}
+
+/// Stores a file of `size` bytes, which come in pieces of whole blocks, but at its end; gives its id.
+pub(super) fn store_large<H: FsVerityHashValue>(
+    shared: &Shared<H>,
+    size: u64,
+    pieces: &mut dyn Iterator<Item = Result<Vec<u8>>>,
+) -> Result<H> {
+    let Some(mut file) = own_file(shared)? else {
+        let content = Pieces { pieces, piece: Cursor::default() };
+        return shared.repo.ensure_object_from_reader(content, size).map_err(|e| shared.failed(e));
     };
-    for next in work {
-        let going_on = match next {
-            Work::Files { bytes, files } => files.into_iter().all(|(number, range)| {
-                tell(number, shared.repo.ensure_object(&bytes[range]).map_err(|e| shared.failed(e)))
-            }),
-            Work::Large { number, size } => {
-                let content = Content { work, left: size, piece: io::Cursor::default() };
-                let id = shared.repo.ensure_object_from_reader(content, size);
-                tell(number, id.map_err(|e| shared.failed(e)))
-            }
-            Work::Content(_) => false,
-        };
-        if !going_on {
-            return;
-        }
+    let mut digest = FileDigest::new();
+    for piece in pieces {
+        let piece = piece?;
+        digest.update(&piece);
+        file.write_all(&piece).at(shared.path.display())?;
+    }
+    let id = digest.finish();
+    link(shared, &file, size, &id)?;
+    Ok(id)
+}
+
+fn store<H: FsVerityHashValue>(shared: &Shared<H>, content: &[u8], id: H) -> Result<H> {
+    let size = content.len() as u64;
+    if is_there(shared, size, &id)? {
+        return Ok(id);
+    }
+    let Some(mut file) = own_file(shared)? else {
+        return shared.repo.ensure_object(content).map_err(|e| shared.failed(e));
+    };
+    file.write_all(content).at(shared.path.display())?;
+    link(shared, &file, size, &id)?;
+    Ok(id)
+}
+
+/// A file without a name, to be linked as an object. `None` where the kernel is to hash it, or where
+/// the file system has no such files: composefs knows a way.
+fn own_file<H: FsVerityHashValue>(shared: &Shared<H>) -> Result<Option<File>> {
+    if !shared.repo.is_insecure() {
+        return Ok(None);
+    }
+    match shared.repo.create_object_tmpfile() {
+        Ok(file) => Ok(Some(file.into())),
+        Err(e) if e.downcast_ref() == Some(&Errno::OPNOTSUPP) => Ok(None),
+        Err(e) => Err(shared.failed(e)),
     }
 }
 
-/// Reads a large file out of the queue; its end before `left` bytes is an error.
-struct Content<'a> {
-    work: &'a Receiver<Work>,
-    left: u64,
-    piece: io::Cursor<Vec<u8>>,
+/// Gives a file the name of its object. It is on disk when the layer gets a name, see [`Shared::commit`].
+fn link<H: FsVerityHashValue>(shared: &Shared<H>, file: &File, size: u64, id: &H) -> Result<()> {
+    if is_there(shared, size, id)? {
+        return Ok(());
+    }
+    let objects = objects(shared)?;
+    let source = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let path = id.to_object_pathname();
+    let link = || linkat(CWD, &source, objects, &path, AtFlags::SYMLINK_FOLLOW);
+    let linked = match link() {
+        Err(Errno::NOENT) => match mkdirat(objects, id.to_object_dir(), Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => link(),
+            Err(e) => Err(e),
+        },
+        linked => linked,
+    };
+    match linked {
+        // Another process was faster.
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(e) => Err(io::Error::from(e)).at(shared.path.display()),
+    }
 }
 
-impl Read for Content<'_> {
+/// Whether the object exists. One of another size, as a power failure leaves it, is removed.
+fn is_there<H: FsVerityHashValue>(shared: &Shared<H>, size: u64, id: &H) -> Result<bool> {
+    let objects = objects(shared)?;
+    let path = id.to_object_pathname();
+    let found = match statat(objects, &path, AtFlags::empty()) {
+        Ok(stat) if stat.st_size as u64 == size => Ok(true),
+        Ok(_) => unlinkat(objects, &path, AtFlags::empty()).map(|()| false),
+        Err(Errno::NOENT) => Ok(false),
+        Err(e) => Err(e),
+    };
+    found.map_err(io::Error::from).at(shared.path.display())
+}
+
+fn objects<H: FsVerityHashValue>(shared: &Shared<H>) -> Result<&OwnedFd> {
+    shared.repo.objects_dir().map_err(io::Error::from).at(shared.path.display())
+}
+
+/// Reads pieces one after the other.
+struct Pieces<'a> {
+    pieces: &'a mut dyn Iterator<Item = Result<Vec<u8>>>,
+    piece: Cursor<Vec<u8>>,
+}
+
+impl Read for Pieces<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
-            return Ok(0);
+        let n = self.piece.read(buf)?;
+        if n > 0 || buf.is_empty() {
+            return Ok(n);
         }
-        let mut n = self.piece.read(buf)?;
-        if n == 0 && !buf.is_empty() {
-            let Ok(Work::Content(bytes)) = self.work.recv() else { return Err(abandoned().into()) };
-            self.piece = io::Cursor::new(bytes);
-            n = self.piece.read(buf)?;
-        }
-        self.left -= n as u64;
-        Ok(n)
+        let Some(piece) = self.pieces.next() else { return Ok(0) };
+        self.piece = Cursor::new(piece?);
+        self.piece.read(buf)
     }
-}
-
-/// What a thread that was given up says; nobody hears it but who gave it up.
-fn abandoned() -> Error {
-    Error::local("the layer was given up")
 }

@@ -15,8 +15,8 @@ use composefs_oci::LAYER_CONTENT_TYPE;
 use oci_spec::image::{Descriptor, MediaType};
 
 use super::Shared;
-use super::objects::ObjectWriters;
 use super::split::{Part, Parts, Splitter};
+use super::writers::ObjectWriters;
 use crate::digest::VerifiedLayer;
 use crate::error::Result;
 use crate::pipeline::LayerWrite;

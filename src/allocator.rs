@@ -1,4 +1,5 @@
-//! The program's allocator: the system's, with large blocks on huge pages where the kernel has them.
+//! The program's allocator: the system's, with large blocks on huge pages where the kernel has
+//! them, and with fewer arenas.
 //!
 //! The match tables of a compressor are read at random. On pages of 2 MiB the processor
 //! finds them with far fewer misses: a sixth of the CPU time of `create --preset best`.
@@ -9,17 +10,17 @@ use std::ffi::c_void;
 use rustix::mm::{Advice, madvise};
 use rustix::param::page_size;
 
-/// Blocks from this size on, in bytes: the tables of a compressor. The window of 2^25 bytes that who
-/// applies has is smaller: it is used in order, gains little, and huge pages round its memory up.
-const LARGE: usize = 36 << 20;
+/// Blocks from this size on, in bytes: the tables of a compressor, and the window of 2^25 bytes of who
+/// applies, whose memory is rounded up by 2 MiB at most.
+const LARGE: usize = 32 << 20;
 
 /// Advises the kernel of large blocks; all else is [`System`]'s.
 #[derive(Debug)]
-pub struct HugePages;
+pub struct Allocator;
 
 // SAFETY: every block is System's, whose contract holds; advice does not change its content.
 #[allow(unsafe_code)]
-unsafe impl GlobalAlloc for HugePages {
+unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         advised(unsafe { System.alloc(layout) }, layout.size())
     }
@@ -34,6 +35,18 @@ unsafe impl GlobalAlloc for HugePages {
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         unsafe { System.realloc(block, layout, size) }
+    }
+}
+
+/// As many arenas as there are cores. The GNU C library has eight for each, and what a thread that
+/// ended has freed stays in its own: 10 MiB of a fetch into a composefs repository. To be called first.
+#[allow(unsafe_code)]
+pub fn limit_arenas() {
+    #[cfg(target_env = "gnu")]
+    {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        // SAFETY: a setting of the allocator, which it is free to ignore.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, i32::try_from(cores).unwrap_or(i32::MAX)) };
     }
 }
 
@@ -61,12 +74,12 @@ mod tests {
             let layout = Layout::from_size_align(size, 16).unwrap();
             // SAFETY: the layout is not empty, and the block is freed with it.
             unsafe {
-                let block = HugePages.alloc_zeroed(layout);
+                let block = Allocator.alloc_zeroed(layout);
                 assert_eq!((*block, *block.add(size - 1)), (0, 0));
                 block.add(size - 1).write(7);
-                let grown = HugePages.realloc(block, layout, size + LARGE);
+                let grown = Allocator.realloc(block, layout, size + LARGE);
                 assert_eq!(*grown.add(size - 1), 7);
-                HugePages.dealloc(grown, Layout::from_size_align(size + LARGE, 16).unwrap());
+                Allocator.dealloc(grown, Layout::from_size_align(size + LARGE, 16).unwrap());
             }
         }
     }
