@@ -246,7 +246,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -l algorithm -d 'Hash that names the objects of a composefs repository [default: sha512]' -r -f -a "sha256\t'SHA-256: half the work on CPUs with its instructions'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -l algorithm -d 'Hash that names the objects of a composefs repository [default: sha512]' -r -f -a "sha256\t'SHA-256: less work, but on CPUs with AVX-512'
 sha512\t'SHA-512, what `cfsctl init` takes'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'

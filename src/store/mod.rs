@@ -28,8 +28,26 @@ use crate::pipeline::LayerWrite;
 use crate::region::Region;
 pub use inventory::{Inventory, StoredImage};
 pub use oci_layout::OciLayoutStore;
-pub use reference::{Algorithm, InitOptions, StoreRef};
+pub use reference::StoreRef;
 pub use sink::BlobSink;
+
+/// The hash that names the objects of a composefs repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Algorithm {
+    /// SHA-256: less work, but on CPUs with AVX-512.
+    Sha256,
+    /// SHA-512, what `cfsctl init` takes.
+    Sha512,
+}
+
+/// How a repository is made.
+#[derive(Debug, Clone, Copy)]
+pub struct InitOptions {
+    /// Do not demand fs-verity of the file system.
+    pub insecure: bool,
+    /// Hash of the objects.
+    pub algorithm: Algorithm,
+}
 
 /// A repository, opened; nobody else's gc runs in it while this value lives.
 pub trait Store: Debug + Send + Sync {

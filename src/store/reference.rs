@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{OciLayoutStore, Store};
+use super::{InitOptions, OciLayoutStore, Store};
 use crate::error::{Error, Result};
 
 /// What stands before the path of a composefs repository.
@@ -18,24 +18,6 @@ pub enum StoreRef {
     Layout(PathBuf),
     /// A composefs repository.
     Composefs(PathBuf),
-}
-
-/// The hash that names the objects of a composefs repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Algorithm {
-    /// SHA-256: half the work on CPUs with its instructions.
-    Sha256,
-    /// SHA-512, what `cfsctl init` takes.
-    Sha512,
-}
-
-/// How a repository is made.
-#[derive(Debug, Clone, Copy)]
-pub struct InitOptions {
-    /// Do not demand fs-verity of the file system.
-    pub insecure: bool,
-    /// Hash of the objects.
-    pub algorithm: Algorithm,
 }
 
 impl StoreRef {

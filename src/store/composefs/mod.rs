@@ -36,9 +36,10 @@ use composefs_oci::{OciDigest, layer_content_id};
 use oci_spec::image::{Descriptor, MediaType};
 use rustix::fs::{CWD, FlockOperation, flock};
 
-use super::reference::{Algorithm, InitOptions};
 use super::sink::BlobSink;
-use super::{Fidelity, Inventory, LayerSink, Published, Store, StoredImage, Swept, Verified};
+use super::{
+    Algorithm, Fidelity, InitOptions, Inventory, LayerSink, Published, Store, StoredImage, Swept, Verified,
+};
 use crate::artifact::TargetImage;
 use crate::base::{BaseLayer, LayeredFiles, Part};
 use crate::digest::DiffId;
