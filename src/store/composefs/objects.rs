@@ -50,7 +50,9 @@ pub(super) fn store_large<H: FsVerityHashValue>(
         file.write_all(&piece).at(shared.path.display())?;
     }
     let id = digest.finish();
-    link(shared, &file, size, &id)?;
+    if !is_there(shared, size, &id)? {
+        link(shared, &file, &id)?;
+    }
     Ok(id)
 }
 
@@ -63,7 +65,7 @@ fn store<H: FsVerityHashValue>(shared: &Shared<H>, content: &[u8], id: H) -> Res
         return shared.repo.ensure_object(content).map_err(|e| shared.failed(e));
     };
     file.write_all(content).at(shared.path.display())?;
-    link(shared, &file, size, &id)?;
+    link(shared, &file, &id)?;
     Ok(id)
 }
 
@@ -81,10 +83,7 @@ fn own_file<H: FsVerityHashValue>(shared: &Shared<H>) -> Result<Option<File>> {
 }
 
 /// Gives a file the name of its object. It is on disk when the layer gets a name, see [`Shared::commit`].
-fn link<H: FsVerityHashValue>(shared: &Shared<H>, file: &File, size: u64, id: &H) -> Result<()> {
-    if is_there(shared, size, id)? {
-        return Ok(());
-    }
+fn link<H: FsVerityHashValue>(shared: &Shared<H>, file: &File, id: &H) -> Result<()> {
     let objects = objects(shared)?;
     let source = format!("/proc/self/fd/{}", file.as_raw_fd());
     let path = id.to_object_pathname();

@@ -67,14 +67,18 @@ impl<H: FsVerityHashValue> FileDigest<H> {
 /// The digests of small files, given by their sizes. In `bytes` each begins a block, and zeros fill
 /// its last one; there are no more blocks than one of digests has room for.
 pub(super) fn of_small_files<H: FsVerityHashValue>(bytes: &[u8], sizes: &[usize]) -> Vec<H> {
-    let mut leaves: Vec<H> = hash_blocks(bytes);
+    let leaves: Vec<H> = hash_blocks(bytes);
     // So a file's tree is one block of digests, or none over its only block.
-    let trees: Vec<Vec<H>> =
-        sizes.iter().map(|size| leaves.drain(..size.div_ceil(BLOCK)).collect()).collect();
+    let trees = sizes.iter().scan(&leaves[..], |rest, size| {
+        let (tree, behind) = rest.split_at(size.div_ceil(BLOCK));
+        *rest = behind;
+        Some(tree)
+    });
+    let trees: Vec<&[H]> = trees.collect();
     let above = trees.iter().filter(|tree| tree.len() > 1).map(|tree| block(tree.as_bytes()));
     let mut roots = hash::<H>(&above.collect::<Vec<_>>()).into_iter();
     let descriptors = sizes.iter().zip(trees).map(|(size, tree)| {
-        let root = if tree.len() > 1 { roots.next() } else { tree.into_iter().next() };
+        let root = if tree.len() > 1 { roots.next() } else { tree.first().cloned() };
         descriptor(*size as u64, root.as_ref())
     });
     hash(&descriptors.collect::<Vec<_>>())

@@ -16,7 +16,8 @@ use crate::error::{Error, IoContext, Result};
 const THREADS: usize = 2;
 
 /// Bytes that go to a thread at once. Files up to this size are hashed in
-/// memory, so that one that is there already is not written at all.
+/// memory, so that one that is there already is not written at all. As many blocks as one
+/// has room for digests of SHA-512, the longest.
 const CHUNK: usize = 64 * BLOCK;
 
 /// Chunks on the way to a thread: with the others, 2 MiB a layer.
