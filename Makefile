@@ -41,7 +41,7 @@ docs-generate:
 	$(CARGO) run --locked --quiet --example generate
 
 deny:
-	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	command -v cargo-deny >/dev/null || $(CARGO) install --locked --debug cargo-deny
 	$(CARGO) deny check licenses bans sources
 
 fuzz-smoke:
