@@ -53,7 +53,7 @@ pub fn apply_patch(
         files,
         attempt,
         limits,
-        opened: HashMap::new(),
+        opened: HashMap::default(),
         current: None,
         cursor: 0,
         stats: ApplyStats::default(),
@@ -74,7 +74,7 @@ struct Applier<'a, R: Read> {
     files: &'a dyn SourceFiles,
     attempt: u32,
     limits: &'a Limits,
-    opened: HashMap<SourcePath, OpenedFile>,
+    opened: HashMap<SourcePath, OpenedFile, foldhash::fast::RandomState>,
     current: Option<Current>,
     cursor: u64,
     stats: ApplyStats,
@@ -152,10 +152,15 @@ impl<R: Read> Applier<'_, R> {
         }
         let mut left = len;
         while left > 0 {
-            let (blocks, cursor) = (&mut self.blocks, self.cursor);
-            let n = out.fill(at_once(left), &mut |to| blocks.read_exact(&file, cursor, to))? as u64;
-            self.cursor += n;
-            left -= n;
+            let (blocks, cursor, most) = (&mut self.blocks, self.cursor, at_once(left));
+            let n = if Blocks::passes_by(most) {
+                let file = file.clone();
+                out.fill_later(most, Box::new(move |to| file.read_exact_at(to, cursor)))?
+            } else {
+                out.fill(most, &mut |to| blocks.read_exact(&file, cursor, to))?
+            };
+            self.cursor += n as u64;
+            left -= n as u64;
         }
         self.stats.copied += len;
         Ok(len)

@@ -37,12 +37,17 @@ impl Default for Blocks {
 }
 
 impl Blocks {
+    /// Are so many bytes read straight to where they are wanted?
+    pub fn passes_by(bytes: usize) -> bool {
+        bytes >= DIRECT
+    }
+
     /// Fills `buf` from `file` at `offset`; the caller has checked that the file has the bytes.
     ///
     /// # Errors
     /// As [`SourceFile::read_exact_at`].
     pub fn read_exact(&mut self, file: &SourceFile, mut offset: u64, mut buf: &mut [u8]) -> Result<()> {
-        if buf.len() >= DIRECT {
+        if Self::passes_by(buf.len()) {
             return file.read_exact_at(buf, offset);
         }
         while !buf.is_empty() {

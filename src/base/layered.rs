@@ -144,7 +144,7 @@ impl LayeredFiles {
     fn merged(&self, path: &SourcePath, top: usize) -> Result<Option<(usize, Node)>> {
         for at in (0..top).rev() {
             let index = self.layer(at)?.index();
-            if let Some(node) = index.nodes.get(path) {
+            if let Some(node) = index.nodes.get(path.as_bytes()) {
                 return Ok(Some((at, node.clone())));
             }
             if hides(index, path) {
@@ -284,15 +284,11 @@ fn hides(index: &LayerIndex, path: &SourcePath) -> bool {
     if index.whiteouts.contains(path) || index.opaque.contains(&b""[..]) {
         return true;
     }
+    let is_in_the_way = |node: &Node| !matches!(node, Node::Directory | Node::Symlink(_));
     parents(path).any(|dir| {
         index.opaque.contains(dir)
-            || SourcePath::clean(dir).is_ok_and(|dir| {
-                index.whiteouts.contains(&dir)
-                    || index
-                        .nodes
-                        .get(&dir)
-                        .is_some_and(|node| !matches!(node, Node::Directory | Node::Symlink(_)))
-            })
+            || index.whiteouts.contains(dir)
+            || index.nodes.get(dir).is_some_and(is_in_the_way)
     })
 }
 

@@ -1,5 +1,6 @@
 //! The path of a base file, cleaned once.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use crate::error::{Error, Result};
@@ -48,6 +49,13 @@ impl SourcePath {
 
     /// The cleaned bytes.
     pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Maps are asked by bytes: the directories above a path are clean, too.
+impl Borrow<[u8]> for SourcePath {
+    fn borrow(&self) -> &[u8] {
         &self.0
     }
 }

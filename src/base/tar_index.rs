@@ -1,24 +1,30 @@
 //! The table of contents of one layer tar, from a walk over its headers.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+
+use foldhash::fast::RandomState;
 
 use super::path::SourcePath;
 use super::tar_walk::{Node, walk};
 use crate::error::Result;
 use crate::region::Region;
 
+/// Asked for every directory above every file that a patch opens.
+type Paths<V> = HashMap<SourcePath, V, RandomState>;
+
 /// All paths of a layer.
 #[derive(Debug, Default)]
 pub(crate) struct LayerIndex {
     /// What a path finally is in this layer.
-    pub nodes: HashMap<SourcePath, Node>,
+    pub nodes: Paths<Node>,
     /// Files that a later entry of the same layer replaced by something that is
     /// no usable file; the Go generator takes these for sources.
-    pub shadowed: HashMap<SourcePath, Node>,
+    pub shadowed: Paths<Node>,
     /// Paths that this layer removes from those below.
-    pub whiteouts: HashSet<SourcePath>,
+    pub whiteouts: HashSet<SourcePath, RandomState>,
     /// Directories whose lower content this layer hides.
-    pub opaque: HashSet<Vec<u8>>,
+    pub opaque: HashSet<Vec<u8>, RandomState>,
 }
 
 impl LayerIndex {
@@ -48,10 +54,14 @@ impl LayerIndex {
             self.whiteouts.extend(clean(&full));
             return;
         }
-        if let Some(old) = self.nodes.insert(path.clone(), node)
-            && matches!(&old, Node::File(f) if f.size > 0)
-        {
-            self.shadowed.insert(path, old);
+        match self.nodes.entry(path) {
+            Entry::Vacant(place) => drop(place.insert(node)),
+            Entry::Occupied(mut place) => {
+                let old = place.insert(node);
+                if matches!(&old, Node::File(f) if f.size > 0) {
+                    self.shadowed.insert(place.key().clone(), old);
+                }
+            }
         }
     }
 }

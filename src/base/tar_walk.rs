@@ -4,6 +4,8 @@
 //! can use as a source (sparse, device) is passed over, however odd it is; only
 //! what would make us lose our place in the tar is an error.
 
+use std::borrow::Cow;
+
 use tar::{EntryType, Header};
 
 use super::path::{MAX_PATH, SourcePath};
@@ -71,8 +73,7 @@ pub(super) fn walk(tar: &Region, mut each: impl FnMut(SourcePath, Node)) -> Resu
             }
             EntryType::XGlobalHeader => after(content, size)?,
             _ => {
-                let entry =
-                    Entry { header: &header, extensions: std::mem::take(&mut extensions), content, size };
+                let entry = Entry { header, extensions: std::mem::take(&mut extensions), content, size };
                 let (node, next) = entry.node(tar)?;
                 if let Ok(path) = SourcePath::clean(&entry.path()) {
                     each(path, node);
@@ -106,7 +107,7 @@ struct Headers<'a> {
 
 impl Headers<'_> {
     /// The header at `position`; `None` at the end, which is a block of zeros or the end of the file.
-    fn at(&mut self, position: u64) -> Result<Option<Header>> {
+    fn at(&mut self, position: u64) -> Result<Option<&Header>> {
         if position >= self.tar.len() {
             return Ok(None);
         }
@@ -121,11 +122,11 @@ impl Headers<'_> {
     }
 }
 
-fn parse(block: &[u8], position: u64) -> Result<Option<Header>> {
+fn parse(block: &[u8], position: u64) -> Result<Option<&Header>> {
     if block.iter().all(|b| *b == 0) {
         return Ok(None);
     }
-    let header = Header::from_byte_slice(block).clone();
+    let header = Header::from_byte_slice(block);
     let bytes = header.as_bytes();
     // The checksum is the sum of all bytes with its own field as blanks; some old tools sum them as signed.
     let sum = |bytes: &[u8]| bytes.iter().map(|b| u32::from(*b)).sum::<u32>();
@@ -204,13 +205,13 @@ struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    fn path(&self) -> Vec<u8> {
-        self.extensions.path.clone().unwrap_or_else(|| self.header.path_bytes().into_owned())
+    fn path(&self) -> Cow<'_, [u8]> {
+        self.extensions.path.as_deref().map_or_else(|| self.header.path_bytes(), Cow::Borrowed)
     }
 
-    fn link(&self) -> Vec<u8> {
-        let own = || self.header.link_name_bytes().map(|l| l.into_owned()).unwrap_or_default();
-        self.extensions.link.clone().unwrap_or_else(own)
+    fn link(&self) -> Cow<'_, [u8]> {
+        let own = || self.header.link_name_bytes().unwrap_or_default();
+        self.extensions.link.as_deref().map_or_else(own, Cow::Borrowed)
     }
 
     /// What it is, and where the next header stands.
@@ -239,7 +240,7 @@ impl Entry<'_> {
             EntryType::Link => bare(SourcePath::clean(&self.link()).map_or(Node::Other, Node::Link)),
             EntryType::Symlink => {
                 let target = self.link();
-                bare(if target.len() > MAX_PATH { Node::Other } else { Node::Symlink(target) })
+                bare(if target.len() > MAX_PATH { Node::Other } else { Node::Symlink(target.into_owned()) })
             }
             EntryType::Directory => bare(Node::Directory),
             EntryType::Char | EntryType::Block | EntryType::Fifo => bare(Node::Other),

@@ -9,11 +9,6 @@ use crate::base::SourcePath;
 use crate::error::{IoContext, Result};
 use crate::tardiff::{OpWriter, Version, WriterOptions};
 
-/// Equal bytes in a row that are worth a COPY of their own within an ADD: zeros
-/// in an ADD compress so well that shorter runs are cheaper there, and fewer
-/// operations are applied faster.
-const COPY_FROM: usize = 1024;
-
 /// What a stretch of the layer is made of; payloads stand one after the other in `bytes`.
 #[derive(Debug, Default)]
 pub(super) struct Piece<'a> {
@@ -123,7 +118,7 @@ impl<'a> Piece<'a> {
             self.copy_in(&content[done..cover.new]);
             self.ops.push(PieceOp::Open(analysis.name_for(cover.span.source, member)));
             self.ops.push(PieceOp::Seek(cover.old - cover.span.start));
-            self.cover(&content, analysis.corpus.bytes(), cover);
+            self.cover(&content, analysis.corpus.bytes(), cover, search.weights.copy_from);
             done = cover.new + cover.len;
         }
         self.copy_in(&content[done..]);
@@ -149,13 +144,13 @@ impl<'a> Piece<'a> {
     }
 
     /// COPY for long equal runs, ADD for what is between them.
-    fn cover(&mut self, content: &[u8], corpus: &[u8], cover: &Cover) {
+    fn cover(&mut self, content: &[u8], corpus: &[u8], cover: &Cover, copy_from: usize) {
         let new = &content[cover.new..cover.new + cover.len];
         let old = &corpus[cover.old as usize..cover.old as usize + cover.len];
         let (mut at, mut from) = (0, 0);
         while at < new.len() {
             let equal = common(&new[at..], &old[at..]);
-            if equal >= COPY_FROM || equal == new.len() {
+            if equal >= copy_from || equal == new.len() {
                 self.add(&new[from..at], &old[from..at]);
                 self.ops.push(PieceOp::Copy(equal as u64));
                 from = at + equal;

@@ -32,7 +32,8 @@ impl Preset {
             Preset::Fast => 8,
             Preset::Default | Preset::Best => 14,
         };
-        Weights { seed_same: 16, seed_other: 48, patience, literal: 0.9 }
+        let copy_from = if self == Preset::Best { 1024 } else { 256 };
+        Weights { seed_same: 16, seed_other: 48, patience, literal: 0.9, copy_from }
     }
 
     fn writer(self) -> WriterOptions {

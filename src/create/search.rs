@@ -49,6 +49,9 @@ pub(super) struct Weights {
     pub patience: u32,
     /// What a literal byte costs, as a share of what level 1 of zstd makes of it.
     pub literal: f64,
+    /// Equal bytes in a row that are worth a COPY of their own within an ADD: zeros in an ADD compress so
+    /// well that shorter runs may be cheaper there, while those copied need not be decompressed and added.
+    pub copy_from: usize,
 }
 
 /// Bytes equal on the current diagonal that are taken without asking the index.
