@@ -3,10 +3,10 @@
 //! Streaming, with fixed buffers: what a patch says never decides how much memory
 //! is used. Only a dictionary (version 2) that cannot be mapped is held whole, up to its limit.
 
-use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 
+use crate::base::path::Paths;
 use crate::base::{Blocks, Held, OpenedFile, SourceFile, SourceFiles, SourcePath};
 use crate::error::{Error, IoContext, Result};
 use crate::pipeline::LayerWrite;
@@ -53,7 +53,7 @@ pub fn apply_patch(
         files,
         attempt,
         limits,
-        opened: HashMap::default(),
+        opened: Paths::default(),
         current: None,
         cursor: 0,
         stats: ApplyStats::default(),
@@ -74,7 +74,7 @@ struct Applier<'a, R: Read> {
     files: &'a dyn SourceFiles,
     attempt: u32,
     limits: &'a Limits,
-    opened: HashMap<SourcePath, OpenedFile, foldhash::fast::RandomState>,
+    opened: Paths<OpenedFile>,
     current: Option<Current>,
     cursor: u64,
     stats: ApplyStats,

@@ -9,6 +9,7 @@ use oci_delta_fetch::allocator::{Allocator, limit_arenas};
 use oci_delta_fetch::cli::Cli;
 use oci_delta_fetch::error::{Error, Kind, Result};
 use oci_delta_fetch::{cancel, commands};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
@@ -18,6 +19,7 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     limit_arenas();
+    allow_open_files();
     let cli = Cli::from_args();
     let verbose = cli.global.verbose;
     // One thread: skopeo is bound to the life of the thread that starts it.
@@ -40,6 +42,14 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(&e, verbose),
     }
+}
+
+/// As many open files as this user may have at all: base files are open by the hundred in each layer
+/// that is rebuilt, and systems begin with 1,024 only for programs that call `select`.
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // Refused, it stays as it is.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Ends when Ctrl-C or SIGTERM arrives.

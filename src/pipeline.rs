@@ -37,7 +37,7 @@ pub trait LayerWrite: Write {
         Ok(piece.len())
     }
 
-    /// The same for bytes that can be made at any time and on any thread.
+    /// The same for bytes that can be made at any time before the end and on any thread.
     ///
     /// # Errors
     /// Those of the writer; those of `make` may come with a later call.
@@ -53,7 +53,7 @@ pub trait LayerWrite: Write {
 /// Produces as many bytes as the slice has room for.
 pub type Make<'a> = dyn FnMut(&mut [u8]) -> Result<()> + 'a;
 
-/// The same, once at most and on any thread.
+/// The same on any thread, and after the caller has gone on.
 pub type MakeLater = dyn Fn(&mut [u8]) -> Result<()> + Send;
 
 impl LayerWrite for Vec<u8> {}
@@ -275,6 +275,40 @@ mod tests {
             expected.resize(expected.len() + CHUNK / 3, !n);
         }
         assert!(pipeline.finish().unwrap() == expected);
+    }
+
+    #[test]
+    fn a_thread_that_lags_behind_is_spared() {
+        struct Waiting(Receiver<()>);
+        impl Write for Waiting {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let _ = self.0.recv(); // until the other end is dropped
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        impl LayerWrite for Waiting {}
+        let (release, waiting) = channel();
+        let mut pipeline = Pipeline::new(Waiting(waiting)).unwrap();
+        let (tell, made) = channel();
+        let fill_later = |pipeline: &mut Pipeline<_>| {
+            let tell = tell.clone();
+            let make = move |_: &mut [u8]| {
+                let _ = tell.send(std::thread::current().id());
+                Ok(())
+            };
+            pipeline.fill_later(1, Box::new(make)).unwrap();
+        };
+        fill_later(&mut pipeline);
+        pipeline.write_all(&vec![0; (ENOUGH + 1) * CHUNK]).unwrap();
+        fill_later(&mut pipeline);
+        drop(release);
+        pipeline.finish().unwrap();
+        let (first, second) = (made.recv().unwrap(), made.recv().unwrap());
+        let here = std::thread::current().id();
+        assert_eq!([first, second].iter().filter(|id| **id == here).count(), 1);
     }
 
     #[test]

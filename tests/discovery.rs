@@ -3,6 +3,7 @@
 
 mod support;
 
+use base64::prelude::{BASE64_STANDARD as STANDARD, Engine};
 use serde_json::Value;
 use support::images::{noise, tree};
 use support::registry::put_manifest;
@@ -212,31 +213,21 @@ fn deltas_may_live_elsewhere_or_be_named() {
     case.sandbox.ok(&["verify"]);
 }
 
-#[test]
-fn a_list_is_only_a_claim() {
-    let mut case = Case::new();
-    let (old, new, other) = (case.release(1), case.release(2), case.release(3));
-    // A delta for another image, and the image itself, are listed for version 2.
-    let mut foreign = Delta::new(&old, &other);
-    foreign.manifest["subject"] = serde_json::Value::Null;
-    foreign.manifest["annotations"]["io.github.containers.delta.target"] = Value::Null;
-    foreign.manifest["annotations"].as_object_mut().unwrap().retain(|_, v| !v.is_null());
-    foreign.manifest.as_object_mut().unwrap().retain(|_, v| !v.is_null());
-    case.dir.delta("foreign", &foreign);
-    case.registry.push(&case.dir.reference("foreign"), "os:foreign");
-    let entry = |bytes: &[u8], config: &str| {
-        let mut entry = support::images::descriptor(support::images::MANIFEST, bytes);
-        entry["artifactType"] = support::images::DELTA.into();
-        entry["annotations"] = serde_json::json!({
-            "io.github.containers.delta.source-config": config,
-            "io.github.oci-delta-fetch.bytes": "1000",
-        });
-        entry
-    };
-    let config = old.config_digest().to_string();
-    let lies = [entry(&foreign.bytes(), &config), entry(&new.manifest, &config)];
+/// An entry of a list that calls these bytes a delta from `old`.
+fn claim(bytes: &[u8], old: &Image) -> Value {
+    let mut entry = support::images::descriptor(support::images::MANIFEST, bytes);
+    entry["artifactType"] = support::images::DELTA.into();
+    entry["annotations"] = serde_json::json!({
+        "io.github.containers.delta.source-config": old.config_digest().to_string(),
+        "io.github.oci-delta-fetch.bytes": "1000",
+    });
+    entry
+}
+
+/// Version 2 is fetched whole, though the list under its fallback tag has this entry.
+fn is_seen_through(case: &Case, new: &Image, entry: Value, said: &str) {
     let tag = new.manifest_digest().to_string().replace(':', "-");
-    let list = support::images::index(&lies).to_string();
+    let list = support::images::index(&[entry]).to_string();
     let status = put_manifest(&case.registry.address, "os", &tag, support::images::INDEX, list.as_bytes());
     assert!(status.contains("201"), "{status}");
     case.fetch(1, &[]);
@@ -244,7 +235,35 @@ fn a_list_is_only_a_claim() {
     let ended = case.sandbox.ok(&[&reference, REMOTE[0], REMOTE[1], "--json"]);
     let report: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(report["fallback_reason"], "no-delta");
-    assert!(ended.stderr.contains("it rebuilds") && ended.stderr.contains("it is no delta"), "{ended:#?}");
+    assert!(ended.stderr.contains(said), "{ended:#?}");
+}
+
+#[test]
+fn a_listed_delta_is_for_another_image() {
+    let mut case = Case::new();
+    let (old, new, other) = (case.release(1), case.release(2), case.release(3));
+    let mut foreign = Delta::new(&old, &other);
+    foreign.manifest.as_object_mut().unwrap().remove("subject");
+    foreign.manifest["annotations"].as_object_mut().unwrap().remove("io.github.containers.delta.target");
+    case.dir.delta("foreign", &foreign);
+    case.registry.push(&case.dir.reference("foreign"), "os:foreign");
+    is_seen_through(&case, &new, claim(&foreign.bytes(), &old), "it rebuilds");
+}
+
+#[test]
+fn what_is_listed_as_a_delta_is_none() {
+    let mut case = Case::new();
+    let (old, new) = (case.release(1), case.release(2));
+    is_seen_through(&case, &new, claim(&new.manifest, &old), "it is no delta");
+}
+
+#[test]
+fn a_listed_digest_is_not_that_of_the_manifest_beside_it() {
+    let mut case = Case::new();
+    let (old, new) = (case.release(1), case.release(2));
+    let mut entry = claim(&new.manifest, &old);
+    entry["data"] = STANDARD.encode(Delta::new(&old, &new).bytes()).into();
+    is_seen_through(&case, &new, entry, "it is no delta");
 }
 
 #[test]

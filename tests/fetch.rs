@@ -198,6 +198,27 @@ fn the_base_may_be_a_root_file_system() {
 }
 
 #[test]
+fn a_base_of_more_files_than_may_be_open() {
+    let sandbox = Sandbox::new();
+    let content: Vec<Vec<u8>> = (0..300).map(|n| noise(n, 20_000)).collect();
+    let names = |dir: &str| -> Vec<String> { (0..300).map(|n| format!("{dir}/{n}")).collect() };
+    let layer = |names: &[String]| {
+        let files: Vec<(&str, &[u8])> = names.iter().zip(&content).map(|(n, c)| (&**n, &**c)).collect();
+        Layer::plain(tar(&files))
+    };
+    let (old, new) = (Image::new(vec![layer(&names("old"))]), Image::new(vec![layer(&names("new"))]));
+    let mut dir = OciDir::create(&sandbox.path("source"));
+    dir.delta("delta", &Delta::new(&old, &new));
+    let root = sandbox.path("root");
+    tar::Archive::new(&old.layers[0].tar[..]).unpack(&root).unwrap();
+    let mut command = sandbox.limited("ulimit -Sn 64");
+    let ended =
+        support::cli::ended(command.args([&dir.reference("delta"), "--rootfs"]).arg(&root).output().unwrap());
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    sandbox.ok(&["verify"]);
+}
+
+#[test]
 fn names_move_and_images_without_a_name_stay_until_gc() {
     let sandbox = Sandbox::new();
     let (dir, old, new) = layout(&sandbox);

@@ -5,17 +5,16 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use oci_delta_fetch::digest::{Digest, digest_of};
 use oci_delta_fetch::error::{Kind, Result};
 use oci_delta_fetch::platform::Platform;
 use oci_delta_fetch::proxy::{Credentials, Proxy, ProxyOptions, with_retry};
-use support::Registry;
 use support::blobs::Layout;
 use support::fake::FakeSkopeo;
 use support::images::noise;
+use support::{Registry, Sandbox};
 
 const PROTOCOLS: [&str; 2] = ["0.2.3", "0.2.8"];
 /// Larger than any pipe, so that no transfer ends unread.
@@ -236,27 +235,13 @@ fn what_is_dropped_midway_ends_its_skopeo() {
     }
 }
 
-/// Not a test of its own: the process that [`skopeo_dies_with_us`] kills.
-#[test]
-#[ignore = "run by skopeo_dies_with_us"]
-fn hold_a_stalled_blob() {
-    let Some(program) = std::env::var_os("TEST_FAKE_SKOPEO") else { return };
-    let options = ProxyOptions { inactivity_timeout: NO_HANG, ..impatient(Path::new(&program)) };
-    run(async {
-        let _ = Proxy::new("docker://h/r:t", options).manifest().await;
-    });
-}
-
 #[test]
 fn skopeo_dies_with_us() {
     let layout = Layout::new(&[]);
     let fake = FakeSkopeo::new(layout.path(), "0.2.3", "stall-manifest", u64::MAX);
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "hold_a_stalled_blob"])
-        .env("TEST_FAKE_SKOPEO", fake.program())
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let sandbox = Sandbox::new();
+    let mut child =
+        sandbox.command().args(["docker://h/r:t", "--skopeo"]).arg(fake.program()).spawn().unwrap();
     let started = Instant::now();
     while fake.record("opened").is_empty() {
         assert!(started.elapsed() < NO_HANG, "the fake was never asked");

@@ -144,7 +144,7 @@ impl LayeredFiles {
     fn merged(&self, path: &SourcePath, top: usize) -> Result<Option<(usize, Node)>> {
         for at in (0..top).rev() {
             let index = self.layer(at)?.index();
-            if let Some(node) = index.nodes.get(path.as_bytes()) {
+            if let Some(node) = index.nodes.get(path) {
                 return Ok(Some((at, node.clone())));
             }
             if hides(index, path) {

@@ -1,7 +1,10 @@
 //! The path of a base file, cleaned once.
 
 use std::borrow::Borrow;
+use std::collections::HashMap;
 use std::fmt;
+
+use foldhash::fast::RandomState;
 
 use crate::error::{Error, Result};
 
@@ -59,6 +62,10 @@ impl Borrow<[u8]> for SourcePath {
         &self.0
     }
 }
+
+/// Something for each path. Asked for every directory above every file that a patch opens, so with a
+/// fast hash; its seed is new in every run.
+pub(crate) type Paths<V> = HashMap<SourcePath, V, RandomState>;
 
 impl fmt::Display for SourcePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

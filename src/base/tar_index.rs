@@ -1,17 +1,14 @@
 //! The table of contents of one layer tar, from a walk over its headers.
 
+use std::collections::HashSet;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
-use super::path::SourcePath;
+use super::path::{Paths, SourcePath};
 use super::tar_walk::{Node, walk};
 use crate::error::Result;
 use crate::region::Region;
-
-/// Asked for every directory above every file that a patch opens.
-type Paths<V> = HashMap<SourcePath, V, RandomState>;
 
 /// All paths of a layer.
 #[derive(Debug, Default)]

@@ -76,9 +76,14 @@ impl Sandbox {
     /// The command with a limit on the size of a file, which stands in for the
     /// full disk: a write fails half-way. In blocks of 512 bytes.
     pub fn limited_files(&self, blocks: u32) -> Command {
+        self.limited(&format!("trap '' XFSZ; ulimit -f {blocks}"))
+    }
+
+    /// The command after `limits`, shell commands that set them.
+    pub fn limited(&self, limits: &str) -> Command {
         let inner = self.command();
         let mut limited = Command::new("sh");
-        limited.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\""), "sh"]);
+        limited.args(["-c", &format!("{limits}; exec \"$@\""), "sh"]);
         limited.arg(inner.get_program());
         for (key, value) in inner.get_envs() {
             match value {
