@@ -55,7 +55,6 @@ pub fn apply_patch(
         limits,
         opened: Paths::default(),
         current: None,
-        cursor: 0,
         stats: ApplyStats::default(),
         blocks: Blocks::default(),
         dictionary: None,
@@ -64,9 +63,25 @@ pub fn apply_patch(
     Ok(applier.stats)
 }
 
+/// The base file that is read at present.
 struct Current {
     path: SourcePath,
     file: Arc<SourceFile>,
+    cursor: u64,
+}
+
+impl Current {
+    /// Are there `len` bytes at the cursor?
+    fn check(&self, len: u64) -> Result<()> {
+        let (size, cursor) = (self.file.size(), self.cursor);
+        if cursor.checked_add(len).is_none_or(|end| end > size) && len > 0 {
+            return Err(Error::misfit(format!(
+                "base file {} has {size} bytes, the patch wants {len} at {cursor}",
+                self.path
+            )));
+        }
+        Ok(())
+    }
 }
 
 struct Applier<'a, R: Read> {
@@ -76,7 +91,6 @@ struct Applier<'a, R: Read> {
     limits: &'a Limits,
     opened: Paths<OpenedFile>,
     current: Option<Current>,
-    cursor: u64,
     stats: ApplyStats,
     blocks: Blocks,
     /// The last file that served as dictionary; frames of one file follow each other.
@@ -120,14 +134,12 @@ impl<R: Read> Applier<'_, R> {
             }
         };
         self.stats.ambiguous |= found.ambiguous;
-        self.current = Some(Current { path, file: found.file });
-        self.cursor = 0;
+        self.current = Some(Current { path, file: found.file, cursor: 0 });
         Ok(0)
     }
 
     fn seek(&mut self, position: u64) -> Result<u64> {
-        self.current()?;
-        self.cursor = position;
+        current(&mut self.current, &self.ops)?.cursor = position;
         Ok(0)
     }
 
@@ -143,23 +155,26 @@ impl<R: Read> Applier<'_, R> {
     }
 
     fn copy(&mut self, len: u64, out: &mut impl LayerWrite) -> Result<u64> {
-        let file = self.span(len)?;
+        let current = current(&mut self.current, &self.ops)?;
+        current.check(len)?;
+        let Current { file, cursor, .. } = current;
+        let blocks = &mut self.blocks;
         if let Some(object) = &file.object
-            && self.cursor == 0
+            && *cursor == 0
             && len == file.size()
         {
             out.repeats(object, len);
         }
         let mut left = len;
         while left > 0 {
-            let (blocks, cursor, most) = (&mut self.blocks, self.cursor, at_once(left));
+            let (at, most) = (*cursor, at_once(left));
             let n = if Blocks::passes_by(most) {
                 let file = file.clone();
-                out.fill_later(most, Box::new(move |to| file.read_exact_at(to, cursor)))?
+                out.fill_later(most, Box::new(move |to| file.read_exact_at(to, at)))?
             } else {
-                out.fill(most, &mut |to| blocks.read_exact(&file, cursor, to))?
+                out.fill(most, &mut |to| blocks.read_exact(file, at, to))?
             };
-            self.cursor += n as u64;
+            *cursor += n as u64;
             left -= n as u64;
         }
         self.stats.copied += len;
@@ -167,17 +182,20 @@ impl<R: Read> Applier<'_, R> {
     }
 
     fn add(&mut self, len: u64, out: &mut impl LayerWrite) -> Result<u64> {
-        let file = self.span(len)?;
+        let current = current(&mut self.current, &self.ops)?;
+        current.check(len)?;
+        let Current { file, cursor, .. } = current;
+        let blocks = &mut self.blocks;
         let mut payload = self.ops.payload();
         let mut left = len;
         while left > 0 {
-            let (blocks, cursor) = (&mut self.blocks, self.cursor);
+            let at = *cursor;
             let mut sum = |to: &mut [u8]| {
-                blocks.read_exact(&file, cursor, to)?;
+                blocks.read_exact(file, at, to)?;
                 payload.add_to(to)
             };
             let n = out.fill(at_once(left), &mut sum)? as u64;
-            self.cursor += n;
+            *cursor += n;
             left -= n;
         }
         self.stats.added += len;
@@ -185,7 +203,7 @@ impl<R: Read> Applier<'_, R> {
     }
 
     fn dictionary(&mut self, len: u64, out: &mut impl LayerWrite) -> Result<u64> {
-        let current = self.current()?;
+        let current = current(&mut self.current, &self.ops)?;
         let size = current.file.size();
         if size > self.limits.dictionary {
             return Err(Error::verification(format!(
@@ -193,37 +211,23 @@ impl<R: Read> Applier<'_, R> {
                 current.path, self.limits.dictionary
             )));
         }
-        let path = current.path.clone();
-        if self.dictionary.as_ref().is_none_or(|(held, _)| *held != path) {
-            let file = current.file.clone();
+        current.cursor = size;
+        if self.dictionary.as_ref().is_none_or(|(held, _)| *held != current.path) {
             // The old one goes first: there is never more than one in memory.
             self.dictionary = None;
-            self.dictionary = Some((path, file.held()?));
+            self.dictionary = Some((current.path.clone(), current.file.held()?));
         }
         let dictionary = self.dictionary.as_ref().map_or(&[][..], |(_, content)| &**content);
         let mut frame = self.ops.payload();
         let made = decode_frame(&mut frame, len, dictionary, self.limits, out)?;
-        self.cursor = size;
         self.stats.dictionary += made;
         Ok(made)
     }
+}
 
-    fn current(&self) -> Result<&Current> {
-        self.current.as_ref().ok_or_else(|| self.ops.broken("no base file is open"))
-    }
-
-    /// The current file, if `len` bytes can be read at the cursor.
-    fn span(&self, len: u64) -> Result<Arc<SourceFile>> {
-        let current = self.current()?;
-        let size = current.file.size();
-        if self.cursor.checked_add(len).is_none_or(|end| end > size) && len > 0 {
-            return Err(Error::misfit(format!(
-                "base file {} has {size} bytes, the patch wants {len} at {}",
-                current.path, self.cursor
-            )));
-        }
-        Ok(current.file.clone())
-    }
+/// The current file; the applier's other parts can be used beside it.
+fn current<'a, R: Read>(current: &'a mut Option<Current>, ops: &OpReader<R>) -> Result<&'a mut Current> {
+    current.as_mut().ok_or_else(|| ops.broken("no base file is open"))
 }
 
 /// How much of `left` bytes is moved next.

@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use foldhash::fast::RandomState;
 use oci_spec::image::Descriptor;
 
 use super::layer::{BaseLayer, LayerSource, LoadedLayer, TarLayer};
@@ -58,7 +59,7 @@ pub enum Part {
 pub struct LayeredFiles {
     layers: Vec<Layer>,
     /// What was opened, by layer and place in it, to be looked at again when a layer comes out wrong.
-    opened: Mutex<HashMap<(usize, u64), (SourcePath, FileNode)>>,
+    opened: Mutex<HashMap<(usize, u64), (SourcePath, FileNode), RandomState>>,
 }
 
 #[derive(Debug)]
@@ -141,11 +142,11 @@ impl LayeredFiles {
     }
 
     /// What stands at exactly this path in the root file system of layers `..top`.
-    fn merged(&self, path: &SourcePath, top: usize) -> Result<Option<(usize, Node)>> {
+    fn merged(&self, path: &SourcePath, top: usize) -> Result<Option<(usize, &Node)>> {
         for at in (0..top).rev() {
             let index = self.layer(at)?.index();
             if let Some(node) = index.nodes.get(path) {
-                return Ok(Some((at, node.clone())));
+                return Ok(Some((at, node)));
             }
             if hides(index, path) {
                 return Ok(None);
@@ -155,12 +156,11 @@ impl LayeredFiles {
     }
 
     /// Follows hard links down to a file in the merged view.
-    fn merged_file(&self, path: &SourcePath) -> Result<Option<(usize, FileNode)>> {
-        let mut path = path.clone();
+    fn merged_file<'a>(&'a self, mut path: &'a SourcePath) -> Result<Option<(usize, FileNode)>> {
         let mut top = self.layers.len();
         for _ in 0..MAX_LINKS {
-            match self.merged(&path, top)? {
-                Some((at, Node::File(file))) => return Ok(Some((at, file))),
+            match self.merged(path, top)? {
+                Some((at, Node::File(file))) => return Ok(Some((at, *file))),
                 Some((at, Node::Link(target))) => {
                     top = at + 1;
                     path = target;
@@ -213,8 +213,8 @@ impl LayeredFiles {
             let Some((_, Node::Symlink(target))) = self.merged(&prefix, self.layers.len())? else { continue };
             let parent = bytes[..end].iter().rposition(|b| *b == b'/').map_or(&b""[..], |i| &bytes[..i]);
             let base = if target.starts_with(b"/") { &b""[..] } else { parent };
-            let joined = [base, &target, &bytes[end..]].join(&b'/');
-            return Ok(Some(SourcePath::clean(&joined)?));
+            let joined = [base, target, &bytes[end..]].join(&b'/');
+            return Ok(Some(SourcePath::cleaned(joined)?));
         }
         Ok(None)
     }
@@ -257,7 +257,7 @@ impl SourceFiles for LayeredFiles {
         let (at, file) = found[last.min(attempt as usize)];
         let opened = self.layer(at)?.open(path, &file)?;
         let mut known = self.opened.lock().unwrap_or_else(|e| e.into_inner());
-        known.insert((at, file.offset), (path.clone(), file));
+        known.entry((at, file.offset)).or_insert_with(|| (path.clone(), file));
         Ok(OpenedFile { file: Arc::new(opened), ambiguous: last > 0 })
     }
 

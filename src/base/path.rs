@@ -23,6 +23,14 @@ impl SourcePath {
     /// # Errors
     /// Verification when it is empty, longer than [`MAX_PATH`], or has a NUL byte.
     pub fn clean(raw: &[u8]) -> Result<Self> {
+        Self::cleaned(raw.to_vec())
+    }
+
+    /// The same, without a copy where there is nothing to clean.
+    ///
+    /// # Errors
+    /// As [`clean`](Self::clean).
+    pub fn cleaned(raw: Vec<u8>) -> Result<Self> {
         if raw.len() > MAX_PATH {
             return Err(Error::verification(format!(
                 "source path has {} bytes, at most {MAX_PATH} are allowed",
@@ -34,7 +42,7 @@ impl SourcePath {
         }
         let is_clean = |part: &[u8]| !matches!(part, b"" | b"." | b"..");
         if raw.split(|b| *b == b'/').all(is_clean) {
-            return Ok(SourcePath(raw.to_vec()));
+            return Ok(SourcePath(raw));
         }
         let mut parts: Vec<&[u8]> = Vec::new();
         for part in raw.split(|b| *b == b'/') {

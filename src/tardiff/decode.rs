@@ -126,7 +126,7 @@ impl<R: Read> OpReader<R> {
         let mut path = vec![0; size as usize];
         self.begin_payload(size);
         self.payload().read_exact(&mut path).map_err(|e| Error::from_io(e, "patch"))?;
-        SourcePath::clean(&path).map_err(|e| e.context(format!("byte {} of the patch", self.offset)))
+        SourcePath::cleaned(path).map_err(|e| e.context(format!("byte {} of the patch", self.offset)))
     }
 
     /// At most ten groups of seven bits; sizes beyond 2^63 - 1 are refused, as no file is that long.
@@ -148,17 +148,25 @@ impl<R: Read> OpReader<R> {
     }
 
     fn byte(&mut self) -> Result<Option<u8>> {
-        let mut byte = [0];
-        loop {
-            match self.stream.read(&mut byte) {
-                Ok(0) => return Ok(None),
-                Ok(_) => break,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(stream_error(e, self.offset)),
+        let byte = match self.stream.buffer().first() {
+            Some(byte) => Some(*byte),
+            None => self.fill()?.first().copied(),
+        };
+        if byte.is_some() {
+            self.stream.consume(1);
+            self.offset += 1;
+        }
+        Ok(byte)
+    }
+
+    /// What is decompressed and not yet read; nothing at the end of the stream.
+    fn fill(&mut self) -> Result<&[u8]> {
+        while let Err(e) = self.stream.fill_buf() {
+            if e.kind() != io::ErrorKind::Interrupted {
+                return Err(stream_error(e, self.offset));
             }
         }
-        self.offset += 1;
-        Ok(Some(byte[0]))
+        Ok(self.stream.buffer())
     }
 
     /// A complaint about the stream at its present position.
@@ -194,11 +202,7 @@ impl<R: Read> Payload<'_, R> {
     pub fn add_to(&mut self, mut sums: &mut [u8]) -> Result<()> {
         while !sums.is_empty() {
             let left = usize::try_from(self.ops.payload).unwrap_or(usize::MAX);
-            let bytes = match self.ops.stream.fill_buf() {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(stream_error(e, self.ops.offset)),
-                Ok(bytes) => bytes,
-            };
+            let bytes = self.ops.fill()?;
             let n = bytes.len().min(sums.len()).min(left);
             if n == 0 {
                 return Err(self.ops.broken("truncated inside an operation"));
