@@ -3,7 +3,6 @@
 use std::fmt::Debug;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +26,8 @@ pub trait ReadAt: Send + Sync + Debug {
 
 impl ReadAt for File {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        FileExt::read_at(self, buf, offset)
+        // Without the C library, which makes every such call a point where a thread may be cancelled.
+        Ok(rustix::io::pread(self, buf, offset)?)
     }
 
     fn as_file(&self) -> Option<&File> {

@@ -6,13 +6,13 @@ use crate::error::Result;
 /// Bytes of a block. Places that are near each other share it; what is far from
 /// everything else is not worth more (on deltas of compiled code, blocks of 64 KiB read
 /// four times the bytes that were used, these 1.4 times).
-const BLOCK: u64 = 8 << 10;
+const BLOCK: u64 = 4 << 10;
 
 /// Blocks held; 4 MiB in all. A patch goes back and forth within a file.
-const SLOTS: u64 = 512;
+const SLOTS: u64 = 1024;
 
 /// Spans from this length on are read past the blocks, straight to where they are wanted.
-const DIRECT: usize = 2 * BLOCK as usize;
+const DIRECT: usize = 4 * BLOCK as usize;
 
 /// The blocks that were read last, each in the only slot where it may be.
 /// Neighbouring files of a layer tar share blocks.

@@ -121,7 +121,11 @@ impl SourceFile {
     /// As [`read_exact_at`](Self::read_exact_at).
     pub fn held(&self) -> Result<Held> {
         if self.object.is_some() && self.size() > 0 {
-            return self.content.map_unchanging().map(Held::Mapped).at(format!("base file {}", self.path));
+            return self
+                .content
+                .map_unchanging()
+                .map(Held::Mapped)
+                .at(format_args!("base file {}", self.path));
         }
         let mut content = vec![0; self.size() as usize];
         self.read_exact_at(&mut content, 0)?;

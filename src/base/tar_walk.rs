@@ -75,7 +75,7 @@ pub(super) fn walk(tar: &Region, mut each: impl FnMut(SourcePath, Node)) -> Resu
             _ => {
                 let entry = Entry { header, extensions: std::mem::take(&mut extensions), content, size };
                 let (node, next) = entry.node(tar)?;
-                if let Ok(path) = SourcePath::clean(&entry.path()) {
+                if let Ok(path) = SourcePath::cleaned(entry.path().into_owned()) {
                     each(path, node);
                 }
                 next

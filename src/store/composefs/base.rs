@@ -134,7 +134,7 @@ impl<H: FsVerityHashValue> LoadedSplit<H> {
                 .open_object(id)
                 .map_err(|e| foreign(Kind::Verification, format!("base file {path}"), e).with_hint(HINT))?
         };
-        let content = Region::whole(fd.into()).at(format!("base file {path}"))?;
+        let content = Region::whole(fd.into()).at(format_args!("base file {path}"))?;
         if content.len() != size {
             let how = format!("it has {} bytes, not {size}", content.len());
             return Err(damaged(path, &name, &how));
@@ -173,7 +173,7 @@ impl<H: FsVerityHashValue> LoadedLayer for LoadedSplit<H> {
         let mut content = object.content.reader();
         let mut buf = vec![0; CHUNK];
         loop {
-            let n = content.read(&mut buf).at(format!("base file {path}"))?;
+            let n = content.read(&mut buf).at(format_args!("base file {path}"))?;
             if n == 0 {
                 break;
             }

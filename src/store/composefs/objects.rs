@@ -49,23 +49,24 @@ pub(super) fn store_large<H: FsVerityHashValue>(
         digest.update(&piece);
         file.write_all(&piece).at(shared.path.display())?;
     }
-    let id = digest.finish();
-    if !is_there(shared, size, &id)? {
-        link(shared, &file, &id)?;
+    let id: H = digest.finish();
+    let path = id.to_object_pathname();
+    if !is_there(shared, size, &path)? {
+        link(shared, &file, &path)?;
     }
     Ok(id)
 }
 
 fn store<H: FsVerityHashValue>(shared: &Shared<H>, content: &[u8], id: H) -> Result<H> {
-    let size = content.len() as u64;
-    if is_there(shared, size, &id)? {
+    let path = id.to_object_pathname();
+    if is_there(shared, content.len() as u64, &path)? {
         return Ok(id);
     }
     let Some(mut file) = own_file(shared)? else {
         return shared.repo.ensure_object(content).map_err(|e| shared.failed(e));
     };
     file.write_all(content).at(shared.path.display())?;
-    link(shared, &file, &id)?;
+    link(shared, &file, &path)?;
     Ok(id)
 }
 
@@ -82,14 +83,14 @@ fn own_file<H: FsVerityHashValue>(shared: &Shared<H>) -> Result<Option<File>> {
     }
 }
 
-/// Gives a file the name of its object. It is on disk when the layer gets a name, see [`Shared::commit`].
-fn link<H: FsVerityHashValue>(shared: &Shared<H>, file: &File, id: &H) -> Result<()> {
+/// Gives a file the name of its object, `path` below the objects. It is on disk when the layer gets a name, see [`Shared::commit`].
+fn link<H: FsVerityHashValue>(shared: &Shared<H>, file: &File, path: &str) -> Result<()> {
     let objects = objects(shared)?;
     let source = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let path = id.to_object_pathname();
-    let link = || linkat(CWD, &source, objects, &path, AtFlags::SYMLINK_FOLLOW);
+    let dir = path.split('/').next().unwrap_or_default();
+    let link = || linkat(CWD, &source, objects, path, AtFlags::SYMLINK_FOLLOW);
     let linked = match link() {
-        Err(Errno::NOENT) => match mkdirat(objects, id.to_object_dir(), Mode::from_raw_mode(0o755)) {
+        Err(Errno::NOENT) => match mkdirat(objects, dir, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => link(),
             Err(e) => Err(e),
         },
@@ -103,12 +104,11 @@ fn link<H: FsVerityHashValue>(shared: &Shared<H>, file: &File, id: &H) -> Result
 }
 
 /// Whether the object exists. One of another size, as a power failure leaves it, is removed.
-fn is_there<H: FsVerityHashValue>(shared: &Shared<H>, size: u64, id: &H) -> Result<bool> {
+fn is_there<H: FsVerityHashValue>(shared: &Shared<H>, size: u64, path: &str) -> Result<bool> {
     let objects = objects(shared)?;
-    let path = id.to_object_pathname();
-    let found = match statat(objects, &path, AtFlags::empty()) {
+    let found = match statat(objects, path, AtFlags::empty()) {
         Ok(stat) if stat.st_size as u64 == size => Ok(true),
-        Ok(_) => unlinkat(objects, &path, AtFlags::empty()).map(|()| false),
+        Ok(_) => unlinkat(objects, path, AtFlags::empty()).map(|()| false),
         Err(Errno::NOENT) => Ok(false),
         Err(e) => Err(e),
     };

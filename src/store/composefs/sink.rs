@@ -25,6 +25,9 @@ use crate::store::LayerSink;
 /// Bytes of the stream that may wait for the digest of an object before them.
 const MAX_WAITING: usize = 4 << 20;
 
+/// Room for what usually stands between the content of two files.
+const INLINE_RUN: usize = 1 << 10;
+
 /// Takes a plain layer tar.
 #[derive(Debug)]
 pub(super) struct SplitSink<H: FsVerityHashValue> {
@@ -144,7 +147,12 @@ impl<H: FsVerityHashValue> Stream<H> {
         self.waiting += bytes.len();
         match self.pending.back_mut() {
             Some(Pending::Inline(last)) => last.extend_from_slice(bytes),
-            _ => self.pending.push_back(Pending::Inline(bytes.to_vec())),
+            _ => {
+                // Padding and the next header, often in pieces.
+                let mut run = Vec::with_capacity(bytes.len().max(INLINE_RUN));
+                run.extend_from_slice(bytes);
+                self.pending.push_back(Pending::Inline(run));
+            }
         }
         self.advance(false)
     }

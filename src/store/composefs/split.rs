@@ -125,7 +125,7 @@ impl Splitter {
     }
 
     fn parse(&mut self, out: &mut impl Parts) -> Result<()> {
-        let headers = std::mem::take(&mut self.headers);
+        let mut headers = std::mem::take(&mut self.headers);
         let event = self.parser.parse(&headers).map_err(|e| broken(&e.to_string()).with_source(e))?;
         let (consumed, next) = match event {
             ParseEvent::NeedData { min_bytes } => (0, State::Headers { need: min_bytes }),
@@ -160,7 +160,9 @@ impl Splitter {
             self.run = 0;
             out.begin_file(content)?;
         }
-        let rest = headers[consumed..].to_vec();
+        let rest = headers.split_off(consumed);
+        headers.clear();
+        self.headers = headers; // for its room
         self.push(&rest, out)
     }
 }
