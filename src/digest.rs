@@ -6,13 +6,11 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::str::FromStr;
-use std::sync::Arc;
 
 pub use oci_spec::image::Digest;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
-use crate::pipeline::LayerWrite;
 
 /// Digest of the uncompressed layer tar, as in an image config's `rootfs.diff_ids`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -248,12 +246,6 @@ impl<W: Write> Write for LayerHasher<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
-    }
-}
-
-impl<W: LayerWrite> LayerWrite for LayerHasher<W> {
-    fn repeats(&mut self, object: &Arc<str>, size: u64) {
-        self.inner.repeats(object, size);
     }
 }
 

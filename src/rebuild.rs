@@ -93,12 +93,13 @@ impl LayerWorker {
 
     fn apply(&self, layer: &PlannedLayer, round: u32, blob: impl Read) -> Result<Step<Descriptor>> {
         let files = self.files.as_deref().ok_or_else(|| Error::misfit("a patch needs a base image"))?;
-        let tar = LayerHasher::new(self.store.begin_layer(self.encoding)?, layer.limit);
-        // Hashing and writing take as long as decoding and reading the base: two threads.
-        let mut tar = Pipeline::new(tar).at("layer")?;
+        let sink = self.store.begin_layer(self.encoding)?;
+        // Hashing takes as long as decoding and reading the base, and so may writing: three threads.
+        let mut tar = Pipeline::new(LayerHasher::new(io::sink(), layer.limit), sink).at("layer")?;
         let stats = apply::apply_patch(blob, files, round, &self.limits, &mut tar)?;
-        match tar.finish()?.finish(&layer.diff_id) {
-            Ok((sink, verified)) => sink.finish(&verified).map(Step::Done),
+        let (tar, sink) = tar.finish()?;
+        match tar.finish(&layer.diff_id) {
+            Ok((_, verified)) => sink.finish(&verified).map(Step::Done),
             Err(e) if e.kind() == Kind::Verification && stats.ambiguous && round == 0 => Ok(Step::Again),
             // A damaged base file explains what came of it.
             Err(e) => files.check_opened().and(Err(e)),

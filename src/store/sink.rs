@@ -4,8 +4,6 @@
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 
 use oci_spec::image::{Descriptor, MediaType};
 use tempfile::NamedTempFile;
@@ -16,16 +14,13 @@ use crate::encoding::{Encoding, EncodingWriter};
 use crate::error::{Error, IoContext, Result};
 use crate::pipeline::LayerWrite;
 
-/// Size of the pieces that go to the encoder thread and to the disk.
+/// Size of the pieces that go to the disk.
 const CHUNK: usize = 256 << 10;
-
-/// Pieces waiting for the encoder: 2 MiB, enough to even out short stalls.
-const QUEUE: usize = 8;
 
 /// Takes a plain layer tar and keeps it in the store's encoding.
 #[derive(Debug)]
 pub(super) struct TarSink {
-    kind: Option<Kind>,
+    kind: Kind,
     blobs: PathBuf,
     encoding: Encoding,
 }
@@ -34,15 +29,7 @@ pub(super) struct TarSink {
 enum Kind {
     /// The plain tar itself; its digest is the diff_id.
     Plain(BufWriter<NamedTempFile>),
-    /// Compressed on a thread of its own, the slowest stage by far.
-    Encoded { pending: Vec<u8>, queue: SyncSender<Vec<u8>>, encoder: JoinHandle<Result<Encoded>> },
-}
-
-#[derive(Debug)]
-struct Encoded {
-    file: NamedTempFile,
-    digest: Digest,
-    size: u64,
+    Encoded(EncodingWriter<Counted>),
 }
 
 impl TarSink {
@@ -51,32 +38,28 @@ impl TarSink {
         let kind = match encoding {
             Encoding::Plain => Kind::Plain(BufWriter::with_capacity(CHUNK, file)),
             _ => {
-                let (queue, pieces) = sync_channel(QUEUE);
-                let encoder = std::thread::spawn(move || encode(file, encoding, &pieces));
-                Kind::Encoded { pending: Vec::with_capacity(CHUNK), queue, encoder }
+                let counted = Counted { file, hasher: Hasher::default() };
+                Kind::Encoded(EncodingWriter::new(counted, encoding).at("layer")?)
             }
         };
-        Ok(TarSink { kind: Some(kind), blobs: blobs.to_owned(), encoding })
+        Ok(TarSink { kind, blobs: blobs.to_owned(), encoding })
     }
 }
 
 impl LayerWrite for TarSink {}
 
 impl LayerSink for TarSink {
-    fn finish(mut self: Box<Self>, layer: &VerifiedLayer) -> Result<Descriptor> {
-        let (file, digest, size) = match self.kind.take() {
-            Some(Kind::Plain(writer)) => {
+    fn finish(self: Box<Self>, layer: &VerifiedLayer) -> Result<Descriptor> {
+        let (file, digest, size) = match self.kind {
+            Kind::Plain(writer) => {
                 let file = writer.into_inner().map_err(|e| Error::from_io(e.into_error(), "layer"))?;
                 (file, layer.diff_id().as_digest().clone(), layer.size())
             }
-            Some(Kind::Encoded { pending, queue, encoder }) => {
-                // A send fails only when the encoder has stopped; its own error comes from the join.
-                let _ = queue.send(pending);
-                drop(queue);
-                let encoded = encoder.join().map_err(|_| Error::local("the encoder thread died"))??;
-                (encoded.file, encoded.digest, encoded.size)
+            Kind::Encoded(writer) => {
+                let Counted { file, hasher } = writer.finish().at("layer")?;
+                let size = hasher.bytes();
+                (file, hasher.finish(), size)
             }
-            None => return Err(Error::local("layer was finished twice")),
         };
         persist(file, &self.blobs.join(digest.digest()))?;
         Ok(Descriptor::new(self.encoding.media_type(), size, digest))
@@ -86,41 +69,21 @@ impl LayerSink for TarSink {
 impl Write for TarSink {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match &mut self.kind {
-            Some(Kind::Plain(file)) => file.write(buf),
-            Some(Kind::Encoded { pending, queue, .. }) => {
-                pending.extend_from_slice(buf);
-                if pending.len() >= CHUNK {
-                    let full = std::mem::replace(pending, Vec::with_capacity(CHUNK));
-                    if queue.send(full).is_err() {
-                        return Err(io::Error::from(io::ErrorKind::BrokenPipe));
-                    }
-                }
-                Ok(buf.len())
-            }
-            None => Err(io::Error::from(io::ErrorKind::BrokenPipe)),
+            Kind::Plain(file) => file.write(buf),
+            Kind::Encoded(writer) => writer.write(buf),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.kind {
-            Some(Kind::Plain(file)) => file.flush(),
-            _ => Ok(()),
+            Kind::Plain(file) => file.flush(),
+            Kind::Encoded(writer) => writer.flush(),
         }
     }
 }
 
-fn encode(file: NamedTempFile, encoding: Encoding, pieces: &Receiver<Vec<u8>>) -> Result<Encoded> {
-    let path = file.path().display().to_string();
-    let mut writer = EncodingWriter::new(Counted { file, hasher: Hasher::default() }, encoding).at(&path)?;
-    for piece in pieces {
-        writer.write_all(&piece).at(&path)?;
-    }
-    let Counted { file, hasher } = writer.finish().at(&path)?;
-    let size = hasher.bytes();
-    Ok(Encoded { file, digest: hasher.finish(), size })
-}
-
 /// Hashes the stored bytes on their way to the file.
+#[derive(Debug)]
 struct Counted {
     file: NamedTempFile,
     hasher: Hasher,
