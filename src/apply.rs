@@ -158,7 +158,6 @@ impl<R: Read> Applier<'_, R> {
         let current = current(&mut self.current, &self.ops)?;
         current.check(len)?;
         let Current { file, cursor, .. } = current;
-        let blocks = &mut self.blocks;
         if let Some(object) = &file.object
             && *cursor == 0
             && len == file.size()
@@ -167,15 +166,9 @@ impl<R: Read> Applier<'_, R> {
         }
         let mut left = len;
         while left > 0 {
-            let (at, most) = (*cursor, at_once(left));
-            let n = if Blocks::passes_by(most) {
-                let file = file.clone();
-                out.fill_later(most, Box::new(move |to| file.read_exact_at(to, at)))?
-            } else {
-                out.fill(most, &mut |to| blocks.read_exact(file, at, to))?
-            };
-            *cursor += n as u64;
-            left -= n as u64;
+            let n = out.fill_from(at_once(left), file, *cursor, &mut self.blocks, None)? as u64;
+            *cursor += n;
+            left -= n;
         }
         self.stats.copied += len;
         Ok(len)
@@ -185,16 +178,12 @@ impl<R: Read> Applier<'_, R> {
         let current = current(&mut self.current, &self.ops)?;
         current.check(len)?;
         let Current { file, cursor, .. } = current;
-        let blocks = &mut self.blocks;
         let mut payload = self.ops.payload();
+        let mut difference = |to: &mut [u8]| payload.read_exact(to).at("patch");
         let mut left = len;
         while left > 0 {
-            let at = *cursor;
-            let mut sum = |to: &mut [u8]| {
-                blocks.read_exact(file, at, to)?;
-                payload.add_to(to)
-            };
-            let n = out.fill(at_once(left), &mut sum)? as u64;
+            let most = at_once(left);
+            let n = out.fill_from(most, file, *cursor, &mut self.blocks, Some(&mut difference))? as u64;
             *cursor += n;
             left -= n;
         }

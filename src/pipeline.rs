@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use crate::base::{Blocks, SourceFile};
 use crate::error::{Error, Result};
 
 /// Bytes handed over at once.
@@ -18,12 +19,13 @@ const CHUNK: usize = 256 << 10;
 /// the other, and with four chunks the other waited for a tenth of the time.
 const UNSEEN: usize = 8;
 
-/// Unseen chunks from which on the witness's thread has enough to do.
-const ENOUGH: usize = UNSEEN - 2;
+/// Unseen chunks from which on the caller reads the base by itself. With none in stock the witness's
+/// thread would wait whenever the caller is slow.
+const ENOUGH: usize = 3;
 
-/// Unseen chunks from which on the witness's thread leaves writing to another. With fewer it is the
-/// caller who needs the processor, and a third thread would only take it away.
-const LAGS: usize = 3;
+/// Unseen chunks when the caller waits: the one being seen, a full queue, and the one that it cannot get
+/// rid of. Only then is a processor free for a third thread; else it takes it from the other two.
+const CALLER_WAITS: usize = UNSEEN + 2;
 
 /// Chunks that wait to be written; more of them make nothing faster.
 const SEEN: usize = 2;
@@ -46,12 +48,25 @@ pub trait LayerWrite: Write {
         Ok(piece.len())
     }
 
-    /// The same for bytes that can be made at any time before the end and on any thread.
+    /// The same for bytes of a base file from `offset` on, which the caller knows to be there, plus
+    /// those that `sums` makes, if any, each modulo 256.
     ///
     /// # Errors
-    /// Those of the writer; those of `make` may come with a later call.
-    fn fill_later(&mut self, most: usize, make: Box<MakeLater>) -> Result<usize> {
-        self.fill(most, &mut |to| make(to))
+    /// Those of `sums` and of the writer; those of the file may come with a later call.
+    fn fill_from(
+        &mut self,
+        most: usize,
+        file: &Arc<SourceFile>,
+        offset: u64,
+        blocks: &mut Blocks,
+        sums: Option<&mut Make<'_>>,
+    ) -> Result<usize> {
+        let adds = sums.is_some();
+        let mut sums = sums;
+        self.fill(most, &mut |to| {
+            sums.as_mut().map_or(Ok(()), |sums| sums(to))?;
+            read_base(blocks, file, offset, adds, to)
+        })
     }
 
     /// Announces that the next `size` bytes written are the whole of a base
@@ -62,8 +77,10 @@ pub trait LayerWrite: Write {
 /// Produces as many bytes as the slice has room for.
 pub type Make<'a> = dyn FnMut(&mut [u8]) -> Result<()> + 'a;
 
-/// The same on any thread, and after the caller has gone on.
-pub type MakeLater = dyn Fn(&mut [u8]) -> Result<()> + Send;
+/// Fills `to` with bytes of a base file, or adds them to what stands there.
+fn read_base(blocks: &mut Blocks, file: &SourceFile, offset: u64, adds: bool, to: &mut [u8]) -> Result<()> {
+    if adds { blocks.add_exact(file, offset, to) } else { blocks.read_exact(file, offset, to) }
+}
 
 impl LayerWrite for Vec<u8> {}
 
@@ -74,8 +91,15 @@ impl<W: LayerWrite + ?Sized> LayerWrite for Box<W> {
         (**self).fill(most, make)
     }
 
-    fn fill_later(&mut self, most: usize, make: Box<MakeLater>) -> Result<usize> {
-        (**self).fill_later(most, make)
+    fn fill_from(
+        &mut self,
+        most: usize,
+        file: &Arc<SourceFile>,
+        offset: u64,
+        blocks: &mut Blocks,
+        sums: Option<&mut Make<'_>>,
+    ) -> Result<usize> {
+        (**self).fill_from(most, file, offset, blocks, sums)
     }
 
     fn repeats(&mut self, object: &Arc<str>, size: u64) {
@@ -87,20 +111,29 @@ impl<W: LayerWrite + ?Sized> LayerWrite for Box<W> {
 struct Chunk {
     bytes: Box<[u8]>,
     filled: usize,
-    /// What is still to be made of the filled bytes.
-    later: Vec<(Range<usize>, Box<MakeLater>)>,
+    /// Where the filled bytes still lack those of the base.
+    gaps: Vec<Gap>,
     repeats: Vec<(usize, Arc<str>, u64)>,
+}
+
+/// A stretch of a chunk whose base bytes are still to be read.
+struct Gap {
+    range: Range<usize>,
+    file: Arc<SourceFile>,
+    offset: u64,
+    /// They are added to what stands there.
+    adds: bool,
 }
 
 impl Chunk {
     fn new() -> Self {
-        Chunk { bytes: vec![0; CHUNK].into(), filled: 0, later: Vec::new(), repeats: Vec::new() }
+        Chunk { bytes: vec![0; CHUNK].into(), filled: 0, gaps: Vec::new(), repeats: Vec::new() }
     }
 
-    /// Makes what was left for later, and shows all.
-    fn show(&mut self, witness: &mut impl Write) -> io::Result<()> {
-        for (range, make) in self.later.drain(..) {
-            make(&mut self.bytes[range])?;
+    /// Closes the gaps, and shows all.
+    fn show(&mut self, blocks: &mut Blocks, witness: &mut impl Write) -> io::Result<()> {
+        for Gap { range, file, offset, adds } in self.gaps.drain(..) {
+            read_base(blocks, &file, offset, adds, &mut self.bytes[range])?;
         }
         witness.write_all(&self.bytes[..self.filled])
     }
@@ -129,6 +162,8 @@ struct Out<W> {
 /// Shows what is written to a witness `L`, then passes it to `W`, on threads of their own.
 pub struct Pipeline<L, W> {
     pending: Chunk,
+    /// The pending chunk's base bytes are read by the witness's thread.
+    leaves_gaps: bool,
     full: Option<SyncSender<Chunk>>,
     /// Chunks that the witness has not seen yet.
     unseen: Arc<AtomicUsize>,
@@ -163,6 +198,7 @@ impl<L: Write + Send + 'static, W: LayerWrite + Send + 'static> Pipeline<L, W> {
         let start = || std::thread::Builder::new();
         Ok(Pipeline {
             pending: Chunk::new(),
+            leaves_gaps: true,
             full: Some(full),
             unseen,
             empty,
@@ -199,7 +235,7 @@ impl<L: Write + Send + 'static, W: LayerWrite + Send + 'static> Pipeline<L, W> {
         self.spare.extend(self.empty.try_iter());
         let next = self.spare.pop().unwrap_or_else(Chunk::new);
         let chunk = std::mem::replace(&mut self.pending, next);
-        self.unseen.fetch_add(1, Ordering::Relaxed);
+        self.leaves_gaps = self.unseen.fetch_add(1, Ordering::Relaxed) < ENOUGH;
         let sent = self.full.as_ref().is_some_and(|full| full.send(chunk).is_ok());
         if sent { Ok(()) } else { self.join().and(Err(io::ErrorKind::BrokenPipe.into())) }
     }
@@ -241,10 +277,11 @@ struct Witness<W> {
 
 impl<W: LayerWrite> Witness<W> {
     fn run<L: Write>(self, mut witness: L, chunks: &Receiver<Chunk>) -> io::Result<L> {
+        let mut blocks = Blocks::default();
         for mut chunk in chunks {
-            chunk.show(&mut witness)?;
-            let lags = self.unseen.fetch_sub(1, Ordering::Relaxed) > LAGS;
-            if lags || self.out.left.load(Ordering::Acquire) > 0 {
+            chunk.show(&mut blocks, &mut witness)?;
+            let caller_waits = self.unseen.fetch_sub(1, Ordering::Relaxed) == CALLER_WAITS;
+            if caller_waits || self.out.left.load(Ordering::Acquire) > 0 {
                 self.out.left.fetch_add(1, Ordering::Relaxed);
                 if self.seen.send(chunk).is_err() {
                     break; // the other thread says why
@@ -298,14 +335,28 @@ impl<L: Write + Send + 'static, W: LayerWrite + Send + 'static> LayerWrite for P
         Ok(n)
     }
 
-    /// They are made by the witness's thread, unless it lags behind.
-    fn fill_later(&mut self, most: usize, make: Box<MakeLater>) -> Result<usize> {
-        if self.unseen.load(Ordering::Relaxed) > ENOUGH {
-            return self.fill(most, &mut |to| make(to));
-        }
+    /// The base is read by the witness's thread, unless it lags behind.
+    fn fill_from(
+        &mut self,
+        most: usize,
+        file: &Arc<SourceFile>,
+        offset: u64,
+        blocks: &mut Blocks,
+        mut sums: Option<&mut Make<'_>>,
+    ) -> Result<usize> {
         let start = self.pending.filled;
         let n = most.min(CHUNK - start);
-        self.pending.later.push((start..start + n, make));
+        let bytes = &mut self.pending.bytes[start..start + n];
+        if let Some(sums) = &mut sums {
+            sums(bytes)?;
+        }
+        let adds = sums.is_some();
+        if self.leaves_gaps {
+            let gap = Gap { range: start..start + n, file: file.clone(), offset, adds };
+            self.pending.gaps.push(gap);
+        } else {
+            read_base(blocks, file, offset, adds, bytes)?;
+        }
         self.advance(n).map_err(|e| Error::from_io(e, "layer"))?;
         Ok(n)
     }
@@ -318,6 +369,8 @@ impl<L: Write + Send + 'static, W: LayerWrite + Send + 'static> LayerWrite for P
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::SourcePath;
+    use crate::region::Region;
 
     #[test]
     fn everything_arrives_in_order() {
@@ -329,22 +382,36 @@ mod tests {
         assert!(pipeline.finish().unwrap() == (bytes.clone(), bytes));
     }
 
+    /// A base file of the bytes 0, 1, …, 255, and so on.
+    fn base(size: usize) -> Arc<SourceFile> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&(0..size).map(|i| i as u8).collect::<Vec<_>>()).unwrap();
+        let path = SourcePath::clean(b"base").unwrap();
+        Arc::new(SourceFile { path, content: Region::whole(file).unwrap(), object: None })
+    }
+
     #[test]
-    fn what_is_made_later_stands_where_it_belongs() {
+    fn base_bytes_stand_where_they_belong() {
+        let (file, mut blocks) = (base(2 * CHUNK), Blocks::default());
         let mut pipeline = Pipeline::new(Vec::new(), Vec::new()).unwrap();
         let mut expected = Vec::new();
-        for n in 0..=255 {
+        for n in 0..=255u8 {
             pipeline.write_all(&[n; 100]).unwrap();
             expected.extend([n; 100]);
-            let mut left = CHUNK / 3;
-            while left > 0 {
-                let make = move |to: &mut [u8]| {
-                    to.fill(!n);
-                    Ok(())
-                };
-                left -= pipeline.fill_later(left, Box::new(make)).unwrap();
+            let adds = n % 3 == 0;
+            let mut sum = |to: &mut [u8]| {
+                to.fill(n);
+                Ok(())
+            };
+            let mut offset = usize::from(n);
+            let end = offset + CHUNK / 3;
+            while offset < end {
+                let sums: Option<&mut Make<'_>> = if adds { Some(&mut sum) } else { None };
+                let n = pipeline.fill_from(end - offset, &file, offset as u64, &mut blocks, sums).unwrap();
+                offset += n;
             }
-            expected.resize(expected.len() + CHUNK / 3, !n);
+            let difference = if adds { n } else { 0 };
+            expected.extend((usize::from(n)..end).map(|i| (i as u8).wrapping_add(difference)));
         }
         assert!(pipeline.finish().unwrap() == (expected.clone(), expected));
     }
@@ -363,29 +430,23 @@ mod tests {
         }
         let (release, waiting) = channel();
         let mut pipeline = Pipeline::new(Waiting(waiting), io::sink()).unwrap();
-        let (tell, made) = channel();
-        let fill_later = |pipeline: &mut Pipeline<_, _>| {
-            let tell = tell.clone();
-            let make = move |_: &mut [u8]| {
-                let _ = tell.send(std::thread::current().id());
-                Ok(())
-            };
-            pipeline.fill_later(1, Box::new(make)).unwrap();
-        };
-        fill_later(&mut pipeline);
+        let (file, mut blocks) = (base(1), Blocks::default());
+        pipeline.fill_from(1, &file, 0, &mut blocks, None).unwrap();
+        assert_eq!(pipeline.pending.gaps.len(), 1);
         pipeline.write_all(&vec![0; (ENOUGH + 1) * CHUNK]).unwrap();
-        fill_later(&mut pipeline);
+        pipeline.fill_from(1, &file, 0, &mut blocks, None).unwrap();
+        assert_eq!(pipeline.pending.gaps.len(), 0);
         drop(release);
         pipeline.finish().unwrap();
-        let (first, second) = (made.recv().unwrap(), made.recv().unwrap());
-        let here = std::thread::current().id();
-        assert_eq!([first, second].iter().filter(|id| **id == here).count(), 1);
     }
 
     #[test]
-    fn an_error_made_later_comes_back() {
+    fn a_file_that_was_cut_is_an_error_of_finish() {
+        let file = base(10);
+        let content = file.content.slice(0, 5);
+        let file = Arc::new(SourceFile { content, ..SourceFile::clone(&file) });
         let mut pipeline = Pipeline::new(io::sink(), io::sink()).unwrap();
-        pipeline.fill_later(10, Box::new(|_| Err(Error::misfit("the base file ends early")))).unwrap();
+        pipeline.fill_from(20_000, &file, 0, &mut Blocks::default(), None).unwrap();
         let error = pipeline.finish().unwrap_err();
         assert_eq!(error.kind(), crate::error::Kind::Misfit);
         assert!(error.to_string().contains("ends early"), "{error}");
@@ -403,15 +464,19 @@ mod tests {
             }
         }
         impl LayerWrite for Full {}
-        fn check(mut pipeline: impl FnMut() -> Pipeline<Box<dyn Write + Send>, Box<dyn LayerWrite + Send>>) {
+        fn check<L: Write + Send + 'static, W: LayerWrite + Send + 'static>(new: fn() -> (L, W)) {
+            let pipeline = || {
+                let (witness, writer) = new();
+                Pipeline::new(witness, writer).unwrap()
+            };
             let mut full = pipeline();
             let result = (0..100).try_for_each(|_| full.write_all(&[0; CHUNK]));
             assert_eq!(result.unwrap_err().kind(), io::ErrorKind::StorageFull);
             let mut full = pipeline();
             full.write_all(b"the last bytes").unwrap();
-            assert!(full.finish().unwrap_err().to_string().contains("storage"));
+            assert!(full.finish().is_err());
         }
-        check(|| Pipeline::new(Box::new(io::sink()), Box::new(Full)).unwrap());
-        check(|| Pipeline::new(Box::new(Full), Box::new(io::sink())).unwrap());
+        check(|| (io::sink(), Full));
+        check(|| (Full, io::sink()));
     }
 }

@@ -8,8 +8,8 @@ use crate::error::Result;
 /// four times the bytes that were used, these 1.4 times).
 const BLOCK: u64 = 4 << 10;
 
-/// Blocks held; 4 MiB in all. A patch goes back and forth within a file.
-const SLOTS: u64 = 1024;
+/// Blocks held; 2 MiB in all. A patch goes back and forth within a file.
+const SLOTS: u64 = 512;
 
 /// Spans from this length on are read past the blocks, straight to where they are wanted.
 const DIRECT: usize = 4 * BLOCK as usize;
@@ -37,17 +37,12 @@ impl Default for Blocks {
 }
 
 impl Blocks {
-    /// Are so many bytes read straight to where they are wanted?
-    pub fn passes_by(bytes: usize) -> bool {
-        bytes >= DIRECT
-    }
-
     /// Fills `buf` from `file` at `offset`; the caller has checked that the file has the bytes.
     ///
     /// # Errors
     /// As [`SourceFile::read_exact_at`].
     pub fn read_exact(&mut self, file: &SourceFile, mut offset: u64, mut buf: &mut [u8]) -> Result<()> {
-        if Self::passes_by(buf.len()) {
+        if buf.len() >= DIRECT {
             return file.read_exact_at(buf, offset);
         }
         while !buf.is_empty() {
@@ -56,6 +51,24 @@ impl Blocks {
             buf[..n].copy_from_slice(found);
             buf = &mut buf[n..];
             offset += n as u64;
+        }
+        Ok(())
+    }
+
+    /// Adds bytes of `file` from `offset` on to those of `sums`, each modulo 256; the caller has checked
+    /// that the file has them.
+    ///
+    /// # Errors
+    /// As [`SourceFile::read_exact_at`].
+    pub fn add_exact(&mut self, file: &SourceFile, mut offset: u64, mut sums: &mut [u8]) -> Result<()> {
+        while !sums.is_empty() {
+            let found = self.read(file, offset, sums.len())?;
+            let (now, later) = sums.split_at_mut(found.len());
+            for (sum, byte) in now.iter_mut().zip(found) {
+                *sum = sum.wrapping_add(*byte);
+            }
+            offset += now.len() as u64;
+            sums = later;
         }
         Ok(())
     }

@@ -59,8 +59,10 @@ pub enum Part {
 pub struct LayeredFiles {
     layers: Vec<Layer>,
     /// What was opened, by layer and place in it, to be looked at again when a layer comes out wrong.
-    opened: Mutex<HashMap<(usize, u64), (SourcePath, FileNode), RandomState>>,
+    opened: Mutex<Opened>,
 }
+
+type Opened = HashMap<(usize, u64), (SourcePath, FileNode), RandomState>;
 
 #[derive(Debug)]
 struct Layer {

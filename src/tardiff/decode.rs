@@ -199,29 +199,6 @@ impl<R: Read> std::fmt::Debug for Payload<'_, R> {
 }
 
 impl<R: Read> Payload<'_, R> {
-    /// Adds the next bytes to those of `sums`, each modulo 256.
-    ///
-    /// # Errors
-    /// Verification when there are fewer or the stream is broken; whatever the inner reader reports.
-    pub fn add_to(&mut self, mut sums: &mut [u8]) -> Result<()> {
-        while !sums.is_empty() {
-            let left = usize::try_from(self.ops.payload).unwrap_or(usize::MAX);
-            let bytes = self.ops.fill()?;
-            let n = bytes.len().min(sums.len()).min(left);
-            if n == 0 {
-                return Err(self.ops.broken("truncated inside an operation"));
-            }
-            let (now, later) = sums.split_at_mut(n);
-            for (sum, byte) in now.iter_mut().zip(bytes) {
-                *sum = sum.wrapping_add(*byte);
-            }
-            sums = later;
-            self.ops.stream.consume(n);
-            self.passed(n);
-        }
-        Ok(())
-    }
-
     fn passed(&mut self, n: usize) {
         self.ops.payload -= n as u64;
         self.ops.offset += n as u64;
