@@ -38,15 +38,25 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// As many arenas as there are cores. The GNU C library has eight for each, and what a thread that
-/// ended has freed stays in its own: 10 MiB of a fetch into a composefs repository. To be called first.
+/// Blocks from this size on, in bytes, are mapped one by one. By itself the GNU C library raises its
+/// limit to the largest block that was freed, the window of 32 MiB; what grows is copied from block
+/// to block in the heap then, and the old ones stay: 8 MiB while composefs makes an image.
+#[cfg(target_env = "gnu")]
+const MAPPED: i32 = 2 << 20;
+
+/// Settings that keep memory low; to be called first. As many arenas as there are cores: the GNU C library
+/// has eight for each, and what a thread that ended has freed stays in its own, 10 MiB of a fetch into
+/// a composefs repository.
 #[allow(unsafe_code)]
-pub fn limit_arenas() {
+pub fn set_up() {
     #[cfg(target_env = "gnu")]
     {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        // SAFETY: a setting of the allocator, which it is free to ignore.
-        unsafe { libc::mallopt(libc::M_ARENA_MAX, i32::try_from(cores).unwrap_or(i32::MAX)) };
+        // SAFETY: settings of the allocator, which it is free to ignore.
+        unsafe {
+            libc::mallopt(libc::M_ARENA_MAX, i32::try_from(cores).unwrap_or(i32::MAX));
+            libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use oci_delta_fetch::allocator::{Allocator, limit_arenas};
+use oci_delta_fetch::allocator::{Allocator, set_up};
 use oci_delta_fetch::cli::Cli;
 use oci_delta_fetch::error::{Error, Kind, Result};
 use oci_delta_fetch::{cancel, commands};
@@ -18,7 +18,7 @@ static ALLOCATOR: Allocator = Allocator;
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    limit_arenas();
+    set_up();
     allow_open_files();
     let cli = Cli::from_args();
     let verbose = cli.global.verbose;
