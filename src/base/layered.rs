@@ -222,13 +222,17 @@ impl LayeredFiles {
     }
 
     fn candidates(&self, path: &SourcePath) -> Result<Vec<(usize, FileNode)>> {
+        // As a rule both views have the same file.
+        if let Some((at, Node::File(file))) = self.merged(path, self.layers.len())?
+            && is_usable(file)
+        {
+            return Ok(vec![(at, *file)]);
+        }
         let merged = self.merged_file(path)?;
         let producer = self.producer_file(path)?;
         let mut found: Vec<_> = match (merged, producer) {
             // A generator never names a file that it cannot use, so it meant the other one.
-            (Some((_, file)), Some(_)) if !file.world_readable || file.size == 0 => {
-                producer.into_iter().chain(merged).collect()
-            }
+            (Some((_, file)), Some(_)) if !is_usable(&file) => producer.into_iter().chain(merged).collect(),
             _ => merged.into_iter().chain(producer).collect(),
         };
         found.dedup();
@@ -300,9 +304,14 @@ fn parents(path: &SourcePath) -> impl Iterator<Item = &[u8]> {
     bytes.iter().enumerate().rev().filter(|(_, b)| **b == b'/').map(|(i, _)| &bytes[..i])
 }
 
+/// Does a producer take it as a source?
+fn is_usable(file: &FileNode) -> bool {
+    file.size > 0 && file.world_readable
+}
+
 fn usable(index: &LayerIndex, path: &SourcePath) -> Option<FileNode> {
     let usable_node = |node: &Node| match node {
-        Node::File(file) if file.size > 0 && file.world_readable => Some(*file),
+        Node::File(file) if is_usable(file) => Some(*file),
         _ => None,
     };
     let node = index.nodes.get(path)?;

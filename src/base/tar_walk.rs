@@ -74,8 +74,9 @@ pub(super) fn walk(tar: &Region, mut each: impl FnMut(SourcePath, Node)) -> Resu
             EntryType::XGlobalHeader => after(content, size)?,
             _ => {
                 let entry = Entry { header, extensions: std::mem::take(&mut extensions), content, size };
-                let (node, next) = entry.node(tar)?;
-                if let Ok(path) = SourcePath::cleaned(entry.path().into_owned()) {
+                let path = entry.path().into_owned();
+                let (node, next) = entry.node(tar, &path)?;
+                if let Ok(path) = SourcePath::cleaned(path) {
                     each(path, node);
                 }
                 next
@@ -215,7 +216,7 @@ impl Entry<'_> {
     }
 
     /// What it is, and where the next header stands.
-    fn node(&self, tar: &Region) -> Result<(Node, u64)> {
+    fn node(&self, tar: &Region, path: &[u8]) -> Result<(Node, u64)> {
         let size = self.extensions.size.unwrap_or(self.size);
         let content = match self.header.entry_type() {
             EntryType::GNUSparse => self.after_sparse_maps(tar)?,
@@ -224,14 +225,11 @@ impl Entry<'_> {
         // Without content whatever their size says, like in every reader of layers.
         let bare = |node| Ok((node, self.content));
         match self.header.entry_type() {
-            EntryType::Regular if self.path().ends_with(b"/") => bare(Node::Directory),
+            EntryType::Regular if path.ends_with(b"/") => bare(Node::Directory),
             EntryType::Regular | EntryType::Continuous => {
                 let next = after(content, size)?;
                 if content + size > tar.len() {
-                    return Err(Error::verification(format!(
-                        "tar ends inside {}",
-                        self.path().escape_ascii()
-                    )));
+                    return Err(Error::verification(format!("tar ends inside {}", path.escape_ascii())));
                 }
                 let world_readable = self.header.mode().unwrap_or(0) & 0o004 != 0;
                 let file = Node::File(FileNode { offset: content, size, world_readable });
