@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::base::path::Paths;
 use crate::base::{Blocks, Held, OpenedFile, SourceFile, SourceFiles, SourcePath};
 use crate::error::{Error, IoContext, Result};
-use crate::pipeline::LayerWrite;
+use crate::layer_write::LayerWrite;
 use crate::tardiff::{Limits, Op, OpReader, decode_frame};
 
 /// Bytes moved at once; large enough that a system call a piece does not show.

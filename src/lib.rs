@@ -29,6 +29,7 @@ pub mod error;
 pub mod fetch;
 pub mod fuse;
 pub mod gunzip;
+pub mod layer_write;
 pub mod layout;
 pub mod parallel;
 pub mod pipeline;

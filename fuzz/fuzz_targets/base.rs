@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use oci_delta_fetch::base::{OpenedFile, SourceFile, SourceFiles, SourcePath};
 use oci_delta_fetch::error::Result;
-use oci_delta_fetch::pipeline::LayerWrite;
+use oci_delta_fetch::layer_write::LayerWrite;
 use oci_delta_fetch::region::Region;
 
 #[derive(Debug)]

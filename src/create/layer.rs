@@ -21,7 +21,7 @@ use crate::base::SourceFiles;
 use crate::cancel::Cancel;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::pipeline::LayerWrite;
+use crate::layer_write::LayerWrite;
 use crate::region::Region;
 use crate::tardiff::{Limits, OpWriter, Version, WriterOptions};
 

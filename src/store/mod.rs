@@ -24,7 +24,7 @@ use crate::base::{LayeredFiles, Part};
 use crate::digest::{DiffId, Digest, VerifiedLayer};
 use crate::encoding::Encoding;
 use crate::error::Result;
-use crate::pipeline::LayerWrite;
+use crate::layer_write::LayerWrite;
 use crate::region::Region;
 pub use inventory::{Inventory, StoredImage};
 pub use oci_layout::OciLayoutStore;

@@ -12,7 +12,7 @@ use super::LayerSink;
 use crate::digest::{Digest, Hasher, VerifiedLayer};
 use crate::encoding::{Encoding, EncodingWriter};
 use crate::error::{Error, IoContext, Result};
-use crate::pipeline::LayerWrite;
+use crate::layer_write::LayerWrite;
 
 /// Size of the pieces that go to the disk.
 const CHUNK: usize = 256 << 10;

@@ -19,7 +19,7 @@ use super::split::{Part, Parts, Splitter};
 use super::writers::ObjectWriters;
 use crate::digest::VerifiedLayer;
 use crate::error::Result;
-use crate::pipeline::LayerWrite;
+use crate::layer_write::LayerWrite;
 use crate::store::LayerSink;
 
 /// Bytes of the stream that may wait for the digest of an object before them.
