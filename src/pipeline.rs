@@ -28,6 +28,12 @@ const ENOUGH: usize = 3;
 /// rid of. Only then is a processor free for a third thread; else it takes it from the other two.
 const CALLER_WAITS: usize = UNSEEN + 2;
 
+/// Most gaps of a chunk: four times what deltas of compiled code have, 80 KiB. More are too small to be worth it.
+const GAPS: usize = 2048;
+
+/// Most base files that the gaps of a chunk keep open, but for those that come again.
+const FILES: usize = 64;
+
 /// Chunks that wait to be written; more of them make nothing faster.
 const SEEN: usize = 2;
 
@@ -37,6 +43,8 @@ struct Chunk {
     filled: usize,
     /// Where the filled bytes still lack those of the base.
     gaps: Vec<Gap>,
+    /// Changes from one file to the next among the gaps.
+    files: usize,
     repeats: Vec<(usize, Arc<str>, u64)>,
 }
 
@@ -51,7 +59,20 @@ struct Gap {
 
 impl Chunk {
     fn new() -> Self {
-        Chunk { bytes: vec![0; CHUNK].into(), filled: 0, gaps: Vec::new(), repeats: Vec::new() }
+        Chunk { bytes: vec![0; CHUNK].into(), filled: 0, gaps: Vec::new(), files: 0, repeats: Vec::new() }
+    }
+
+    /// Leaves the next bytes for later, unless there are too many gaps already.
+    fn leave_gap(&mut self, len: usize, file: &Arc<SourceFile>, offset: u64, adds: bool) -> bool {
+        let is_next = self.gaps.last().is_none_or(|last| !Arc::ptr_eq(&last.file, file));
+        let files = self.files + usize::from(is_next);
+        if self.gaps.len() == GAPS || files > FILES {
+            return false;
+        }
+        self.files = files;
+        let range = self.filled..self.filled + len;
+        self.gaps.push(Gap { range, file: file.clone(), offset, adds });
+        true
     }
 
     /// Closes the gaps, and shows all.
@@ -59,6 +80,7 @@ impl Chunk {
         for Gap { range, file, offset, adds } in self.gaps.drain(..) {
             read_base(blocks, &file, offset, adds, &mut self.bytes[range])?;
         }
+        self.files = 0;
         witness.write_all(&self.bytes[..self.filled])
     }
 
@@ -275,11 +297,8 @@ impl<L: Write + Send + 'static, W: LayerWrite + Send + 'static> LayerWrite for P
             sums(bytes)?;
         }
         let adds = sums.is_some();
-        if self.leaves_gaps {
-            let gap = Gap { range: start..start + n, file: file.clone(), offset, adds };
-            self.pending.gaps.push(gap);
-        } else {
-            read_base(blocks, file, offset, adds, bytes)?;
+        if !self.leaves_gaps || !self.pending.leave_gap(n, file, offset, adds) {
+            read_base(blocks, file, offset, adds, &mut self.pending.bytes[start..start + n])?;
         }
         self.advance(n).map_err(|e| Error::from_io(e, "layer"))?;
         Ok(n)
@@ -362,6 +381,24 @@ mod tests {
         assert_eq!(pipeline.pending.gaps.len(), 0);
         drop(release);
         pipeline.finish().unwrap();
+    }
+
+    #[test]
+    fn no_chunk_has_gaps_without_end() {
+        let mut blocks = Blocks::default();
+        let mut most = |files: &[Arc<SourceFile>]| {
+            let mut pipeline = Pipeline::new(Vec::new(), Vec::new()).unwrap();
+            for at in 0..2 * GAPS {
+                let file = &files[at % files.len()];
+                pipeline.fill_from(1, file, 7, &mut blocks, None).unwrap();
+            }
+            let most = (pipeline.pending.gaps.len(), pipeline.pending.files);
+            assert!(pipeline.finish().unwrap().0 == [7; 2 * GAPS]);
+            most
+        };
+        assert_eq!(most(&[base(8)]), (GAPS, 1));
+        let files: Vec<_> = (0..2 * FILES).map(|_| base(8)).collect();
+        assert_eq!(most(&files).1, FILES);
     }
 
     #[test]
