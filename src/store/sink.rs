@@ -29,7 +29,7 @@ pub(super) struct TarSink {
 enum Kind {
     /// The plain tar itself; its digest is the diff_id.
     Plain(BufWriter<NamedTempFile>),
-    Encoded(EncodingWriter<Counted>),
+    Encoded(Box<EncodingWriter<Counted>>),
 }
 
 impl TarSink {
@@ -39,7 +39,7 @@ impl TarSink {
             Encoding::Plain => Kind::Plain(BufWriter::with_capacity(CHUNK, file)),
             _ => {
                 let counted = Counted { file, hasher: Hasher::default() };
-                Kind::Encoded(EncodingWriter::new(counted, encoding).at("layer")?)
+                Kind::Encoded(Box::new(EncodingWriter::new(counted, encoding).at("layer")?))
             }
         };
         Ok(TarSink { kind, blobs: blobs.to_owned(), encoding })
