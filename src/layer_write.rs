@@ -35,10 +35,9 @@ pub trait LayerWrite: Write {
         file: &Arc<SourceFile>,
         offset: u64,
         blocks: &mut Blocks,
-        sums: Option<&mut Make<'_>>,
+        mut sums: Option<&mut Make<'_>>,
     ) -> Result<usize> {
         let adds = sums.is_some();
-        let mut sums = sums;
         self.fill(most, &mut |to| {
             sums.as_mut().map_or(Ok(()), |sums| sums(to))?;
             read_base(blocks, file, offset, adds, to)
@@ -68,22 +67,8 @@ impl LayerWrite for Vec<u8> {}
 
 impl LayerWrite for io::Sink {}
 
+/// A boxed writer has no room of its own to be filled.
 impl<W: LayerWrite + ?Sized> LayerWrite for Box<W> {
-    fn fill(&mut self, most: usize, make: &mut Make<'_>) -> Result<usize> {
-        (**self).fill(most, make)
-    }
-
-    fn fill_from(
-        &mut self,
-        most: usize,
-        file: &Arc<SourceFile>,
-        offset: u64,
-        blocks: &mut Blocks,
-        sums: Option<&mut Make<'_>>,
-    ) -> Result<usize> {
-        (**self).fill_from(most, file, offset, blocks, sums)
-    }
-
     fn repeats(&mut self, object: &Arc<str>, size: u64) {
         (**self).repeats(object, size);
     }

@@ -28,7 +28,8 @@ const ENOUGH: usize = 3;
 /// rid of. Only then is a processor free for a third thread; else it takes it from the other two.
 const CALLER_WAITS: usize = UNSEEN + 2;
 
-/// Most gaps of a chunk: four times what deltas of compiled code have, 80 KiB. More are too small to be worth it.
+/// Most gaps of a chunk: four times what deltas of compiled code have, 80 KiB. More are too small to
+/// be worth it.
 const GAPS: usize = 2048;
 
 /// Most base files that the gaps of a chunk keep open, but for those that come again.

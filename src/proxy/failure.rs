@@ -38,6 +38,8 @@ const WORDS: &[(&[&str], Kind, Option<&str>)] = &[
         None,
     ),
     (&["no image found in manifest list", "no image found in image index"], Kind::Misfit, Some(PLATFORM)),
+    // What a push says of a blob that was there a moment ago, while another pusher writes it.
+    (&["manifest blob unknown", "manifest_blob_unknown"], Kind::Transient, None),
     (
         &[
             "manifest unknown",
@@ -212,6 +214,11 @@ mod tests {
             ("StatusCode: 403, \"\"", false, Kind::Local),
             ("reading manifest t in h/r: manifest unknown", false, Kind::Misfit),
             ("blob unknown to registry", true, Kind::Misfit),
+            (
+                "writing manifest: errors:\ndigest invalid\nmanifest blob unknown: blob unknown to registry",
+                false,
+                Kind::Transient,
+            ),
             ("fetching blob: StatusCode: 404, \"404 page not found\"", true, Kind::Misfit),
             ("open /x/index.json: no such file or directory", false, Kind::Misfit),
             ("Running image docker://x is rejected by policy.", false, Kind::Verification),

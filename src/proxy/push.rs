@@ -25,8 +25,5 @@ async fn push_once(dir: &Path, reference: &str, options: &ProxyOptions) -> Resul
     if ended.status.success() {
         return Ok(());
     }
-    let text = String::from_utf8_lossy(&ended.stderr);
-    // Sent or seen a moment ago: another pusher is writing the same blob.
-    let passes = text.contains("blob unknown to registry");
-    Err(classify(&text, passes).context(reference))
+    Err(classify(&String::from_utf8_lossy(&ended.stderr), false).context(reference))
 }

@@ -83,7 +83,8 @@ fn own_file<H: FsVerityHashValue>(shared: &Shared<H>) -> Result<Option<File>> {
     }
 }
 
-/// Gives a file the name of its object, `path` below the objects. It is on disk when the layer gets a name, see [`Shared::commit`].
+/// Gives a file the name of its object, `path` below the objects. It is on disk when the layer gets a
+/// name, see [`Shared::commit`].
 fn link<H: FsVerityHashValue>(shared: &Shared<H>, file: &File, path: &str) -> Result<()> {
     let objects = objects(shared)?;
     let source = format!("/proc/self/fd/{}", file.as_raw_fd());
