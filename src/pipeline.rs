@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -28,9 +27,9 @@ const ENOUGH: usize = 3;
 /// rid of. Only then is a processor free for a third thread; else it takes it from the other two.
 const CALLER_WAITS: usize = UNSEEN + 2;
 
-/// Most gaps of a chunk: four times what deltas of compiled code have, 80 KiB. More are too small to
-/// be worth it.
-const GAPS: usize = 2048;
+/// Most gaps of a chunk, 192 KiB: where operations are tiny and lie anywhere in the base, both threads
+/// are busy with reading it.
+const GAPS: usize = 8192;
 
 /// Most base files that the gaps of a chunk keep open, but for those that come again.
 const FILES: usize = 64;
@@ -44,44 +43,49 @@ struct Chunk {
     filled: usize,
     /// Where the filled bytes still lack those of the base.
     gaps: Vec<Gap>,
-    /// Changes from one file to the next among the gaps.
-    files: usize,
+    /// The base files of the gaps, each as often as another one came in between.
+    files: Vec<Arc<SourceFile>>,
     repeats: Vec<(usize, Arc<str>, u64)>,
 }
 
 /// A stretch of a chunk whose base bytes are still to be read.
 struct Gap {
-    range: Range<usize>,
-    file: Arc<SourceFile>,
+    at: u32,
+    len: u32,
     offset: u64,
+    /// Which of the chunk's files.
+    file: u32,
     /// They are added to what stands there.
     adds: bool,
 }
 
 impl Chunk {
     fn new() -> Self {
-        Chunk { bytes: vec![0; CHUNK].into(), filled: 0, gaps: Vec::new(), files: 0, repeats: Vec::new() }
+        let bytes = vec![0; CHUNK].into();
+        Chunk { bytes, filled: 0, gaps: Vec::new(), files: Vec::new(), repeats: Vec::new() }
     }
 
     /// Leaves the next bytes for later, unless there are too many gaps already.
     fn leave_gap(&mut self, len: usize, file: &Arc<SourceFile>, offset: u64, adds: bool) -> bool {
-        let is_next = self.gaps.last().is_none_or(|last| !Arc::ptr_eq(&last.file, file));
-        let files = self.files + usize::from(is_next);
-        if self.gaps.len() == GAPS || files > FILES {
+        let is_next = self.files.last().is_none_or(|last| !Arc::ptr_eq(last, file));
+        if self.gaps.len() == GAPS || is_next && self.files.len() == FILES {
             return false;
         }
-        self.files = files;
-        let range = self.filled..self.filled + len;
-        self.gaps.push(Gap { range, file: file.clone(), offset, adds });
+        if is_next {
+            self.files.push(file.clone());
+        }
+        let file = self.files.len() as u32 - 1;
+        self.gaps.push(Gap { at: self.filled as u32, len: len as u32, offset, file, adds });
         true
     }
 
     /// Closes the gaps, and shows all.
     fn show(&mut self, blocks: &mut Blocks, witness: &mut impl Write) -> io::Result<()> {
-        for Gap { range, file, offset, adds } in self.gaps.drain(..) {
-            read_base(blocks, &file, offset, adds, &mut self.bytes[range])?;
+        for gap in self.gaps.drain(..) {
+            let range = gap.at as usize..gap.at as usize + gap.len as usize;
+            read_base(blocks, &self.files[gap.file as usize], gap.offset, gap.adds, &mut self.bytes[range])?;
         }
-        self.files = 0;
+        self.files.clear();
         witness.write_all(&self.bytes[..self.filled])
     }
 
@@ -393,7 +397,7 @@ mod tests {
                 let file = &files[at % files.len()];
                 pipeline.fill_from(1, file, 7, &mut blocks, None).unwrap();
             }
-            let most = (pipeline.pending.gaps.len(), pipeline.pending.files);
+            let most = (pipeline.pending.gaps.len(), pipeline.pending.files.len());
             assert!(pipeline.finish().unwrap().0 == [7; 2 * GAPS]);
             most
         };

@@ -14,25 +14,37 @@ const SLOTS: u64 = 512;
 /// Spans from this length on are read past the blocks, straight to where they are wanted.
 const DIRECT: usize = 4 * BLOCK as usize;
 
+/// How far [`Blocks::worth`] goes up: so soon is noticed that a patch has changed its ways.
+const WORTH: i32 = 64;
+
+/// How far it goes down: while blocks are not worth it, one in so many is read all the same, to see
+/// whether that is still so.
+const PROBE: i32 = 16;
+
 /// The blocks that were read last, each in the only slot where it may be.
 /// Neighbouring files of a layer tar share blocks.
 #[derive(Debug)]
 pub struct Blocks {
     bytes: Vec<u8>,
     slots: Vec<Slot>,
+    /// Reads that were spared, less those that were made. Below zero the places are far from each
+    /// other, and what is wanted is read alone: a block of 4 KiB costs three times as much as 20 bytes.
+    worth: i32,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
     /// The file on disk and the number of the block in it.
     holds: Option<(u64, u64)>,
-    /// Bytes of it, fewer at the end of the file.
-    filled: usize,
+    /// Which bytes of the block are here.
+    start: usize,
+    end: usize,
 }
 
 impl Default for Blocks {
     fn default() -> Self {
-        Blocks { bytes: vec![0; (BLOCK * SLOTS) as usize], slots: vec![Slot::default(); SLOTS as usize] }
+        let bytes = vec![0; (BLOCK * SLOTS) as usize];
+        Blocks { bytes, slots: vec![Slot::default(); SLOTS as usize], worth: WORTH }
     }
 }
 
@@ -81,18 +93,76 @@ impl Blocks {
         let first = (number * BLOCK) as usize;
         let bytes = &mut self.bytes[first..first + BLOCK as usize];
         let slot = &mut self.slots[number as usize];
-        if slot.holds != Some((id, block)) {
-            slot.holds = None;
-            slot.filled = file.content.read_around(bytes, block * BLOCK).unwrap_or(0);
-            slot.holds = Some((id, block));
+        if slot.holds == Some((id, block)) && (slot.start..slot.end).contains(&at) {
+            self.worth = WORTH.min(self.worth + 1);
+        } else {
+            self.worth = if self.worth <= -PROBE { 0 } else { self.worth - 1 };
+            let range = if self.worth < 0 { at..bytes.len().min(at + want) } else { 0..bytes.len() };
+            let start = range.start;
+            let n = file.content.read_around(&mut bytes[range], block * BLOCK + start as u64).unwrap_or(0);
+            *slot = Slot { holds: Some((id, block)), start, end: start + n };
         }
-        if at >= slot.filled {
+        if at >= slot.end {
             // Gone or unreadable: this says which file, and why.
             slot.holds = None;
             file.read_exact_at(&mut bytes[at..at + 1], offset)?;
             return Ok(&self.bytes[first + at..first + at + 1]);
         }
-        let len = (slot.filled - at).min(want);
+        let len = (slot.end - at).min(want);
         Ok(&self.bytes[first + at..first + at + len])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::base::SourcePath;
+    use crate::region::Region;
+
+    fn file(bytes: &[u8]) -> SourceFile {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let path = SourcePath::clean(b"base").unwrap();
+        SourceFile { path, content: Region::whole(file).unwrap(), object: None }
+    }
+
+    fn bytes() -> Vec<u8> {
+        (0..4 * BLOCK * SLOTS).map(|i| (i * i / 7) as u8).collect()
+    }
+
+    fn check(blocks: &mut Blocks, file: &SourceFile, bytes: &[u8], at: usize, len: usize) {
+        let mut found = vec![0; len];
+        blocks.read_exact(file, at as u64, &mut found).unwrap();
+        assert!(found == bytes[at..at + len], "{len} bytes at {at}");
+    }
+
+    #[test]
+    fn far_places_are_read_alone_and_near_ones_by_the_block() {
+        let bytes = bytes();
+        let (file, mut blocks) = (file(&bytes), Blocks::default());
+        let far = |i: usize| i * 1_000_003 % (bytes.len() - 100);
+        for i in 0..1000 {
+            check(&mut blocks, &file, &bytes, far(i), 1 + i % 100);
+        }
+        assert!(blocks.worth < 0, "{}", blocks.worth);
+        for i in 0..1000 {
+            check(&mut blocks, &file, &bytes, i * 30, 30);
+        }
+        assert_eq!(blocks.worth, WORTH);
+    }
+
+    #[test]
+    fn the_end_of_a_file_and_what_is_beyond_it() {
+        let bytes = &bytes()[..BLOCK as usize + 10];
+        let whole = file(bytes);
+        for worth in [WORTH, -1] {
+            let mut blocks = Blocks { worth, ..Blocks::default() };
+            check(&mut blocks, &whole, bytes, bytes.len() - 20, 20);
+            check(&mut blocks, &whole, bytes, bytes.len() - 1, 1);
+            let error = blocks.read_exact(&whole, bytes.len() as u64 - 5, &mut [0; 10]).unwrap_err();
+            assert!(error.to_string().contains("ends early"), "{error}");
+        }
     }
 }

@@ -20,7 +20,7 @@ use super::layer::{BaseLayer, LayerSource, LoadedLayer, TarLayer};
 use super::tar_index::LayerIndex;
 use super::tar_walk::{FileNode, Node};
 use super::tree;
-use super::{OpenedFile, SourceFiles, SourcePath};
+use super::{OpenedFile, SourceFile, SourceFiles, SourcePath};
 use crate::digest::DiffId;
 use crate::error::{Error, Result};
 use crate::parallel;
@@ -216,18 +216,20 @@ impl LayeredFiles {
             let parent = bytes[..end].iter().rposition(|b| *b == b'/').map_or(&b""[..], |i| &bytes[..i]);
             let base = if target.starts_with(b"/") { &b""[..] } else { parent };
             let joined = [base, target, &bytes[end..]].join(&b'/');
-            return Ok(Some(SourcePath::cleaned(joined)?));
+            return Ok(Some(SourcePath::clean(&joined)?));
         }
         Ok(None)
     }
 
+    /// Opens a file of a layer, and remembers it.
+    fn open_in(&self, at: usize, path: &SourcePath, file: &FileNode) -> Result<Arc<SourceFile>> {
+        let opened = self.layer(at)?.open(path, file)?;
+        let mut known = self.opened.lock().unwrap_or_else(|e| e.into_inner());
+        known.entry((at, file.offset)).or_insert_with(|| (path.clone(), *file));
+        Ok(Arc::new(opened))
+    }
+
     fn candidates(&self, path: &SourcePath) -> Result<Vec<(usize, FileNode)>> {
-        // As a rule both views have the same file.
-        if let Some((at, Node::File(file))) = self.merged(path, self.layers.len())?
-            && is_usable(file)
-        {
-            return Ok(vec![(at, *file)]);
-        }
         let merged = self.merged_file(path)?;
         let producer = self.producer_file(path)?;
         let mut found: Vec<_> = match (merged, producer) {
@@ -251,6 +253,12 @@ impl LayeredFiles {
 
 impl SourceFiles for LayeredFiles {
     fn open(&self, path: &SourcePath, attempt: u32) -> Result<OpenedFile> {
+        // As a rule both views have the same file.
+        if let Some((at, Node::File(file))) = self.merged(path, self.layers.len())?
+            && is_usable(file)
+        {
+            return Ok(OpenedFile { file: self.open_in(at, path, file)?, ambiguous: false });
+        }
         let mut found = self.candidates(path)?;
         if found.is_empty()
             && let Some(other) = etc_twin(path)
@@ -260,11 +268,8 @@ impl SourceFiles for LayeredFiles {
         let last = found.len().checked_sub(1).ok_or_else(|| {
             Error::misfit(format!("the base image has no file {path}")).with_hint("fetch the full image")
         })?;
-        let (at, file) = found[last.min(attempt as usize)];
-        let opened = self.layer(at)?.open(path, &file)?;
-        let mut known = self.opened.lock().unwrap_or_else(|e| e.into_inner());
-        known.entry((at, file.offset)).or_insert_with(|| (path.clone(), file));
-        Ok(OpenedFile { file: Arc::new(opened), ambiguous: last > 0 })
+        let (at, file) = &found[last.min(attempt as usize)];
+        Ok(OpenedFile { file: self.open_in(*at, path, file)?, ambiguous: last > 0 })
     }
 
     fn check_opened(&self) -> Result<()> {

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
@@ -13,8 +14,9 @@ pub const MAX_PATH: usize = 4096;
 
 /// A relative path below the root of the base image: no `.`, no `..`, no empty
 /// component, no leading slash. Bytes, not UTF-8.
+/// Clones share them: the maps of an image and of its open files have the same paths.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SourcePath(Vec<u8>);
+pub struct SourcePath(Arc<[u8]>);
 
 impl SourcePath {
     /// Cleans a path as tar-diff does: anchored at the root, `.` and `..`
@@ -23,14 +25,6 @@ impl SourcePath {
     /// # Errors
     /// Verification when it is empty, longer than [`MAX_PATH`], or has a NUL byte.
     pub fn clean(raw: &[u8]) -> Result<Self> {
-        Self::cleaned(raw.to_vec())
-    }
-
-    /// The same, without a copy where there is nothing to clean.
-    ///
-    /// # Errors
-    /// As [`clean`](Self::clean).
-    pub fn cleaned(raw: Vec<u8>) -> Result<Self> {
         if raw.len() > MAX_PATH {
             return Err(Error::verification(format!(
                 "source path has {} bytes, at most {MAX_PATH} are allowed",
@@ -42,7 +36,7 @@ impl SourcePath {
         }
         let is_clean = |part: &[u8]| !matches!(part, b"" | b"." | b"..");
         if raw.split(|b| *b == b'/').all(is_clean) {
-            return Ok(SourcePath(raw));
+            return Ok(SourcePath(raw.into()));
         }
         let mut parts: Vec<&[u8]> = Vec::new();
         for part in raw.split(|b| *b == b'/') {
@@ -55,7 +49,7 @@ impl SourcePath {
         if parts.is_empty() {
             return Err(Error::verification("source path names no file"));
         }
-        Ok(SourcePath(parts.join(&b'/')))
+        Ok(SourcePath(parts.join(&b'/').into()))
     }
 
     /// The cleaned bytes.

@@ -74,9 +74,9 @@ pub(super) fn walk(tar: &Region, mut each: impl FnMut(SourcePath, Node)) -> Resu
             EntryType::XGlobalHeader => after(content, size)?,
             _ => {
                 let entry = Entry { header, extensions: std::mem::take(&mut extensions), content, size };
-                let path = entry.path().into_owned();
+                let path = entry.path();
                 let (node, next) = entry.node(tar, &path)?;
-                if let Ok(path) = SourcePath::cleaned(path) {
+                if let Ok(path) = SourcePath::clean(&path) {
                     each(path, node);
                 }
                 next

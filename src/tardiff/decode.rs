@@ -39,6 +39,8 @@ pub struct OpReader<R: Read> {
     offset: u64,
     /// Payload bytes of the present operation not yet read.
     payload: u64,
+    /// Room for a path.
+    path: Vec<u8>,
 }
 
 impl<R: Read> std::fmt::Debug for OpReader<R> {
@@ -74,7 +76,7 @@ impl<R: Read> OpReader<R> {
         // The blob's digest and the layer's diff_id say more than the frame's own checksum.
         decoder.set_parameter(DParameter::ForceIgnoreChecksum(true)).map_err(broken)?;
         let stream = BufReader::with_capacity(CHUNK, decoder);
-        Ok(OpReader { stream, version, offset: 0, payload: 0 })
+        Ok(OpReader { stream, version, offset: 0, payload: 0, path: Vec::new() })
     }
 
     /// The version that the magic names.
@@ -96,12 +98,22 @@ impl<R: Read> OpReader<R> {
         if self.payload > 0 {
             return Err(self.broken("payload was left unread"));
         }
-        let Some(code) = self.byte()? else { return Ok(None) };
-        if code > DICTIONARY {
-            let message = format!("unknown operation {code} at byte {} of the patch", self.offset - 1);
-            return Err(Error::misfit(message).with_hint("the patch is damaged or of a newer format"));
-        }
-        let size = self.varint()?;
+        let (code, size) = match head(self.stream.buffer()) {
+            Some((code, size, len)) => {
+                self.stream.consume(len);
+                self.offset += len as u64;
+                (code, size)
+            }
+            None => {
+                let Some(code) = self.byte()? else { return Ok(None) };
+                if code > DICTIONARY {
+                    let message =
+                        format!("unknown operation {code} at byte {} of the patch", self.offset - 1);
+                    return Err(Error::misfit(message).with_hint("the patch is damaged or of a newer format"));
+                }
+                (code, self.varint()?)
+            }
+        };
         Ok(Some(match code {
             DATA => Op::Data(self.begin_payload(size)),
             OPEN => Op::Open(self.path(size)?),
@@ -127,10 +139,12 @@ impl<R: Read> OpReader<R> {
         if size > MAX_PATH as u64 {
             return Err(self.broken(&format!("a path of {size} bytes, at most {MAX_PATH} are allowed")));
         }
-        let mut path = vec![0; size as usize];
+        let mut path = std::mem::take(&mut self.path);
+        path.resize(size as usize, 0);
         self.begin_payload(size);
         self.payload().read_exact(&mut path).map_err(|e| Error::from_io(e, "patch"))?;
-        SourcePath::cleaned(path).map_err(|e| e.context(format!("byte {} of the patch", self.offset)))
+        self.path = path;
+        SourcePath::clean(&self.path).map_err(|e| e.context(format!("byte {} of the patch", self.offset)))
     }
 
     /// At most ten groups of seven bits; sizes beyond 2^63 - 1 are refused, as no file is that long.
@@ -177,6 +191,20 @@ impl<R: Read> OpReader<R> {
     pub fn broken(&self, what: &str) -> Error {
         Error::verification(format!("broken patch at byte {}: {what}", self.offset))
     }
+}
+
+/// Code, size and length of the head of an operation that stands whole in `bytes`. Whatever is unusual
+/// gives `None`: byte by byte it is told apart what is wrong.
+fn head(bytes: &[u8]) -> Option<(u8, u64, usize)> {
+    let (code, size) = bytes.split_first().filter(|(code, _)| **code <= DICTIONARY)?;
+    let mut value = 0;
+    for (at, byte) in size.iter().take(9).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            return Some((*code, value, at + 2));
+        }
+    }
+    None
 }
 
 /// Errors of the decompressor are about the content; those of the source pass through.
