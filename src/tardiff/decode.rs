@@ -10,7 +10,7 @@ use crate::base::path::MAX_PATH;
 use crate::error::{Error, Result};
 
 /// Bytes decompressed at once.
-const CHUNK: usize = 128 << 10;
+const CHUNK: usize = 16 << 10;
 
 /// An operation; the payload of `Data`, `Add` and `Dictionary` is read with [`OpReader::payload`].
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, CWD, Mode, linkat, mkdirat, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::Shared;
+use super::buffers::Filled;
 use super::verity::{BLOCK, FileDigest, of_small_files};
 use crate::error::{IoContext, Result};
 
@@ -37,17 +38,17 @@ pub(super) fn store_small<H: FsVerityHashValue>(
 pub(super) fn store_large<H: FsVerityHashValue>(
     shared: &Shared<H>,
     size: u64,
-    pieces: &mut dyn Iterator<Item = Result<Vec<u8>>>,
+    pieces: &mut dyn Iterator<Item = Result<Filled>>,
 ) -> Result<H> {
     let Some(mut file) = own_file(shared)? else {
-        let content = Pieces { pieces, piece: Cursor::default() };
+        let content = Pieces { pieces, piece: None };
         return shared.repo.ensure_object_from_reader(content, size).map_err(|e| shared.failed(e));
     };
     let mut digest = FileDigest::new();
     for piece in pieces {
         let piece = piece?;
-        digest.update(&piece);
-        file.write_all(&piece).at(shared.path.display())?;
+        digest.update(piece.as_ref());
+        file.write_all(piece.as_ref()).at(shared.path.display())?;
     }
     let id: H = digest.finish();
     let path = id.to_object_pathname();
@@ -122,18 +123,19 @@ fn objects<H: FsVerityHashValue>(shared: &Shared<H>) -> Result<&OwnedFd> {
 
 /// Reads pieces one after the other.
 struct Pieces<'a> {
-    pieces: &'a mut dyn Iterator<Item = Result<Vec<u8>>>,
-    piece: Cursor<Vec<u8>>,
+    pieces: &'a mut dyn Iterator<Item = Result<Filled>>,
+    piece: Option<Cursor<Filled>>,
 }
 
 impl Read for Pieces<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.piece.read(buf)?;
-        if n > 0 || buf.is_empty() {
-            return Ok(n);
+        loop {
+            let n = self.piece.as_mut().map_or(Ok(0), |piece| piece.read(buf))?;
+            if n > 0 || buf.is_empty() {
+                return Ok(n);
+            }
+            let Some(piece) = self.pieces.next() else { return Ok(0) };
+            self.piece = Some(Cursor::new(piece?));
         }
-        let Some(piece) = self.pieces.next() else { return Ok(0) };
-        self.piece = Cursor::new(piece?);
-        self.piece.read(buf)
     }
 }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use composefs::fsverity::FsVerityHashValue;
 
 use super::Shared;
+use super::buffers::{Buffers, Filled};
 use super::objects::{store_large, store_small};
 use super::verity::BLOCK;
 use crate::error::{Error, IoContext, Result};
@@ -27,11 +28,11 @@ const QUEUE: usize = 3;
 #[derive(Debug)]
 enum Work {
     /// Whole files: each begins a block of `bytes`.
-    Files { bytes: Vec<u8>, files: Vec<Small> },
+    Files { bytes: Filled, files: Vec<Small> },
     /// A file of which the content follows.
     Large { number: u64, size: u64 },
     /// Whole blocks, but at the end of the file.
-    Content(Vec<u8>),
+    Content(Filled),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +54,7 @@ pub(super) struct ObjectWriters<H> {
     /// Small files that were collected, not yet sent.
     bytes: Vec<u8>,
     files: Vec<Small>,
+    buffers: Buffers,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +81,7 @@ impl<H: FsVerityHashValue> ObjectWriters<H> {
             current: Current::Small { file: Small { number: 0, size: 0 }, start: 0 },
             bytes: Vec::new(),
             files: Vec::new(),
+            buffers: Buffers::new(CHUNK),
         })
     }
 
@@ -121,8 +124,8 @@ impl<H: FsVerityHashValue> ObjectWriters<H> {
                     self.bytes.extend_from_slice(next);
                     bytes = rest;
                     if self.bytes.len() == CHUNK || (ends && bytes.is_empty()) {
-                        let content = std::mem::replace(&mut self.bytes, Vec::with_capacity(CHUNK));
-                        let sent = self.threads[thread].0.send(Work::Content(content));
+                        let content = Work::Content(self.buffers.swap(&mut self.bytes));
+                        let sent = self.threads[thread].0.send(content);
                         sent.map_err(|_| self.fault())?;
                     }
                 }
@@ -154,7 +157,7 @@ impl<H: FsVerityHashValue> ObjectWriters<H> {
         if self.files.is_empty() {
             return Ok(());
         }
-        let bytes = std::mem::replace(&mut self.bytes, Vec::with_capacity(CHUNK));
+        let bytes = self.buffers.swap(&mut self.bytes);
         let files = std::mem::take(&mut self.files);
         self.send(Work::Files { bytes, files }).map(drop)
     }
@@ -202,7 +205,7 @@ fn write_objects<H: FsVerityHashValue>(
         let going_on = match next {
             Work::Files { bytes, files } => {
                 let sizes: Vec<usize> = files.iter().map(|file| file.size).collect();
-                let ids = store_small(shared, &bytes, &sizes);
+                let ids = store_small(shared, bytes.as_ref(), &sizes);
                 files.iter().zip(ids).all(|(file, id)| tell(file.number, id))
             }
             Work::Large { number, size } => {
@@ -223,14 +226,14 @@ struct Content<'a> {
 }
 
 impl Iterator for Content<'_> {
-    type Item = Result<Vec<u8>>;
+    type Item = Result<Filled>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.left == 0 {
             return None;
         }
         let Ok(Work::Content(bytes)) = self.work.recv() else { return Some(Err(abandoned())) };
-        self.left -= bytes.len() as u64;
+        self.left -= bytes.as_ref().len() as u64;
         Some(Ok(bytes))
     }
 }
