@@ -34,6 +34,9 @@ impl SourcePath {
         if raw.contains(&0) {
             return Err(Error::verification("source path has a NUL byte"));
         }
+        // As tars have them: `./usr/bin/`.
+        let raw = raw.strip_prefix(b"./").unwrap_or(raw);
+        let raw = raw.strip_suffix(b"/").unwrap_or(raw);
         let is_clean = |part: &[u8]| !matches!(part, b"" | b"." | b"..");
         if raw.split(|b| *b == b'/').all(is_clean) {
             return Ok(SourcePath(raw.into()));
@@ -86,10 +89,12 @@ mod tests {
             ("/usr//bin/./x", "usr/bin/x"),
             ("../../etc/passwd", "etc/passwd"),
             ("a/../b", "b"),
+            ("./usr/bin/", "usr/bin"),
+            ("././/usr/bin//", "usr/bin"),
         ] {
             assert_eq!(SourcePath::clean(raw.as_bytes()).unwrap().as_bytes(), clean.as_bytes());
         }
-        for bad in ["", "/", "..", "a/..", "a\0b"] {
+        for bad in ["", "/", "./", ".//", "..", "a/..", "a\0b"] {
             assert!(SourcePath::clean(bad.as_bytes()).is_err(), "{bad:?}");
         }
         assert!(SourcePath::clean(&[b'a'; MAX_PATH]).is_ok());
