@@ -105,8 +105,9 @@ impl Blocks {
         if at >= slot.end {
             // Gone or unreadable: this says which file, and why.
             slot.holds = None;
-            file.read_exact_at(&mut bytes[at..at + 1], offset)?;
-            return Ok(&self.bytes[first + at..first + at + 1]);
+            let end = bytes.len().min(at + want);
+            file.read_exact_at(&mut bytes[at..end], offset)?;
+            return Ok(&self.bytes[first + at..first + end]);
         }
         let len = (slot.end - at).min(want);
         Ok(&self.bytes[first + at..first + at + len])
@@ -162,7 +163,7 @@ mod tests {
             check(&mut blocks, &whole, bytes, bytes.len() - 20, 20);
             check(&mut blocks, &whole, bytes, bytes.len() - 1, 1);
             let error = blocks.read_exact(&whole, bytes.len() as u64 - 5, &mut [0; 10]).unwrap_err();
-            assert!(error.to_string().contains("ends early"), "{error}");
+            assert!(error.to_string().contains("ends early: 5 bytes were wanted"), "{error}");
         }
     }
 }
