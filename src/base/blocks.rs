@@ -1,5 +1,7 @@
 //! Blocks of base files held in memory, so that most operations of a patch need no system call.
 
+use std::ops::Range;
+
 use super::SourceFile;
 use crate::error::Result;
 
@@ -32,13 +34,12 @@ pub struct Blocks {
     worth: i32,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Slot {
     /// The file on disk and the number of the block in it.
     holds: Option<(u64, u64)>,
     /// Which bytes of the block are here.
-    start: usize,
-    end: usize,
+    here: Range<usize>,
 }
 
 impl Default for Blocks {
@@ -93,23 +94,23 @@ impl Blocks {
         let first = (number * BLOCK) as usize;
         let bytes = &mut self.bytes[first..first + BLOCK as usize];
         let slot = &mut self.slots[number as usize];
-        if slot.holds == Some((id, block)) && (slot.start..slot.end).contains(&at) {
+        if slot.holds == Some((id, block)) && slot.here.contains(&at) {
             self.worth = WORTH.min(self.worth + 1);
         } else {
             self.worth = if self.worth <= -PROBE { 0 } else { self.worth - 1 };
             let range = if self.worth < 0 { at..bytes.len().min(at + want) } else { 0..bytes.len() };
             let start = range.start;
             let n = file.content.read_around(&mut bytes[range], block * BLOCK + start as u64).unwrap_or(0);
-            *slot = Slot { holds: Some((id, block)), start, end: start + n };
+            *slot = Slot { holds: Some((id, block)), here: start..start + n };
         }
-        if at >= slot.end {
+        if at >= slot.here.end {
             // Gone or unreadable: this says which file, and why.
             slot.holds = None;
             let end = bytes.len().min(at + want);
             file.read_exact_at(&mut bytes[at..end], offset)?;
             return Ok(&self.bytes[first + at..first + end]);
         }
-        let len = (slot.end - at).min(want);
+        let len = (slot.here.end - at).min(want);
         Ok(&self.bytes[first + at..first + at + len])
     }
 }

@@ -111,7 +111,7 @@ impl<R: Read> OpReader<R> {
                         format!("unknown operation {code} at byte {} of the patch", self.offset - 1);
                     return Err(Error::misfit(message).with_hint("the patch is damaged or of a newer format"));
                 }
-                (code, self.varint()?)
+                (code, self.size()?)
             }
         };
         Ok(Some(match code {
@@ -147,22 +147,9 @@ impl<R: Read> OpReader<R> {
         SourcePath::clean(&self.path).map_err(|e| e.context(format!("byte {} of the patch", self.offset)))
     }
 
-    /// At most ten groups of seven bits; sizes beyond 2^63 - 1 are refused, as no file is that long.
-    fn varint(&mut self) -> Result<u64> {
-        let mut value = 0u64;
-        for shift in (0..63).step_by(7) {
-            let byte = self.byte()?.ok_or_else(|| self.broken("truncated inside an operation"))?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        // The tenth group would hold bit 63; it may be there, but must be zero.
-        match self.byte()? {
-            Some(0) => Ok(value),
-            Some(_) => Err(self.broken("a size of 2^63 or more")),
-            None => Err(self.broken("truncated inside an operation")),
-        }
+    fn size(&mut self) -> Result<u64> {
+        let size = varint(|| self.byte()?.ok_or_else(|| self.broken("truncated inside an operation")))?;
+        size.ok_or_else(|| self.broken("a size of 2^63 or more"))
     }
 
     fn byte(&mut self) -> Result<Option<u8>> {
@@ -196,15 +183,24 @@ impl<R: Read> OpReader<R> {
 /// Code, size and length of the head of an operation that stands whole in `bytes`. Whatever is unusual
 /// gives `None`: byte by byte it is told apart what is wrong.
 fn head(bytes: &[u8]) -> Option<(u8, u64, usize)> {
-    let (code, size) = bytes.split_first().filter(|(code, _)| **code <= DICTIONARY)?;
-    let mut value = 0;
-    for (at, byte) in size.iter().take(9).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * at);
-        if byte & 0x80 == 0 {
-            return Some((*code, value, at + 2));
+    let (code, rest) = bytes.split_first().filter(|(code, _)| **code <= DICTIONARY)?;
+    let mut rest = rest.iter();
+    let size = varint(|| rest.next().copied().ok_or(())).ok()??;
+    Some((*code, size, bytes.len() - rest.len()))
+}
+
+/// At most ten groups of seven bits; `None` from 2^63 on, as no file is that long.
+fn varint<E>(mut byte: impl FnMut() -> Result<u8, E>) -> Result<Option<u64>, E> {
+    let mut value = 0u64;
+    for shift in (0..63).step_by(7) {
+        let group = byte()?;
+        value |= u64::from(group & 0x7f) << shift;
+        if group & 0x80 == 0 {
+            return Ok(Some(value));
         }
     }
-    None
+    // The tenth group would hold bit 63; it may be there, but must be zero.
+    Ok((byte()? == 0).then_some(value))
 }
 
 /// Errors of the decompressor are about the content; those of the source pass through.
