@@ -145,7 +145,8 @@ impl Reporter for Bars {
                 bar.set_style(style(
                     "{msg:<22} [{bar:30}] {bytes:>11}/{total_bytes:<11} {bytes_per_sec:>12} {eta:>4}",
                 ));
-                bar.set_message(format!("total, {layers} blobs"));
+                let blobs = if layers == 1 { "blob" } else { "blobs" };
+                bar.set_message(format!("total, {layers} {blobs}"));
                 bar.enable_steady_tick(Duration::from_millis(250));
                 state.total = Some(bar);
             }
