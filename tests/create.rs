@@ -123,6 +123,17 @@ fn a_source_in_an_unchanged_layer_is_used() {
     assert!(pair.patch_bytes() < 1_500);
 }
 
+#[test]
+fn no_unchanged_layer_is_read_for_a_trifle() {
+    let (trifle, fresh) = (noise(26, 700), noise(27, 3 << 20));
+    let base = Layer::gzip(tar_of(&[File(b"usr/share/trifle", &trifle)]));
+    let old = Image::new(vec![base.clone(), Layer::gzip(tar_of(&[File(b"app", b"1")]))]);
+    let update = tar_of(&[File(b"app", &fresh), File(b"usr/share/trifle.copy", &trifle)]);
+    let pair = Pair::new(old, Image::new(vec![base, Layer::gzip(update)]));
+    let bytes = pair.patch_bytes();
+    assert!(bytes > (3 << 20) + 700, "{bytes} bytes: the copy is literal");
+}
+
 // The six cases in which the reference tool names a file that the merged root does not have.
 
 fn stale(upper: &[Entry<'_>]) {

@@ -20,6 +20,10 @@ const CHUNK: usize = 256 << 10;
 /// Old layers of up to this many bytes are searched whole.
 const LITTLE: u64 = 64 << 20;
 
+/// An old layer that lives on unchanged is read for more than this share of the new bytes only: to find
+/// one file in it, an applier reads all its headers, and unpacks it if it is compressed.
+const HARDLY: u64 = 4096;
+
 /// Fast and not cryptographic: a collision makes a wrong patch, which the self-check finds.
 type ContentHash = u128;
 
@@ -66,6 +70,16 @@ pub(super) enum Origin {
     Changed(Option<usize>),
 }
 
+impl Origin {
+    /// The old file, if there is one.
+    fn source(self) -> Option<usize> {
+        match self {
+            Origin::Same(source) => Some(source),
+            Origin::Changed(twin) => twin,
+        }
+    }
+}
+
 /// The old image, ready for comparison.
 #[derive(Debug)]
 pub(super) struct Analysis {
@@ -99,7 +113,7 @@ impl Analysis {
     ) -> Result<(Self, Vec<NewLayer>)> {
         let hashes = Hashes::new(&sources, &tars, means.threads)?;
         let names = Names::new(&sources);
-        let layers: Vec<NewLayer> = tars
+        let mut layers: Vec<NewLayer> = tars
             .into_iter()
             .zip(&hashes.new)
             .map(|((tar, members), hashed)| {
@@ -113,6 +127,7 @@ impl Analysis {
                 NewLayer { tar, files: files.collect() }
             })
             .collect();
+        leave_alone(&hardly_used(&sources, &layers, &unchanged), &sources, &mut layers);
         let chosen = worth_searching(&sources, &layers, unchanged);
         let corpus = Corpus::build(&sources, &chosen, means.spool)?;
         let index = GramIndex::build(&corpus, means.density, means.memory, means.threads, means.spool)?;
@@ -128,6 +143,28 @@ impl Analysis {
     pub fn name_for(&self, source: usize, file: &Member) -> &SourcePath {
         let names = &self.sources[source].names;
         names.binary_search(&file.path).map_or(&names[0], |at| &names[at])
+    }
+}
+
+/// The old layers that are in the new image too, and could give hardly any of the bytes of its other layers.
+fn hardly_used(sources: &[Source], layers: &[NewLayer], unchanged: impl Fn(usize) -> bool) -> HashSet<usize> {
+    let mut at_most: HashMap<usize, u64> = HashMap::new();
+    for file in layers.iter().flat_map(|l| &l.files) {
+        if let Some(source) = file.origin.source() {
+            *at_most.entry(sources[source].layer).or_default() += file.member.size;
+        }
+    }
+    let new_bytes = layers.iter().map(NewLayer::expected_patch).sum::<u64>();
+    at_most.retain(|layer, bytes| unchanged(*layer) && *bytes < new_bytes / HARDLY);
+    at_most.into_keys().collect()
+}
+
+/// Takes nothing from these old layers.
+fn leave_alone(old: &HashSet<usize>, sources: &[Source], layers: &mut [NewLayer]) {
+    for file in layers.iter_mut().flat_map(|l| &mut l.files) {
+        if file.origin.source().is_some_and(|source| old.contains(&sources[source].layer)) {
+            file.origin = Origin::Changed(None);
+        }
     }
 }
 
