@@ -281,7 +281,13 @@ fn an_object_that_a_power_failure_cut_short_is_written_again() {
         let case = || {
             let layer = |number: u64| {
                 let files = sizes.map(|size| noise(number + size as u64, size));
-                Layer::gzip(tree(&[("usr/small", &files[0]), ("usr/large", &files[1])]))
+                // So many new ones before them that nobody asks any more whether one is there.
+                let others: Vec<_> =
+                    (0..100).map(|n| (format!("usr/a{n}"), noise(n * number, 1000))).collect();
+                let mut entries: Vec<(&str, &[u8])> =
+                    others.iter().map(|(name, c)| (&name[..], &c[..])).collect();
+                entries.extend([("usr/small", &files[0][..]), ("usr/large", &files[1])]);
+                Layer::gzip(tree(&entries))
             };
             Case::of(algorithm, Image::new(vec![layer(1)]), Image::new(vec![layer(2)]))
         };

