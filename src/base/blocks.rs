@@ -169,10 +169,11 @@ mod tests {
         let bytes = bytes();
         let (file, mut blocks) = (file(&bytes), Blocks::default());
         let far = |i: usize| i * 1_000_003 % (bytes.len() - 100);
-        for i in 0..1000 {
+        // A multiple of PROBE + 1 rounds may end with the one that probes.
+        for i in 0..1001 {
             check(&mut blocks, &file, &bytes, far(i), 1 + i % 100);
         }
-        assert!(blocks.worth <= 0, "{}", blocks.worth);
+        assert!(blocks.worth < 0, "{}", blocks.worth);
         for i in 0..1000 {
             check(&mut blocks, &file, &bytes, i * 30, 30);
         }
