@@ -35,6 +35,7 @@ pub mod parallel;
 pub mod pipeline;
 pub mod plan;
 pub mod platform;
+mod pool;
 pub mod progress;
 pub mod proxy;
 pub mod rebuild;

@@ -4,13 +4,14 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crate::base::{Blocks, SourceFile};
 use crate::error::{Error, Result};
 use crate::layer_write::{LayerWrite, Make, read_base};
+use crate::pool::{Pool, Pooled};
 
 /// Bytes handed over at once.
 const CHUNK: usize = 256 << 10;
@@ -38,6 +39,7 @@ const FILES: usize = 64;
 const SEEN: usize = 2;
 
 /// Bytes, and what was announced before which of them.
+#[derive(Default)]
 struct Chunk {
     bytes: Box<[u8]>,
     filled: usize,
@@ -61,8 +63,11 @@ struct Gap {
 
 impl Chunk {
     fn new() -> Self {
-        let bytes = vec![0; CHUNK].into();
-        Chunk { bytes, filled: 0, gaps: Vec::new(), files: Vec::new(), repeats: Vec::new() }
+        Chunk { bytes: vec![0; CHUNK].into(), ..Chunk::default() }
+    }
+
+    fn room(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.filled..]
     }
 
     /// Leaves the next bytes for later, unless there are too many gaps already.
@@ -112,16 +117,13 @@ struct Out<W> {
 
 /// Shows what is written to a witness `L`, then passes it to `W`, on threads of their own.
 pub struct Pipeline<L, W> {
-    pending: Chunk,
+    pending: Pooled<Chunk>,
     /// The pending chunk's base bytes are read by the witness's thread.
     leaves_gaps: bool,
-    full: Option<SyncSender<Chunk>>,
+    full: Option<SyncSender<Pooled<Chunk>>>,
     /// Chunks that the witness has not seen yet.
     unseen: Arc<AtomicUsize>,
-    /// Chunks come back to be filled again.
-    empty: Receiver<Chunk>,
-    /// Those that came back; the last one is still in the processor's cache.
-    spare: Vec<Chunk>,
+    chunks: Pool<Chunk>,
     witness: Option<JoinHandle<io::Result<L>>>,
     writer: Option<JoinHandle<io::Result<()>>>,
     out: Arc<Out<W>>,
@@ -139,23 +141,22 @@ impl<L: Write + Send + 'static, W: LayerWrite + Send + 'static> Pipeline<L, W> {
     /// # Errors
     /// When the system has no thread left.
     pub fn new(witness: L, writer: W) -> io::Result<Self> {
-        let (full, chunks) = sync_channel(UNSEEN);
+        let (full, full_chunks) = sync_channel(UNSEEN);
         let (seen, seen_chunks) = sync_channel(SEEN);
-        let (back, empty) = channel();
+        let mut chunks = Pool::new();
         let unseen = Arc::new(AtomicUsize::new(0));
         let out = Arc::new(Out { writer: Mutex::new(writer), left: AtomicUsize::new(0) });
-        let first = Witness { unseen: unseen.clone(), out: out.clone(), seen, back: back.clone() };
+        let first = Witness { unseen: unseen.clone(), out: out.clone(), seen };
         let second = out.clone();
         let start = || std::thread::Builder::new();
         Ok(Pipeline {
-            pending: Chunk::new(),
+            pending: chunks.take(Chunk::new),
             leaves_gaps: true,
             full: Some(full),
             unseen,
-            empty,
-            spare: Vec::new(),
-            witness: Some(start().spawn(move || first.run(witness, &chunks))?),
-            writer: Some(start().spawn(move || second.write_all(&seen_chunks, &back))?),
+            chunks,
+            witness: Some(start().spawn(move || first.run(witness, &full_chunks))?),
+            writer: Some(start().spawn(move || second.write_all(&seen_chunks))?),
             out,
         })
     }
@@ -183,8 +184,7 @@ impl<L: Write + Send + 'static, W: LayerWrite + Send + 'static> Pipeline<L, W> {
     }
 
     fn hand_over(&mut self) -> io::Result<()> {
-        self.spare.extend(self.empty.try_iter());
-        let next = self.spare.pop().unwrap_or_else(Chunk::new);
+        let next = self.chunks.take(Chunk::new);
         let chunk = std::mem::replace(&mut self.pending, next);
         self.leaves_gaps = self.unseen.fetch_add(1, Ordering::Relaxed) < ENOUGH;
         let sent = self.full.as_ref().is_some_and(|full| full.send(chunk).is_ok());
@@ -222,12 +222,11 @@ impl<L, W> Drop for Pipeline<L, W> {
 struct Witness<W> {
     unseen: Arc<AtomicUsize>,
     out: Arc<Out<W>>,
-    seen: SyncSender<Chunk>,
-    back: Sender<Chunk>,
+    seen: SyncSender<Pooled<Chunk>>,
 }
 
 impl<W: LayerWrite> Witness<W> {
-    fn run<L: Write>(self, mut witness: L, chunks: &Receiver<Chunk>) -> io::Result<L> {
+    fn run<L: Write>(self, mut witness: L, chunks: &Receiver<Pooled<Chunk>>) -> io::Result<L> {
         let mut blocks = Blocks::default();
         for mut chunk in chunks {
             chunk.show(&mut blocks, &mut witness)?;
@@ -238,8 +237,7 @@ impl<W: LayerWrite> Witness<W> {
                     break; // the other thread says why
                 }
             } else {
-                self.out.write(&mut chunk)?;
-                let _ = self.back.send(chunk); // nobody waits for the last ones
+                self.out.write(chunk)?;
             }
         }
         Ok(witness)
@@ -247,16 +245,15 @@ impl<W: LayerWrite> Witness<W> {
 }
 
 impl<W: LayerWrite> Out<W> {
-    fn write(&self, chunk: &mut Chunk) -> io::Result<()> {
+    fn write(&self, mut chunk: Pooled<Chunk>) -> io::Result<()> {
         chunk.pass_on(&mut *self.writer.lock().map_err(|_| io::ErrorKind::BrokenPipe)?)
     }
 
     /// The second thread.
-    fn write_all(&self, chunks: &Receiver<Chunk>, back: &Sender<Chunk>) -> io::Result<()> {
-        for mut chunk in chunks {
-            self.write(&mut chunk)?;
+    fn write_all(&self, chunks: &Receiver<Pooled<Chunk>>) -> io::Result<()> {
+        for chunk in chunks {
+            self.write(chunk)?;
             self.left.fetch_sub(1, Ordering::Release);
-            let _ = back.send(chunk);
         }
         Ok(())
     }
@@ -264,7 +261,7 @@ impl<W: LayerWrite> Out<W> {
 
 impl<L: Write + Send + 'static, W: LayerWrite + Send + 'static> Write for Pipeline<L, W> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let room = &mut self.pending.bytes[self.pending.filled..];
+        let room = self.pending.room();
         let n = buf.len().min(room.len());
         room[..n].copy_from_slice(&buf[..n]);
         self.advance(n)?;
@@ -279,7 +276,7 @@ impl<L: Write + Send + 'static, W: LayerWrite + Send + 'static> Write for Pipeli
 
 impl<L: Write + Send + 'static, W: LayerWrite + Send + 'static> LayerWrite for Pipeline<L, W> {
     fn fill(&mut self, most: usize, make: &mut Make<'_>) -> Result<usize> {
-        let room = &mut self.pending.bytes[self.pending.filled..];
+        let room = self.pending.room();
         let n = most.min(room.len());
         make(&mut room[..n])?;
         self.advance(n).map_err(|e| Error::from_io(e, "layer"))?;
@@ -310,12 +307,15 @@ impl<L: Write + Send + 'static, W: LayerWrite + Send + 'static> LayerWrite for P
     }
 
     fn repeats(&mut self, object: &Arc<str>, size: u64) {
-        self.pending.repeats.push((self.pending.filled, object.clone(), size));
+        let chunk = &mut *self.pending;
+        chunk.repeats.push((chunk.filled, object.clone(), size));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+
     use super::*;
     use crate::base::SourcePath;
     use crate::region::Region;

@@ -9,7 +9,6 @@
 //! [`COMMIT_EVERY`]; objects that are on disk already are not written again.
 
 mod base;
-mod buffers;
 mod check;
 mod images;
 mod objects;

@@ -2,7 +2,7 @@
 //! it by ourselves, since composefs hashes one block after the other.
 
 use std::fs::File;
-use std::io::{self, Cursor, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
@@ -11,9 +11,9 @@ use rustix::fs::{AtFlags, CWD, Mode, linkat, mkdirat, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::Shared;
-use super::buffers::Filled;
 use super::verity::{BLOCK, FileDigest, of_small_files};
 use crate::error::{IoContext, Result};
+use crate::pool::Pooled;
 
 /// After so many objects in a row that were not there, the next ones are written without asking first.
 const ASKED: u32 = 64;
@@ -42,17 +42,17 @@ pub(super) fn store_small<H: FsVerityHashValue>(
 pub(super) fn store_large<H: FsVerityHashValue>(
     shared: &Shared<H>,
     size: u64,
-    pieces: &mut dyn Iterator<Item = Result<Filled>>,
+    pieces: &mut dyn Iterator<Item = Result<Pooled<Vec<u8>>>>,
 ) -> Result<H> {
     let Some(mut file) = own_file(shared)? else {
-        let content = Pieces { pieces, piece: None };
+        let content = Pieces { pieces, piece: None, position: 0 };
         return shared.repo.ensure_object_from_reader(content, size).map_err(|e| shared.failed(e));
     };
     let mut digest = FileDigest::new();
     for piece in pieces {
         let piece = piece?;
-        digest.update(piece.as_ref());
-        file.write_all(piece.as_ref()).at(shared.path.display())?;
+        digest.update(&piece);
+        file.write_all(&piece).at(shared.path.display())?;
     }
     let id: H = digest.finish();
     link(shared, &file, size, &id.to_object_pathname())?;
@@ -151,19 +151,23 @@ fn objects<H: FsVerityHashValue>(shared: &Shared<H>) -> Result<&OwnedFd> {
 
 /// Reads pieces one after the other.
 struct Pieces<'a> {
-    pieces: &'a mut dyn Iterator<Item = Result<Filled>>,
-    piece: Option<Cursor<Filled>>,
+    pieces: &'a mut dyn Iterator<Item = Result<Pooled<Vec<u8>>>>,
+    piece: Option<Pooled<Vec<u8>>>,
+    position: usize,
 }
 
 impl Read for Pieces<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
-            let n = self.piece.as_mut().map_or(Ok(0), |piece| piece.read(buf))?;
-            if n > 0 || buf.is_empty() {
+            let left = self.piece.as_ref().map_or(&[][..], |piece| &piece[self.position..]);
+            if !left.is_empty() {
+                let n = buf.len().min(left.len());
+                buf[..n].copy_from_slice(&left[..n]);
+                self.position += n;
                 return Ok(n);
             }
             let Some(piece) = self.pieces.next() else { return Ok(0) };
-            self.piece = Some(Cursor::new(piece?));
+            (self.piece, self.position) = (Some(piece?), 0);
         }
     }
 }

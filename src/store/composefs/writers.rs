@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 use composefs::fsverity::FsVerityHashValue;
 
 use super::Shared;
-use super::buffers::{Buffers, Filled};
 use super::objects::{store_large, store_small};
 use super::verity::BLOCK;
 use crate::error::{Error, IoContext, Result};
+use crate::pool::{Pool, Pooled};
 
 /// Threads a layer: to hash and write objects can take as long as all else together.
 const THREADS: usize = 2;
@@ -28,11 +28,11 @@ const QUEUE: usize = 3;
 #[derive(Debug)]
 enum Work {
     /// Whole files: each begins a block of `bytes`.
-    Files { bytes: Filled, files: Vec<Small> },
+    Files { bytes: Pooled<Vec<u8>>, files: Vec<Small> },
     /// A file of which the content follows.
     Large { number: u64, size: u64 },
     /// Whole blocks, but at the end of the file.
-    Content(Filled),
+    Content(Pooled<Vec<u8>>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -52,15 +52,19 @@ pub(super) struct ObjectWriters<H> {
     /// The file whose content comes now.
     current: Current,
     /// Small files that were collected, not yet sent.
-    bytes: Vec<u8>,
+    bytes: Pooled<Vec<u8>>,
     files: Vec<Small>,
-    buffers: Buffers,
+    buffers: Pool<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Current {
     Small { file: Small, start: usize },
     Large { thread: usize, left: u64 },
+}
+
+fn buffer() -> Vec<u8> {
+    Vec::with_capacity(CHUNK)
 }
 
 impl<H: FsVerityHashValue> ObjectWriters<H> {
@@ -73,15 +77,16 @@ impl<H: FsVerityHashValue> ObjectWriters<H> {
             let thread = std::thread::Builder::new().spawn(move || write_objects(&shared, &work, &reply));
             threads.push((sender, thread.at("thread")?));
         }
+        let mut buffers = Pool::new();
         Ok(ObjectWriters {
             threads,
             results,
             known: BTreeMap::new(),
             next: 0,
             current: Current::Small { file: Small { number: 0, size: 0 }, start: 0 },
-            bytes: Vec::new(),
+            bytes: buffers.take(buffer),
             files: Vec::new(),
-            buffers: Buffers::new(CHUNK),
+            buffers,
         })
     }
 
@@ -112,7 +117,8 @@ impl<H: FsVerityHashValue> ObjectWriters<H> {
                 self.bytes.extend_from_slice(bytes);
                 if self.bytes.len() == *start + file.size {
                     self.files.push(*file);
-                    self.bytes.resize(self.bytes.len().next_multiple_of(BLOCK), 0);
+                    let end = self.bytes.len().next_multiple_of(BLOCK);
+                    self.bytes.resize(end, 0);
                 }
             }
             Current::Large { thread, left } => {
@@ -124,8 +130,8 @@ impl<H: FsVerityHashValue> ObjectWriters<H> {
                     self.bytes.extend_from_slice(next);
                     bytes = rest;
                     if self.bytes.len() == CHUNK || (ends && bytes.is_empty()) {
-                        let content = Work::Content(self.buffers.swap(&mut self.bytes));
-                        let sent = self.threads[thread].0.send(content);
+                        let content = self.take_bytes();
+                        let sent = self.threads[thread].0.send(Work::Content(content));
                         sent.map_err(|_| self.fault())?;
                     }
                 }
@@ -153,11 +159,18 @@ impl<H: FsVerityHashValue> ObjectWriters<H> {
         }
     }
 
+    /// Takes what was collected, and begins an empty buffer.
+    fn take_bytes(&mut self) -> Pooled<Vec<u8>> {
+        let mut next = self.buffers.take(buffer);
+        next.clear();
+        std::mem::replace(&mut self.bytes, next)
+    }
+
     fn send_files(&mut self) -> Result<()> {
         if self.files.is_empty() {
             return Ok(());
         }
-        let bytes = self.buffers.swap(&mut self.bytes);
+        let bytes = self.take_bytes();
         let files = std::mem::take(&mut self.files);
         self.send(Work::Files { bytes, files }).map(drop)
     }
@@ -205,7 +218,7 @@ fn write_objects<H: FsVerityHashValue>(
         let going_on = match next {
             Work::Files { bytes, files } => {
                 let sizes: Vec<usize> = files.iter().map(|file| file.size).collect();
-                let ids = store_small(shared, bytes.as_ref(), &sizes);
+                let ids = store_small(shared, &bytes, &sizes);
                 files.iter().zip(ids).all(|(file, id)| tell(file.number, id))
             }
             Work::Large { number, size } => {
@@ -226,14 +239,14 @@ struct Content<'a> {
 }
 
 impl Iterator for Content<'_> {
-    type Item = Result<Filled>;
+    type Item = Result<Pooled<Vec<u8>>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.left == 0 {
             return None;
         }
         let Ok(Work::Content(bytes)) = self.work.recv() else { return Some(Err(abandoned())) };
-        self.left -= bytes.as_ref().len() as u64;
+        self.left -= bytes.len() as u64;
         Some(Ok(bytes))
     }
 }
