@@ -1,4 +1,4 @@
-//! The program's allocator: the system's, with large blocks and the heap's beginning on huge pages
+//! The program's allocator: the system's, with large blocks and most of the heap on huge pages
 //! where the kernel has them, and with one arena.
 //!
 //! The match tables of a compressor are read at random. On pages of 2 MiB the processor
@@ -15,6 +15,11 @@ use rustix::param::page_size;
 /// Blocks from this size on, in bytes: the tables of a compressor, and the window of 2^25 bytes of who
 /// applies, whose memory is rounded up by 2 MiB at most.
 const LARGE: usize = 32 << 20;
+
+/// Bytes of the heap before its huge pages. Who has little to do needs no more, and to clear huge
+/// pages takes a millisecond.
+#[cfg(target_env = "gnu")]
+const SMALL: usize = 4 << 20;
 
 /// Advises the kernel of large blocks; all else is [`System`]'s.
 #[derive(Debug)]
@@ -67,11 +72,12 @@ pub fn set_up() {
         libc::mallopt(libc::M_ARENA_MAX, 1);
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
-        // A large block that may not be mapped is the heap's beginning, and advised. Freed, it is kept.
+        // Blocks that may not be mapped are the heap's beginning, the large one advised. Freed, they are
+        // kept.
         libc::mallopt(libc::M_MMAP_MAX, 0);
-        let mut block = Vec::<u8>::new();
-        if block.try_reserve_exact(LARGE).is_ok() {
-            drop(black_box(block));
+        let [mut small, mut large] = [const { Vec::<u8>::new() }; 2];
+        if small.try_reserve_exact(SMALL).is_ok() && large.try_reserve_exact(LARGE).is_ok() {
+            drop(black_box([small, large]));
         }
         libc::mallopt(libc::M_MMAP_MAX, MOST_MAPPED);
     }
