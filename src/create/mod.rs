@@ -188,7 +188,7 @@ fn make_patches(
         }
     })?;
     let tars: Vec<_> = tars.into_inner().unwrap_or_else(|e| e.into_inner()).into_iter().flatten().collect();
-    let budget = preset::Budget::new(options);
+    let mut budget = preset::Budget::new(options);
     let means = Means {
         density: options.preset.density(),
         memory: budget.index,
@@ -197,6 +197,7 @@ fn make_patches(
     };
     let unchanged = |at: usize| new.image.diff_ids.contains(&old.image.diff_ids[at]);
     let (analysis, layers) = Analysis::new(files.sources()?, tars, unchanged, means)?;
+    budget.share_window(layers.iter().map(|l| l.expected_patch()));
     reporter
         .event(Event::Start { total_bytes: layers.iter().map(|l| l.tar.len()).sum(), layers: layers.len() });
     let mut patches = Vec::new();
