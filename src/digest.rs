@@ -88,12 +88,7 @@ impl Hasher {
 
     /// Ends the computation.
     pub fn finish(self) -> Digest {
-        use fmt::Write as _;
-        let mut text = String::with_capacity(71);
-        text.push_str("sha256:");
-        for byte in self.state.finalize() {
-            let _ = write!(text, "{byte:02x}");
-        }
+        let text = format!("sha256:{}", base16ct::lower::encode_string(&self.state.finalize()));
         Digest::from_str(&text).expect("64 hex digits are a digest")
     }
 }

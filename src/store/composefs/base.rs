@@ -19,6 +19,7 @@ use composefs_oci::{LAYER_CONTENT_TYPE, layer_content_id};
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, openat};
 
 use super::foreign;
+use super::objects::object_path;
 use crate::base::{BaseLayer, FileNode, LayerIndex, LoadedLayer, Node, SourceFile, SourcePath};
 use crate::digest::DiffId;
 use crate::error::{Error, IoContext, Kind, Result};
@@ -123,7 +124,7 @@ impl<H: FsVerityHashValue> LoadedSplit<H> {
     }
 
     fn object(&self, path: &SourcePath, id: &H, size: u64) -> Result<SourceFile> {
-        let name = id.to_object_pathname();
+        let name = object_path(id);
         // With fs-verity the kernel checks what is read; without, the layer's diff_id does.
         let fd = if self.repo.is_insecure() {
             let dir = self.repo.objects_dir().map_err(io::Error::from).at("objects")?;
@@ -182,7 +183,7 @@ impl<H: FsVerityHashValue> LoadedLayer for LoadedSplit<H> {
         if hasher.digest() == *id {
             return Ok(());
         }
-        Err(damaged(path, &id.to_object_pathname(), "its content has another digest"))
+        Err(damaged(path, &object_path(id), "its content has another digest"))
     }
 }
 
