@@ -1,6 +1,7 @@
 //! `fetch`: brings the image behind a reference into the repository.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,8 +31,12 @@ pub(super) async fn run(context: &Context, args: &FetchArgs) -> Result<()> {
 }
 
 /// Brings an image into the repository, without a report.
-pub(super) async fn pull(context: &Context, reference: &Reference, args: &FetchArgs) -> Result<()> {
-    fetch(context, reference, args).await.map(drop)
+pub(super) fn pull<'a>(
+    context: &'a Context,
+    reference: &'a Reference,
+    args: &'a FetchArgs,
+) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>> {
+    Box::pin(async move { fetch(context, reference, args).await.map(drop) })
 }
 
 async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Result<Report> {
@@ -55,7 +60,7 @@ async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Re
         return Ok(already_here(reference, &opened, &stored, delta.is_some(), started));
     }
 
-    let mut hand = Hand { context, args, store: repository, inventory, spool: &spool };
+    let mut hand = Hand { context, args, pull, store: repository, inventory, spool: &spool };
     let mut target = hand.decide(reference, &opened).await?;
     let mut report = planned(reference, &opened, &target, name.clone());
     report.durations.plan = started.elapsed().as_secs_f64();

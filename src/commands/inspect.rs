@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::base::{self, Base};
+use super::fetch::pull;
 use super::files;
 use super::report::{Reason, VERSION};
 use super::source::Opened;
@@ -90,7 +91,7 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
                 dry_run: true,
                 ..FetchArgs::with(args.source.clone(), args.limits.clone())
             };
-            let mut hand = Hand { context, args: &fetch, store, inventory, spool: &spool };
+            let mut hand = Hand { context, args: &fetch, pull, store, inventory, spool: &spool };
             let target = hand.decide(&args.reference, &opened).await?;
             let mut inspection = describe(args, &opened, &target.plan, &target.image, &hand.inventory);
             inspection.download_bytes += target.bytes_beside_layers();

@@ -1,6 +1,7 @@
 //! Decides how an image is brought here: by which deltas, over which base, and what of it whole.
 
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use super::Context;
@@ -73,10 +74,16 @@ impl Target {
     }
 }
 
+/// Fetches an image. The command itself, which gives it along for the base that `--base` names in a
+/// registry.
+pub(super) type Pull =
+    for<'a> fn(&'a Context, &'a Reference, &'a FetchArgs) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
 /// What is at hand.
 pub(super) struct Hand<'a> {
     pub context: &'a Context,
     pub args: &'a FetchArgs,
+    pub pull: Pull,
     pub store: Option<Arc<dyn Store>>,
     pub inventory: Inventory,
     pub spool: &'a Path,
@@ -170,7 +177,7 @@ impl Hand<'_> {
                 delta: Default::default(),
                 ..args.clone()
             };
-            Box::pin(super::fetch::pull(self.context, remote, &base_args)).await?;
+            (self.pull)(self.context, remote, &base_args).await?;
             self.inventory = store.inventory()?;
         }
         Ok(())
