@@ -1,4 +1,5 @@
-//! The house rule that a compiler does not check: imports go down the table in `docs/architecture.md`.
+//! The house rules that a compiler does not check: imports go down the table in `docs/architecture.md`,
+//! and files of one folder do not import each other in a circle.
 #![allow(missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,18 +59,30 @@ fn imports() -> BTreeMap<String, BTreeSet<String>> {
         }
         let text = fs::read_to_string(&file).unwrap();
         let found = imports.entry(module.clone()).or_default();
-        for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
-            for (_, rest) in line.match_indices("crate::").map(|(at, found)| line.split_at(at + found.len()))
-            {
-                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-                assert!(end > 0, "{}: one line for each module, please: {line}", file.display());
-                found.insert(rest[..end].to_owned());
-            }
-        }
+        found.extend(named_after("crate::", &text));
         found.remove(&module);
         found.remove(ERROR);
     }
     imports
+}
+
+/// The names that follow `prefix`, alone or in braces, in what is no comment.
+fn named_after(prefix: &str, text: &str) -> BTreeSet<String> {
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let text = lines.collect::<Vec<_>>().join(" ");
+    let not_of_a_name = |c: char| !c.is_alphanumeric() && c != '_';
+    let mut names = BTreeSet::new();
+    for (at, _) in text.match_indices(prefix) {
+        let rest = &text[at + prefix.len()..];
+        let named = match rest.strip_prefix('{') {
+            Some(braces) => braces.split('}').next().unwrap_or_default(),
+            None => rest.split(not_of_a_name).next().unwrap_or_default(),
+        };
+        let first = |name: &str| name.trim().split(not_of_a_name).next().map(str::to_owned);
+        names.extend(named.split(',').filter_map(first));
+    }
+    names.remove("");
+    names
 }
 
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
@@ -102,5 +115,26 @@ fn imports_go_down_the_table_of_the_architecture() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn files_of_a_folder_do_not_import_each_other_in_a_circle() {
+    let mut folders: BTreeMap<PathBuf, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    for file in rust_files(&root().join("src")) {
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        let found = named_after("super::", &fs::read_to_string(&file).unwrap());
+        folders.entry(file.parent().unwrap().to_owned()).or_default().insert(name, found);
+    }
+    for (folder, mut files) in folders {
+        // Who imports nobody that is left goes; a circle stays.
+        loop {
+            let left: BTreeSet<String> = files.keys().cloned().collect();
+            files.retain(|name, found| found.iter().any(|other| other != name && left.contains(other)));
+            if files.len() == left.len() {
+                break;
+            }
+        }
+        assert!(files.is_empty(), "{}: a circle among {:?}", folder.display(), files.keys());
     }
 }
