@@ -147,7 +147,7 @@ impl Reporter for Bars {
                 ));
                 let blobs = if layers == 1 { "blob" } else { "blobs" };
                 bar.set_message(format!("total, {layers} {blobs}"));
-                bar.enable_steady_tick(Duration::from_millis(250));
+                bar.enable_steady_tick(Duration::from_millis(100));
                 state.total = Some(bar);
             }
             Event::LayerStart { index, label, bytes } => {
