@@ -94,7 +94,7 @@ impl Chunk {
         witness.write_all(&self.bytes[..self.filled])
     }
 
-    /// Passes all on, and is empty again.
+    /// Passes all on.
     fn pass_on(&mut self, writer: &mut impl LayerWrite) -> io::Result<()> {
         let mut written = 0;
         for (at, object, size) in self.repeats.drain(..) {
@@ -102,9 +102,14 @@ impl Chunk {
             writer.repeats(&object, size);
             written = at;
         }
-        writer.write_all(&self.bytes[written..self.filled])?;
+        writer.write_all(&self.bytes[written..self.filled])
+    }
+
+    fn clear(&mut self) {
         self.filled = 0;
-        Ok(())
+        self.gaps.clear();
+        self.files.clear();
+        self.repeats.clear();
     }
 }
 
@@ -184,7 +189,9 @@ impl<L: Write + Send + 'static, W: LayerWrite + Send + 'static> Pipeline<L, W> {
     }
 
     fn hand_over(&mut self) -> io::Result<()> {
-        let next = self.chunks.take(Chunk::new);
+        let mut next = self.chunks.take(Chunk::new);
+        // It may come from a thread that failed in the middle of it.
+        next.clear();
         let chunk = std::mem::replace(&mut self.pending, next);
         self.leaves_gaps = self.unseen.fetch_add(1, Ordering::Relaxed) < ENOUGH;
         let sent = self.full.as_ref().is_some_and(|full| full.send(chunk).is_ok());
@@ -416,6 +423,18 @@ mod tests {
         let error = pipeline.finish().unwrap_err();
         assert_eq!(error.kind(), crate::error::Kind::Misfit);
         assert!(error.to_string().contains("ends early"), "{error}");
+    }
+
+    #[test]
+    fn a_chunk_that_a_failing_thread_left_is_used_from_its_beginning() {
+        let mut pipeline = Pipeline::new(Vec::new(), Vec::new()).unwrap();
+        let mut chunk = pipeline.chunks.take(Chunk::new);
+        assert!(chunk.leave_gap(1, &base(1), 0, false));
+        chunk.filled = CHUNK;
+        drop(chunk);
+        pipeline.write_all(&[7; 2 * CHUNK]).unwrap();
+        let expected = vec![7; 2 * CHUNK];
+        assert!(pipeline.finish().unwrap() == (expected.clone(), expected));
     }
 
     #[test]
