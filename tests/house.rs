@@ -58,6 +58,7 @@ fn imports() -> BTreeMap<String, BTreeSet<String>> {
             continue; // only declares the modules
         }
         let text = fs::read_to_string(&file).unwrap();
+        assert!(!text.contains("crate::{"), "{}: one line for each module, please", file.display());
         let found = imports.entry(module.clone()).or_default();
         found.extend(named_after("crate::", &text));
         found.remove(&module);
