@@ -105,6 +105,7 @@ impl Chunk {
         writer.write_all(&self.bytes[written..self.filled])
     }
 
+    /// A thread that failed may have left it in the middle.
     fn clear(&mut self) {
         self.filled = 0;
         self.gaps.clear();
@@ -148,14 +149,14 @@ impl<L: Write + Send + 'static, W: LayerWrite + Send + 'static> Pipeline<L, W> {
     pub fn new(witness: L, writer: W) -> io::Result<Self> {
         let (full, full_chunks) = sync_channel(UNSEEN);
         let (seen, seen_chunks) = sync_channel(SEEN);
-        let mut chunks = Pool::new();
+        let mut chunks = Pool::new(Chunk::new, Chunk::clear);
         let unseen = Arc::new(AtomicUsize::new(0));
         let out = Arc::new(Out { writer: Mutex::new(writer), left: AtomicUsize::new(0) });
         let first = Witness { unseen: unseen.clone(), out: out.clone(), seen };
         let second = out.clone();
         let start = || std::thread::Builder::new();
         Ok(Pipeline {
-            pending: chunks.take(Chunk::new),
+            pending: chunks.take(),
             leaves_gaps: true,
             full: Some(full),
             unseen,
@@ -189,10 +190,7 @@ impl<L: Write + Send + 'static, W: LayerWrite + Send + 'static> Pipeline<L, W> {
     }
 
     fn hand_over(&mut self) -> io::Result<()> {
-        let mut next = self.chunks.take(Chunk::new);
-        // It may come from a thread that failed in the middle of it.
-        next.clear();
-        let chunk = std::mem::replace(&mut self.pending, next);
+        let chunk = std::mem::replace(&mut self.pending, self.chunks.take());
         self.leaves_gaps = self.unseen.fetch_add(1, Ordering::Relaxed) < ENOUGH;
         let sent = self.full.as_ref().is_some_and(|full| full.send(chunk).is_ok());
         if sent { Ok(()) } else { self.join().and(Err(io::ErrorKind::BrokenPipe.into())) }
@@ -428,7 +426,7 @@ mod tests {
     #[test]
     fn a_chunk_that_a_failing_thread_left_is_used_from_its_beginning() {
         let mut pipeline = Pipeline::new(Vec::new(), Vec::new()).unwrap();
-        let mut chunk = pipeline.chunks.take(Chunk::new);
+        let mut chunk = pipeline.chunks.take();
         assert!(chunk.leave_gap(1, &base(1), 0, false));
         chunk.filled = CHUNK;
         drop(chunk);

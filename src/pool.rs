@@ -4,11 +4,13 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// Gives things out, which come back when they are dropped.
+/// Gives empty things out, which come back when they are dropped.
 #[derive(Debug)]
 pub(crate) struct Pool<T> {
+    new: fn() -> T,
+    clear: fn(&mut T),
     back: Sender<T>,
-    empty: Receiver<T>,
+    returned: Receiver<T>,
     /// Those that came back; the last one is still in the processor's cache.
     spare: Vec<T>,
 }
@@ -21,15 +23,17 @@ pub(crate) struct Pooled<T: Default> {
 }
 
 impl<T: Default> Pool<T> {
-    pub(crate) fn new() -> Self {
-        let (back, empty) = channel();
-        Pool { back, empty, spare: Vec::new() }
+    pub(crate) fn new(new: fn() -> T, clear: fn(&mut T)) -> Self {
+        let (back, returned) = channel();
+        Pool { new, clear, back, returned, spare: Vec::new() }
     }
 
-    /// One that came back, as it was left, or a new one.
-    pub(crate) fn take(&mut self, new: impl FnOnce() -> T) -> Pooled<T> {
-        self.spare.extend(self.empty.try_iter());
-        Pooled { item: self.spare.pop().unwrap_or_else(new), back: self.back.clone() }
+    /// One that came back, cleared whoever left it and how, or a new one.
+    pub(crate) fn take(&mut self) -> Pooled<T> {
+        self.spare.extend(self.returned.try_iter());
+        let mut item = self.spare.pop().unwrap_or_else(self.new);
+        (self.clear)(&mut item);
+        Pooled { item, back: self.back.clone() }
     }
 }
 
@@ -58,15 +62,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_dropped_comes_back_the_last_one_first() {
-        let mut pool = Pool::new();
-        let first = pool.take(|| vec![1]);
-        let second = pool.take(|| vec![2]);
-        let place = second.as_ptr();
+    fn what_is_dropped_comes_back_empty_the_last_one_first() {
+        let mut pool = Pool::new(|| Vec::with_capacity(4), Vec::clear);
+        let (mut first, mut second) = (pool.take(), pool.take());
+        let places = [second.as_ptr(), first.as_ptr()];
+        first.push(1);
+        second.push(2);
         drop(first);
         drop(second);
-        let again = [pool.take(Vec::new), pool.take(Vec::new), pool.take(|| vec![3])];
-        assert_eq!(again[0].as_ptr(), place);
-        assert_eq!(again.each_ref().map(|item| item[0]), [2, 1, 3]);
+        let again = [pool.take(), pool.take()];
+        assert_eq!(again.each_ref().map(|item| item.as_ptr()), places);
+        assert!(again.iter().all(|item| item.is_empty()));
     }
 }

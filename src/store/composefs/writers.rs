@@ -63,10 +63,6 @@ enum Current {
     Large { thread: usize, left: u64 },
 }
 
-fn buffer() -> Vec<u8> {
-    Vec::with_capacity(CHUNK)
-}
-
 impl<H: FsVerityHashValue> ObjectWriters<H> {
     pub(super) fn new(shared: &Arc<Shared<H>>) -> Result<Self> {
         let (reply, results) = channel();
@@ -77,14 +73,14 @@ impl<H: FsVerityHashValue> ObjectWriters<H> {
             let thread = std::thread::Builder::new().spawn(move || write_objects(&shared, &work, &reply));
             threads.push((sender, thread.at("thread")?));
         }
-        let mut buffers = Pool::new();
+        let mut buffers = Pool::new(|| Vec::with_capacity(CHUNK), Vec::clear);
         Ok(ObjectWriters {
             threads,
             results,
             known: BTreeMap::new(),
             next: 0,
             current: Current::Small { file: Small { number: 0, size: 0 }, start: 0 },
-            bytes: buffers.take(buffer),
+            bytes: buffers.take(),
             files: Vec::new(),
             buffers,
         })
@@ -161,9 +157,7 @@ impl<H: FsVerityHashValue> ObjectWriters<H> {
 
     /// Takes what was collected, and begins an empty buffer.
     fn take_bytes(&mut self) -> Pooled<Vec<u8>> {
-        let mut next = self.buffers.take(buffer);
-        next.clear();
-        std::mem::replace(&mut self.bytes, next)
+        std::mem::replace(&mut self.bytes, self.buffers.take())
     }
 
     fn send_files(&mut self) -> Result<()> {
