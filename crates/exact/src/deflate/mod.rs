@@ -1,0 +1,1 @@
+//! Deflate streams (RFC 1951).

@@ -1,0 +1,1 @@
+//! zstd frames (RFC 8878).
