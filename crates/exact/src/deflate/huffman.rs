@@ -30,9 +30,9 @@ impl<const N: usize> PrefixCode<N> {
         }
         // next[b + 1] holds how many codes have b bits; made into the first code of each length.
         let mut code = 0;
-        for bits in 1..=MAX_CODE_BITS {
-            code = (code + next[bits]) << 1;
-            next[bits] = code;
+        for slot in next[1..=MAX_CODE_BITS].iter_mut() {
+            code = (code + *slot) << 1;
+            *slot = code;
         }
         let mut codes = [0; N];
         for (code, &length) in codes.iter_mut().zip(&lengths) {
