@@ -1,8 +1,6 @@
 //! A composefs repository, with cfsctl as the judge of what we write into it.
-#![allow(missing_docs)]
-#![cfg(feature = "composefs")]
 
-mod support;
+use crate::support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,7 +1,6 @@
 //! Ways to reach a registry: passwords, certificates, registries.conf, pinned digests.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use std::fs;
 

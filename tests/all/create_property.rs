@@ -1,8 +1,7 @@
 //! Random trees, random edits: whatever `create` makes of them, the target comes
 //! out again, here and with the `oci-delta` crate.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use proptest::prelude::*;
 use support::images::noise;

@@ -1,7 +1,6 @@
 //! The scheduler between a fake skopeo and workers that wait for each other.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use std::io::Read;
 use std::rc::Rc;

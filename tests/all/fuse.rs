@@ -1,7 +1,6 @@
 //! A layer looked into through its patch has the bytes that applying the patch makes.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use oci_delta_fetch::apply::apply_patch;
 use oci_delta_fetch::base::{LayerSource, LayeredFiles};

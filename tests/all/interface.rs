@@ -1,8 +1,7 @@
 //! What scripts and people rely on: error texts, hints, exit codes, JSON. A
 //! change here is a change of the interface; `cargo insta review` accepts one.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use support::images::tar;
 use support::{Delta, Image, Layer, OciDir, Sandbox};

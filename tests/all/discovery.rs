@@ -1,7 +1,6 @@
 //! A user names an image, and the delta for it is found: real registries, through real skopeo.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use base64::prelude::{BASE64_STANDARD as STANDARD, Engine};
 use serde_json::Value;
@@ -522,7 +521,7 @@ fn the_report_keeps_to_its_schema() {
     let mut case = Case::new();
     let (old, new) = (case.release(1), case.release(2));
     case.publish(&Delta::new(&old, &new));
-    let schema: Value = serde_json::from_str(include_str!("../docs/report.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(include_str!("../../docs/report.schema.json")).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let reports = [
         case.fetch(1, &["--dry-run"]),

@@ -1,6 +1,5 @@
 //! The house rules that a compiler does not check: imports go down the table in `docs/architecture.md`,
 //! and files of one folder do not import each other in a circle.
-#![allow(missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

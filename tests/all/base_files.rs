@@ -1,8 +1,7 @@
 //! What a path of a patch means in the base image: merged view, the reference
 //! generator's own view, damaged and lazy layers.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use std::io::{Read, Write};
 

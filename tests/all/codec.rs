@@ -1,6 +1,5 @@
 //! The patch codec: what is written is read back, applied right, and judged the
 //! same by the `oci-delta` crate, an implementation that is not ours.
-#![allow(missing_docs)]
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};

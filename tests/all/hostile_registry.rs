@@ -1,7 +1,6 @@
 //! Registries that nobody should run, one test for each: what lists of deltas can do to us.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

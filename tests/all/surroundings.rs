@@ -1,7 +1,6 @@
 //! Kills, full disks, rivals and broken registries: what goes wrong around a run.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};

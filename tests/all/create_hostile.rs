@@ -1,7 +1,6 @@
 //! What `create` does with bad input: a clear error, its exit code, no partial output.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use std::fs;
 use std::process::Stdio;

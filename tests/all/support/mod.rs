@@ -1,5 +1,5 @@
 //! What the integration tests share.
-#![allow(dead_code, unused_imports, missing_docs, missing_debug_implementations)] // each test file uses a part
+#![allow(dead_code, unused_imports)] // without composefs, not all is used
 
 pub mod blobs;
 #[cfg(feature = "composefs")]

@@ -1,7 +1,6 @@
 //! Patches made by an attacker: one test an attack, named after it.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use support::hostile::{FILE, V1, V2, op, open, patch};
 use support::{Delta, Image, Layer, Victim, images};

@@ -1,7 +1,6 @@
 //! Artifacts, layouts and surroundings that are not what they claim: one test an attack.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use serde_json::{Value, json};
 use support::images::{self, KEY, OciDir};

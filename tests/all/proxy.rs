@@ -1,7 +1,6 @@
 //! The proxy against a fake skopeo that misbehaves, and against the real one.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,6 @@
 //! Transfers that break, and what servers answer when they are asked for the rest.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;

@@ -1,8 +1,7 @@
 //! Deltas that `create` makes: they rebuild the target here and with the
 //! `oci-delta` crate, are small, and are the same bytes however they were made.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use std::path::PathBuf;
 

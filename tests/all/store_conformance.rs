@@ -1,8 +1,7 @@
 //! What every store must do, run over each: an OCI layout, and composefs
 //! repositories with either hash.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use std::process::Stdio;
 use std::time::Duration;

@@ -1,8 +1,7 @@
 //! Many random runs: images and chains of deltas, and networks that break. `OCI_DELTA_FETCH_CASES`
 //! sets how many; a few are enough for every day.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use std::path::Path;
 use std::process::Command;

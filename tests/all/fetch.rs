@@ -1,7 +1,6 @@
 //! The main job with real parts: skopeo, a registry, layouts.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use support::images::{self, noise, tar};
 use support::registry::skopeo;

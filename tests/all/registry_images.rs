@@ -1,7 +1,6 @@
 //! Kinds of images: multi-arch indexes, Docker manifests, bases in a registry.
-#![allow(missing_docs)]
 
-mod support;
+use crate::support;
 
 use std::fs;
 

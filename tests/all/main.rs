@@ -1,0 +1,29 @@
+//! The integration tests: one program, since most of the time to build many is to link them.
+//! `cargo test --test all fetch::` runs those of one file.
+#![allow(missing_docs, missing_debug_implementations)]
+
+mod support;
+
+mod base_files;
+mod codec;
+#[cfg(feature = "composefs")]
+mod composefs;
+mod create;
+mod create_hostile;
+mod create_property;
+mod discovery;
+mod fetch;
+mod fuse;
+mod hostile_artifact;
+mod hostile_patch;
+mod hostile_registry;
+mod house;
+mod interface;
+mod outages;
+mod proxy;
+mod registry;
+mod registry_images;
+mod resume;
+mod scheduler;
+mod store_conformance;
+mod surroundings;
