@@ -100,8 +100,10 @@ pub struct TargetImage {
     pub manifest: ImageManifest,
     /// Digest of `manifest_raw`.
     pub manifest_digest: Digest,
-    /// Digest in the registry, where `manifest_raw` is what skopeo made of a Docker manifest.
+    /// Digest in the registry, where `manifest_raw` is what skopeo made of a Docker manifest of schema version 1.
     pub converted_from: Option<Digest>,
+    /// Digest of the config that skopeo makes of a Docker one: deltas made from its copies name that.
+    pub converted_config: Option<Digest>,
     /// The config as published.
     pub config_raw: Vec<u8>,
     /// Digest of `config_raw`.
@@ -154,6 +156,22 @@ pub fn image_config(manifest: &[u8]) -> Result<Option<Descriptor>> {
     let is_image = media_type == "application/vnd.oci.image.config.v1+json"
         || media_type == "application/vnd.docker.container.image.v1+json";
     Ok(is_image.then_some(config))
+}
+
+/// Is this a Docker manifest of schema version 1? It has neither a config nor a digest of its own bytes.
+pub fn is_schema1(manifest: &[u8]) -> bool {
+    let version = |value: Value| value.get("schemaVersion").and_then(Value::as_u64);
+    serde_json::from_slice(manifest).ok().and_then(version) == Some(1)
+}
+
+/// Has this manifest Docker's media type?
+///
+/// # Errors
+/// Verification when it is no manifest at all.
+pub fn is_docker(manifest: &[u8]) -> Result<bool> {
+    let manifest = parse_manifest(manifest)?;
+    let media_type = manifest.media_type().as_ref().map(ToString::to_string);
+    Ok(media_type.is_some_and(|name| DOCKER_TYPES.iter().any(|(docker, _)| name == *docker)))
 }
 
 /// May this manifest be what skopeo makes of a Docker one? That has nothing but a config and layers,
@@ -320,12 +338,28 @@ impl TargetImage {
             manifest,
             manifest_digest,
             converted_from: None,
+            converted_config: None,
             config_raw,
             config_digest,
             platform,
             diff_ids,
             layers,
         })
+    }
+
+    /// The image with OCI's names for media types in its manifest, where it has Docker's: another manifest
+    /// digest then, the same config.
+    ///
+    /// # Errors
+    /// Verification when the manifest cannot be rewritten.
+    pub fn in_oci_terms(&self) -> Result<Self> {
+        let unchanged = vec![None; self.layers.len()];
+        let manifest = rewrite_manifest(&self.manifest_raw, &unchanged)?;
+        if manifest == self.manifest_raw {
+            return Ok(self.clone());
+        }
+        let digest = digest_of(&manifest);
+        TargetImage::parse(manifest, &digest, self.config_raw.clone())
     }
 
     /// Bytes of a pull of the whole image: manifest, config, and each distinct layer once.
@@ -355,6 +389,14 @@ pub fn layer_size_bound(layer: &Descriptor, max: u64) -> u64 {
         max
     };
     bound.min(max)
+}
+
+/// Is this blob of a delta a patch, as far as its media type tells? Its first bytes decide; a type that
+/// is none of a layer says nothing, and then a patch is what a delta is for.
+pub fn claims_patch(blob: &Descriptor) -> bool {
+    let media_type = blob.media_type().to_string();
+    let of_layers = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
+    !of_layers.iter().any(|prefix| media_type.starts_with(prefix))
 }
 
 /// What a layer's descriptor becomes: media type, digest, size.

@@ -60,6 +60,24 @@ impl Source {
     }
 }
 
+impl Source {
+    /// The first bytes of a blob, at most `count`, where they can be had for nothing.
+    pub fn head(&self, descriptor: &Descriptor, count: u64) -> Option<Vec<u8>> {
+        let Source::Local(layout) = self else { return None };
+        let mut head = Vec::new();
+        layout.blob(descriptor.digest()).ok()??.reader().take(count).read_to_end(&mut head).ok()?;
+        Some(head)
+    }
+
+    /// May this layer be had whole here? Of a registry that is known only after trying.
+    pub fn may_have(&self, layer: &Descriptor) -> bool {
+        match self {
+            Source::Remote(_) => true,
+            Source::Local(layout) => matches!(layout.blob(layer.digest()), Ok(Some(_))),
+        }
+    }
+}
+
 /// One blob to bring here.
 #[derive(Debug, Clone)]
 pub struct Download {

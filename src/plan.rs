@@ -1,98 +1,109 @@
-//! What is to be done for each layer: pure, from what the image needs and what is here.
+//! Which ways lead to each layer, and in which order they are tried: pure, from what the image needs,
+//! what is here, and what a delta, a base and the image's own place offer.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 use oci_spec::image::Descriptor;
 
-use crate::artifact::{Delta, DeltaManifest, TAR_DIFF, TargetImage, layer_size_bound};
+use crate::artifact::{DeltaManifest, TargetImage, claims_patch, layer_size_bound};
 use crate::digest::{DiffId, Digest};
 
-/// How a layer comes to be here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LayerAction {
+/// Where a layer comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
     /// It is here already, or an equal layer of the same image brings it.
-    Present,
-    /// This patch rebuilds it.
-    Patch(Descriptor),
-    /// This blob of the artifact carries it whole.
-    Original(Descriptor),
-    /// It is read whole, by its digest in the target manifest.
-    Fetch,
+    Here,
+    /// A patch of the delta rebuilds it.
+    Patch,
+    /// The delta carries it whole.
+    Carried,
+    /// It is read whole, from where the image is.
+    Whole,
+    /// It is read whole, from a base image outside the repository.
+    Base,
 }
 
-impl LayerAction {
+impl Origin {
     /// The word for it in reports.
-    pub fn name(&self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
-            LayerAction::Present => "reused",
-            LayerAction::Patch(_) => "patched",
-            LayerAction::Original(_) => "copied",
-            LayerAction::Fetch => "fetched",
+            Origin::Here => "reused",
+            Origin::Patch => "patched",
+            Origin::Carried => "copied",
+            Origin::Whole => "fetched",
+            Origin::Base => "base",
         }
     }
 
-    /// Is it a blob of a delta, so that something else could take its place?
-    pub fn is_of_delta(&self) -> bool {
-        matches!(self, LayerAction::Patch(_) | LayerAction::Original(_))
-    }
-
-    /// Does it need base files?
-    pub fn is_patch(&self) -> bool {
-        matches!(self, LayerAction::Patch(_))
+    /// Is it a blob of a delta?
+    pub fn is_of_delta(self) -> bool {
+        matches!(self, Origin::Patch | Origin::Carried)
     }
 }
 
-/// A layer of the target image and what is done for it.
+/// One way to get a layer: the blob to read, and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// The blob: a patch, or the layer.
+    pub blob: Descriptor,
+}
+
+impl Way {
+    /// Bytes that are read from the source for it.
+    pub fn download_bytes(&self) -> u64 {
+        if matches!(self.origin, Origin::Here | Origin::Base) { 0 } else { self.blob.size() }
+    }
+}
+
+/// A layer of the target image, and the ways to get it.
 #[derive(Debug, Clone)]
 pub struct PlannedLayer {
     /// Digest of its plain tar.
     pub diff_id: DiffId,
     /// Its descriptor in the target manifest.
     pub target: Descriptor,
-    /// What is done.
-    pub action: LayerAction,
+    /// In the order in which they are tried; at least one, though it may turn out to lead nowhere.
+    pub ways: Vec<Way>,
     /// Most bytes that its tar may have.
     pub limit: u64,
 }
 
 impl PlannedLayer {
-    /// The blob that is read for it.
-    pub fn blob(&self) -> &Descriptor {
-        match &self.action {
-            LayerAction::Patch(blob) | LayerAction::Original(blob) => blob,
-            LayerAction::Present | LayerAction::Fetch => &self.target,
-        }
+    /// Where the first way comes from.
+    pub fn origin(&self) -> Origin {
+        self.ways.first().map_or(Origin::Whole, |way| way.origin)
     }
 
-    /// Bytes that are read for it.
+    /// Bytes that are read for it when the first way leads to it.
     pub fn download_bytes(&self) -> u64 {
-        if self.action == LayerAction::Present { 0 } else { self.blob().size() }
+        self.ways.first().map_or(0, Way::download_bytes)
     }
 }
 
-/// The plan for an image.
+/// The plan for an image: the whole truth about each of its layers.
 #[derive(Debug, Clone)]
 pub struct RebuildPlan {
     /// Its layers, bottom to top.
     pub layers: Vec<PlannedLayer>,
-    /// Bytes of all layer blobs to read.
-    pub download_bytes: u64,
 }
 
 impl RebuildPlan {
-    fn new(layers: Vec<PlannedLayer>) -> Self {
-        let download_bytes = layers.iter().fold(0u64, |sum, l| sum.saturating_add(l.download_bytes()));
-        RebuildPlan { layers, download_bytes }
+    /// Bytes of all blobs to read, when the first ways lead to the layers.
+    pub fn download_bytes(&self) -> u64 {
+        self.layers.iter().fold(0u64, |sum, l| sum.saturating_add(l.download_bytes()))
     }
 
     /// The least that the plan writes: whole blobs as they are, and for a
     /// rebuilt layer the size it has in the registry, since its tar is no smaller.
     pub fn stored_bytes(&self) -> u64 {
         self.layers.iter().fold(0u64, |sum, layer| {
-            sum.saturating_add(match &layer.action {
-                LayerAction::Present => 0,
-                LayerAction::Patch(_) | LayerAction::Fetch => layer.target.size(),
-                LayerAction::Original(blob) => blob.size(),
+            sum.saturating_add(match layer.ways.first() {
+                Some(Way { origin: Origin::Here, .. }) => 0,
+                Some(Way { origin: Origin::Carried, blob }) => blob.size(),
+                _ => layer.target.size(),
             })
         })
     }
@@ -101,50 +112,109 @@ impl RebuildPlan {
     pub fn first_with(&self, diff_id: &DiffId) -> Option<usize> {
         self.layers.iter().position(|l| l.diff_id == *diff_id)
     }
-}
 
-/// Plans an image out of a delta. `have` tells which layers are here.
-pub fn plan_delta(delta: &Delta, have: impl Fn(&DiffId) -> bool, max_layer: u64) -> RebuildPlan {
-    plan_with(&delta.manifest, &delta.target, have, max_layer)
-}
+    /// Does a delta make a layer, if all goes as planned?
+    pub fn uses_delta(&self) -> bool {
+        self.layers.iter().any(|layer| layer.origin().is_of_delta())
+    }
 
-/// The same where delta and image are known apart.
-pub fn plan_with(
-    delta: &DeltaManifest,
-    image: &TargetImage,
-    have: impl Fn(&DiffId) -> bool,
-    max_layer: u64,
-) -> RebuildPlan {
-    plan(image, have, max_layer, |layer| match delta.layers.get(layer.digest()) {
-        Some(blob) => of_delta(blob),
-        None => LayerAction::Fetch,
-    })
-}
-
-fn of_delta(blob: &Descriptor) -> LayerAction {
-    match blob.media_type().to_string() == TAR_DIFF {
-        true => LayerAction::Patch(blob.clone()),
-        false => LayerAction::Original(blob.clone()),
+    /// Does a layer come as a patch, if all goes as planned?
+    pub fn uses_patches(&self) -> bool {
+        self.layers.iter().any(|layer| layer.origin() == Origin::Patch)
     }
 }
 
-/// Plans an image out of a delta for it, where whole layers can be had as well: of each
-/// layer what has fewer bytes, the whole one when they are equal, since it needs no base.
-pub fn plan_cheapest(
-    delta: &DeltaManifest,
-    image: &TargetImage,
-    have: impl Fn(&DiffId) -> bool,
-    max_layer: u64,
-) -> RebuildPlan {
-    plan(image, have, max_layer, |layer| match delta.layers.get(layer.digest()) {
-        Some(blob) if blob.size() < layer.size() => of_delta(blob),
-        _ => LayerAction::Fetch,
-    })
+/// Which of a delta's blobs and whole layers goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preference {
+    /// The delta's blob, then the whole layer.
+    Delta,
+    /// The delta's blob, and nothing else for a layer that has one.
+    DeltaOnly,
+    /// What has fewer bytes; the whole one when they are equal, since it needs no base.
+    FewestBytes,
 }
 
-/// Plans a whole image.
-pub fn plan_image(image: &TargetImage, have: impl Fn(&DiffId) -> bool, max_layer: u64) -> RebuildPlan {
-    plan(image, have, max_layer, |_| LayerAction::Fetch)
+/// What an image can be made of. The functions answer for a layer by its diff_id or descriptor.
+pub struct Offer<'a> {
+    /// Is it here?
+    pub have: &'a dyn Fn(&DiffId) -> bool,
+    /// The delta for the image.
+    pub delta: Option<&'a DeltaManifest>,
+    /// Is this blob of the delta a patch? (Else it is a layer.)
+    pub is_patch: &'a dyn Fn(&Descriptor) -> bool,
+    /// Its blob in a base image outside the repository.
+    pub base: &'a dyn Fn(&DiffId) -> Option<Descriptor>,
+    /// May it be whole where the image is?
+    pub whole: &'a dyn Fn(&Descriptor) -> bool,
+    /// What goes first.
+    pub preference: Preference,
+    /// Most bytes that a layer's tar may have.
+    pub max_layer: u64,
+}
+
+impl fmt::Debug for Offer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Offer").field("delta", &self.delta).field("preference", &self.preference).finish()
+    }
+}
+
+impl<'a> Offer<'a> {
+    /// Whole layers alone, wherever the image is.
+    pub fn whole_layers(have: &'a dyn Fn(&DiffId) -> bool, max_layer: u64) -> Self {
+        Offer {
+            have,
+            delta: None,
+            is_patch: &claims_patch,
+            base: &|_| None,
+            whole: &|_| true,
+            preference: Preference::FewestBytes,
+            max_layer,
+        }
+    }
+
+    /// Plans `image`.
+    pub fn plan(&self, image: &TargetImage) -> RebuildPlan {
+        let mut coming = HashSet::new();
+        let layers = image.diff_ids.iter().zip(&image.layers).map(|(diff_id, target)| PlannedLayer {
+            diff_id: diff_id.clone(),
+            target: target.clone(),
+            ways: if (self.have)(diff_id) || !coming.insert(diff_id) {
+                vec![Way { origin: Origin::Here, blob: target.clone() }]
+            } else {
+                self.ways(diff_id, target)
+            },
+            limit: layer_size_bound(target, self.max_layer),
+        });
+        let mut plan = RebuildPlan { layers: layers.collect() };
+        if !plan.uses_delta() {
+            // It is not worth its base.
+            for layer in &mut plan.layers {
+                layer.ways.retain(|way| !way.origin.is_of_delta());
+            }
+        }
+        plan
+    }
+
+    fn ways(&self, diff_id: &DiffId, target: &Descriptor) -> Vec<Way> {
+        let way = |origin, blob: &Descriptor| Way { origin, blob: blob.clone() };
+        let of_delta = self
+            .delta
+            .and_then(|delta| delta.layers.get(target.digest()))
+            .map(|blob| way(if (self.is_patch)(blob) { Origin::Patch } else { Origin::Carried }, blob));
+        let whole = (self.whole)(target).then(|| way(Origin::Whole, target));
+        let rest = match (of_delta, whole, self.preference) {
+            (Some(delta), _, Preference::DeltaOnly) => vec![delta],
+            (Some(delta), Some(whole), Preference::FewestBytes) if whole.blob.size() <= delta.blob.size() => {
+                vec![whole, delta]
+            }
+            (delta, whole, _) => delta.into_iter().chain(whole).collect(),
+        };
+        let base = (self.base)(diff_id).map(|blob| way(Origin::Base, &blob));
+        let ways: Vec<Way> = base.into_iter().chain(rest).collect();
+        // To be looked for, though in vain: the error says where.
+        if ways.is_empty() { vec![way(Origin::Whole, target)] } else { ways }
+    }
 }
 
 /// A delta as the choice of a chain sees it. Images are known by config digest.
@@ -208,25 +278,6 @@ pub fn cheapest_chain(
     Some(chain)
 }
 
-fn plan(
-    image: &TargetImage,
-    have: impl Fn(&DiffId) -> bool,
-    max_layer: u64,
-    absent: impl Fn(&Descriptor) -> LayerAction,
-) -> RebuildPlan {
-    let mut coming = HashSet::new();
-    let layers = image.diff_ids.iter().zip(&image.layers).map(|(diff_id, target)| {
-        let first = coming.insert(diff_id);
-        PlannedLayer {
-            diff_id: diff_id.clone(),
-            target: target.clone(),
-            action: if have(diff_id) || !first { LayerAction::Present } else { absent(target) },
-            limit: layer_size_bound(target, max_layer),
-        }
-    });
-    RebuildPlan::new(layers.collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,6 +314,123 @@ mod tests {
             best
         }
         here.iter().filter_map(|start| go(steps, &mut Vec::new(), start, target, 0)).min()
+    }
+
+    fn blob(name: &str, media_type: &str, size: u64) -> Descriptor {
+        Descriptor::new(media_type.into(), size, digest_of(name.as_bytes()))
+    }
+
+    const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+    const PATCH: &str = "application/vnd.tar-diff";
+
+    /// An image with these layers: name of the tar, and bytes of the blob.
+    fn image(layers: &[(&str, u64)]) -> TargetImage {
+        let descriptors: Vec<_> = layers.iter().map(|(name, size)| blob(name, LAYER, *size)).collect();
+        let ids: Vec<_> =
+            layers.iter().map(|(name, _)| digest_of(format!("tar {name}").as_bytes())).collect();
+        let config = serde_json::json!({
+            "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": ids },
+        });
+        let config = config.to_string().into_bytes();
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "config": blob("", "application/vnd.oci.image.config.v1+json", 1),
+            "layers": descriptors,
+        });
+        let mut manifest = manifest;
+        manifest["config"]["digest"] = digest_of(&config).to_string().into();
+        let manifest = manifest.to_string().into_bytes();
+        TargetImage::parse(manifest.clone(), &digest_of(&manifest), config).unwrap()
+    }
+
+    fn delta(image: &TargetImage, blobs: &[(usize, Descriptor)]) -> DeltaManifest {
+        DeltaManifest {
+            source_config: digest_of(b"base"),
+            source: None,
+            target_manifest: blob("m", "application/vnd.oci.image.manifest.v1+json", 1),
+            target_config: blob("c", "application/vnd.oci.image.config.v1+json", 1),
+            layers: blobs
+                .iter()
+                .map(|(at, blob)| (image.layers[*at].digest().clone(), blob.clone()))
+                .collect(),
+            signatures: 0,
+        }
+    }
+
+    /// The origins of each layer's ways, in order.
+    fn ways(plan: &RebuildPlan) -> Vec<Vec<Origin>> {
+        plan.layers.iter().map(|layer| layer.ways.iter().map(|way| way.origin).collect()).collect()
+    }
+
+    #[test]
+    fn each_layer_has_its_ways_in_order() {
+        use Origin::{Base, Carried, Here, Patch, Whole};
+        use Preference::{Delta, DeltaOnly, FewestBytes};
+        let image = image(&[("here", 100), ("small", 100), ("large", 100), ("carried", 100), ("none", 100)]);
+        let delta = delta(
+            &image,
+            &[(1, blob("p1", PATCH, 10)), (2, blob("p2", PATCH, 100)), (3, blob("p3", LAYER, 20))],
+        );
+        let id = |at: usize| image.diff_ids[at].clone();
+        let have = |d: &DiffId| *d == id(0);
+        let base_has = |d: &DiffId| (*d == id(4)).then(|| blob("b", LAYER, 90));
+        for (preference, whole, based, expected) in [
+            (
+                Delta,
+                true,
+                false,
+                [vec![Here], vec![Patch, Whole], vec![Patch, Whole], vec![Carried, Whole], vec![Whole]],
+            ),
+            (
+                Delta,
+                true,
+                true,
+                [vec![Here], vec![Patch, Whole], vec![Patch, Whole], vec![Carried, Whole], vec![Base, Whole]],
+            ),
+            (Delta, false, true, [vec![Here], vec![Patch], vec![Patch], vec![Carried], vec![Base]]),
+            (DeltaOnly, true, false, [vec![Here], vec![Patch], vec![Patch], vec![Carried], vec![Whole]]),
+            (
+                FewestBytes,
+                true,
+                false,
+                [vec![Here], vec![Patch, Whole], vec![Whole, Patch], vec![Carried, Whole], vec![Whole]],
+            ),
+            // Nowhere: it is looked for all the same, and the error says where.
+            (FewestBytes, false, false, [vec![Here], vec![Patch], vec![Patch], vec![Carried], vec![Whole]]),
+        ] {
+            let offer = Offer {
+                delta: Some(&delta),
+                whole: &|_| whole,
+                base: &|d| base_has(d).filter(|_| based),
+                preference,
+                ..Offer::whole_layers(&have, u64::MAX)
+            };
+            assert_eq!(ways(&offer.plan(&image)), expected, "{preference:?} {whole} {based}");
+        }
+    }
+
+    #[test]
+    fn what_a_blob_is_says_its_content_where_it_is_known() {
+        let image = image(&[("a", 100), ("b", 100)]);
+        let odd = "application/octet-stream";
+        let delta = delta(&image, &[(0, blob("p1", odd, 10)), (1, blob("p2", LAYER, 10))]);
+        let none = |_: &DiffId| false;
+        let offer = Offer { delta: Some(&delta), ..Offer::whole_layers(&none, u64::MAX) };
+        let origins =
+            |offer: &Offer<'_>| ways(&offer.plan(&image)).into_iter().map(|w| w[0]).collect::<Vec<_>>();
+        assert_eq!(origins(&offer), [Origin::Patch, Origin::Carried], "by media type");
+        let offer = Offer { is_patch: &|_| true, ..offer };
+        assert_eq!(origins(&offer), [Origin::Patch, Origin::Patch], "by content");
+    }
+
+    #[test]
+    fn a_delta_that_saves_nothing_is_no_way() {
+        let image = image(&[("a", 100), ("a", 100)]);
+        let delta = delta(&image, &[(0, blob("p", PATCH, 100))]);
+        let none = |_: &DiffId| false;
+        let plan = Offer { delta: Some(&delta), ..Offer::whole_layers(&none, u64::MAX) }.plan(&image);
+        assert_eq!(ways(&plan), [vec![Origin::Whole], vec![Origin::Here]]);
+        assert_eq!(plan.download_bytes(), 100, "equal layers come once");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! side only to check its diff_id. Runs on a worker thread.
 
 use std::io::{self, Cursor, Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use oci_spec::image::Descriptor;
 
@@ -16,7 +16,7 @@ use crate::encoding::{self, Encoding};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::fetch::{Job, Step, Worker};
 use crate::pipeline::Pipeline;
-use crate::plan::PlannedLayer;
+use crate::plan::{Origin, PlannedLayer, Way};
 use crate::progress::{Event, Reporter};
 use crate::store::Store;
 use crate::tardiff;
@@ -25,8 +25,74 @@ use crate::tardiff;
 /// whether the blob itself is damaged, which is the better message.
 const MAX_DRAIN: u64 = 4 << 20;
 
-/// Bytes that tell a patch from a whole layer.
-const HEAD: u64 = 8;
+/// The base's files, opened when the first patch needs them: what the plan takes for a layer may turn out to be one.
+pub struct LazyFiles {
+    open: Box<dyn Fn() -> Result<Arc<dyn SourceFiles>> + Send + Sync>,
+    opened: Mutex<Option<Arc<dyn SourceFiles>>>,
+}
+
+impl LazyFiles {
+    /// Those that `open` gives.
+    pub fn new(open: impl Fn() -> Result<Arc<dyn SourceFiles>> + Send + Sync + 'static) -> Self {
+        LazyFiles { open: Box::new(open), opened: Mutex::default() }
+    }
+
+    /// Opens them, if nobody has done so; others who want them wait.
+    ///
+    /// # Errors
+    /// When the base cannot be read.
+    pub fn get(&self) -> Result<Arc<dyn SourceFiles>> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if opened.is_none() {
+            *opened = Some((self.open)()?);
+        }
+        opened.clone().ok_or_else(|| Error::misfit("no base image"))
+    }
+}
+
+impl std::fmt::Debug for LazyFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LazyFiles").field("opened", &self.opened).finish_non_exhaustive()
+    }
+}
+
+/// A layer, and which of its ways is tried now.
+#[derive(Debug, Clone)]
+pub struct Try {
+    /// As planned.
+    pub layer: PlannedLayer,
+    /// Position in [`PlannedLayer::ways`].
+    pub way: usize,
+}
+
+impl Try {
+    /// The way that is tried.
+    pub fn way(&self) -> Option<&Way> {
+        self.layer.ways.get(self.way)
+    }
+
+    fn origin(&self) -> Origin {
+        self.way().map_or(Origin::Whole, |way| way.origin)
+    }
+
+    fn blob(&self) -> &Descriptor {
+        self.way().map_or(&self.layer.target, |way| &way.blob)
+    }
+
+    fn label(&self) -> String {
+        let digest = self.layer.diff_id.as_digest().digest();
+        format!("{} {}", &digest[..digest.len().min(12)], self.origin().name())
+    }
+}
+
+/// A layer that is in the store now.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// Its blob there.
+    pub stored: Descriptor,
+    /// What it was made of, by the blob's first bytes.
+    pub origin: Origin,
+}
 
 /// Makes stored layers out of blobs; shared by all workers.
 #[derive(Debug)]
@@ -34,13 +100,13 @@ pub struct LayerWorker {
     /// Takes the layers.
     pub store: Arc<dyn Store>,
     /// Base files, for patches.
-    pub files: Option<Arc<dyn SourceFiles>>,
+    pub files: Option<Arc<LazyFiles>>,
     /// How rebuilt layers are kept.
     pub encoding: Encoding,
     /// Bounds on patches.
     pub limits: tardiff::Limits,
     /// The target's layers; [`Job::index`] points here.
-    pub layers: Vec<PlannedLayer>,
+    pub tries: Vec<Try>,
     /// Told about progress.
     pub reporter: Arc<dyn Reporter>,
 }
@@ -50,12 +116,12 @@ impl LayerWorker {
     ///
     /// # Errors
     /// What the blob, the base or the store does wrong, with the layer's name before it.
-    fn make(&self, job: Job) -> Result<Step<Descriptor>> {
+    fn make(&self, job: Job) -> Result<Step<Made>> {
         let Job { index, round, mut blob } = job;
-        let layer = &self.layers[index];
-        let label = label(layer);
+        let attempt = &self.tries[index];
+        let label = attempt.label();
         self.reporter.event(Event::LayerStart { index, label: &label, bytes: blob.remaining() });
-        let result = self.store_layer(layer, index, round, &mut blob);
+        let result = self.store_layer(attempt, index, round, &mut blob);
         let result = match result {
             Err(e)
                 if matches!(e.kind(), Kind::Misfit | Kind::Verification) && blob.remaining() <= MAX_DRAIN =>
@@ -65,41 +131,47 @@ impl LayerWorker {
             }
             other => other,
         };
+        let diff_id = &attempt.layer.diff_id;
         match result {
-            Ok(Step::Done(stored)) => {
-                self.store.note_finished(&layer.diff_id, &stored)?;
-                self.reporter.event(Event::LayerDone { index, outcome: layer.action.name() });
-                Ok(Step::Done(stored))
+            Ok(Step::Done(made)) => {
+                self.store.note_finished(diff_id, &made.stored)?;
+                self.reporter.event(Event::LayerDone { index, outcome: made.origin.name() });
+                Ok(Step::Done(made))
             }
             Ok(Step::Again) => Ok(Step::Again),
-            Err(e) => Err(e.context(format!("layer {}", layer.diff_id))),
+            Err(e) => Err(e.context(format!("layer {diff_id}"))),
         }
     }
 
     fn store_layer(
         &self,
-        layer: &PlannedLayer,
+        attempt: &Try,
         index: usize,
         round: u32,
         blob: &mut (impl Read + Send),
-    ) -> Result<Step<Descriptor>> {
-        let mut blob = Counted { inner: blob, index, reporter: &*self.reporter };
-        let mut head = Vec::new();
-        blob.by_ref().take(HEAD).read_to_end(&mut head).at("blob")?;
-        let is_patch = tardiff::is_patch(&head);
-        let blob = Cursor::new(head).chain(blob);
-        if is_patch { self.apply(layer, round, blob) } else { self.keep(layer, blob).map(Step::Done) }
+    ) -> Result<Step<Made>> {
+        let blob = Counted { inner: blob, index, reporter: &*self.reporter };
+        let (is_patch, blob) = tardiff::sniff(blob).at("blob")?;
+        if is_patch {
+            return self.apply(&attempt.layer, round, blob);
+        }
+        let stored = self.keep(attempt, blob)?;
+        let origin = if attempt.origin() == Origin::Patch { Origin::Carried } else { attempt.origin() };
+        Ok(Step::Done(Made { stored, origin }))
     }
 
-    fn apply(&self, layer: &PlannedLayer, round: u32, blob: impl Read) -> Result<Step<Descriptor>> {
-        let files = self.files.as_deref().ok_or_else(|| Error::misfit("a patch needs a base image"))?;
+    fn apply(&self, layer: &PlannedLayer, round: u32, blob: impl Read) -> Result<Step<Made>> {
+        let files = self.files.as_ref().ok_or_else(|| Error::misfit("a patch needs a base image"))?.get()?;
+        let files = &*files;
         let sink = self.store.begin_layer(self.encoding)?;
         // Hashing takes as long as decoding and reading the base, and so may writing: three threads.
         let mut tar = Pipeline::new(LayerHasher::new(io::sink(), layer.limit), sink).at("layer")?;
         let stats = apply::apply_patch(blob, files, round, &self.limits, &mut tar)?;
         let (tar, sink) = tar.finish()?;
         match tar.finish(&layer.diff_id) {
-            Ok((_, verified)) => sink.finish(&verified).map(Step::Done),
+            Ok((_, verified)) => {
+                sink.finish(&verified).map(|stored| Step::Done(Made { stored, origin: Origin::Patch }))
+            }
             Err(e) if e.kind() == Kind::Verification && stats.ambiguous && round == 0 => Ok(Step::Again),
             // A damaged base file explains what came of it.
             Err(e) => files.check_opened().and(Err(e)),
@@ -107,7 +179,8 @@ impl LayerWorker {
     }
 
     /// Stores a whole layer: verbatim, or in a store that takes layers apart, its tar.
-    fn keep(&self, layer: &PlannedLayer, mut blob: impl Read + Send) -> Result<Descriptor> {
+    fn keep(&self, attempt: &Try, mut blob: impl Read + Send) -> Result<Descriptor> {
+        let layer = &attempt.layer;
         let mut head = [0; 4];
         let n = encoding::read_full(&mut blob, &mut head).at("blob")?;
         let media_type = encoding::media_type_of(&head[..n]);
@@ -119,7 +192,7 @@ impl LayerWorker {
         };
         let mut tee = Tee { inner: blob, copy };
         let (_, verified) = self.unpack(&mut tee, layer, io::sink())?;
-        let blob = layer.blob();
+        let blob = attempt.blob();
         let media_type = if blob.digest() == layer.target.digest() {
             layer.target.media_type().clone()
         } else {
@@ -144,24 +217,25 @@ impl LayerWorker {
     }
 }
 
-impl Worker<Result<Descriptor>> for LayerWorker {
-    fn work(&self, job: Job) -> Result<Step<Result<Descriptor>>> {
+impl Worker<Result<Made>> for LayerWorker {
+    fn work(&self, job: Job) -> Result<Step<Result<Made>>> {
         self.make(job).map(|step| match step {
-            Step::Done(stored) => Step::Done(Ok(stored)),
+            Step::Done(made) => Step::Done(Ok(made)),
             Step::Again => Step::Again,
         })
     }
 
-    /// That a blob of the delta is gone or damaged, or does not fit the base, stops no other layer.
-    fn failed(&self, index: usize, error: Error) -> Result<Result<Descriptor>> {
-        let harmless = matches!(error.kind(), Kind::Misfit | Kind::Verification);
-        if harmless && self.layers[index].action.is_of_delta() { Ok(Err(error)) } else { Err(error) }
+    /// Whatever one way to a layer ends with, the next one may lead to it; an interrupt ends all.
+    fn failed(&self, index: usize, error: Error) -> Result<Result<Made>> {
+        let attempt = &self.tries[index];
+        let harmless = match error.kind() {
+            Kind::Interrupted => false,
+            // Of the delta: the other layers are there for the next run.
+            Kind::Misfit | Kind::Verification if attempt.origin().is_of_delta() => true,
+            _ => attempt.way + 1 < attempt.layer.ways.len(),
+        };
+        if harmless { Ok(Err(error)) } else { Err(error) }
     }
-}
-
-fn label(layer: &PlannedLayer) -> String {
-    let digest = layer.diff_id.as_digest().digest();
-    format!("{} {}", &digest[..digest.len().min(12)], layer.action.name())
 }
 
 /// Reports the bytes that pass.

@@ -11,13 +11,14 @@ use crate::base::{LayerSource, LayeredFiles, Part, RootfsFiles, SourceFiles};
 use crate::cli::{BaseArgs, LimitArgs, SourceArgs};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
+use crate::fetch::Source;
 use crate::layout::Layout;
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::store::{Inventory, Store};
 
 /// Where old files come from, and layers that the delta reuses.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Base {
     /// An image in the repository.
     Stored { store: Arc<dyn Store>, image: Box<TargetImage> },
@@ -70,11 +71,17 @@ impl Base {
         })
     }
 
-    /// The blob of a base layer, for a layer that the target shares with a base outside the repository.
-    pub(super) fn layer(&self, diff_id: &DiffId) -> Option<(Arc<Layout>, Descriptor)> {
-        let Base::Image { layout, image } = self else { return None };
+    /// Where layers can be read that the target shares with a base outside the repository.
+    pub(super) fn source(&self) -> Option<Source> {
+        let Base::Image { layout, .. } = self else { return None };
+        Some(Source::Local(layout.clone()))
+    }
+
+    /// The blob of such a layer.
+    pub(super) fn layer(&self, diff_id: &DiffId) -> Option<Descriptor> {
+        let Base::Image { image, .. } = self else { return None };
         let position = image.diff_ids.iter().position(|d| d == diff_id)?;
-        Some((layout.clone(), image.layers[position].clone()))
+        image.layers.get(position).cloned()
     }
 
     /// Opens the files. Layers that the target does not share are indexed at

@@ -2,7 +2,6 @@
 //! layers are looked into through the patches that would make them.
 
 use std::collections::HashMap;
-use std::io::{Cursor, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,13 +21,11 @@ use crate::region::Region;
 use crate::store::Inventory;
 use crate::tardiff;
 
-/// Bytes that tell a patch from a whole layer.
-const HEAD: u64 = 8;
-
 /// A delta on the way, and the image it leads to.
 #[derive(Debug)]
 pub(super) struct Link {
     pub digest: Digest,
+    base_config: Digest,
     /// What came of its blobs so far.
     pub received: Received,
     image: TargetImage,
@@ -58,7 +55,19 @@ impl Link {
             })?;
             needed.push((at, blob.clone()));
         }
-        Ok(Link { digest: candidate.digest.clone(), received: Received::default(), image, needed, source })
+        Ok(Link {
+            digest: candidate.digest.clone(),
+            base_config: delta.source_config.clone(),
+            received: Received::default(),
+            image,
+            needed,
+            source,
+        })
+    }
+
+    /// Config digest of the image that it begins at.
+    pub(super) fn base_config(&self) -> &Digest {
+        &self.base_config
     }
 
     /// The layers that are there after it.
@@ -96,9 +105,6 @@ impl Chain<'_> {
         first: Arc<dyn SourceFiles>,
         links: &[Link],
     ) -> Result<Arc<dyn SourceFiles>> {
-        if links.is_empty() {
-            return Ok(first);
-        }
         let Base::Stored { store, .. } = base else {
             return Err(Error::misfit("a chain of deltas begins at an image in the repository"));
         };
@@ -155,11 +161,7 @@ impl Worker<Region> for Fuser {
     fn work(&self, job: Job) -> Result<Step<Region>> {
         let diff_id = &self.image.diff_ids[job.index];
         let max = layer_size_bound(&self.image.layers[job.index], self.max_layer);
-        let mut blob = job.blob;
-        let mut head = Vec::new();
-        blob.by_ref().take(HEAD).read_to_end(&mut head).at("blob")?;
-        let is_patch = tardiff::is_patch(&head);
-        let mut blob = Cursor::new(head).chain(blob);
+        let (is_patch, mut blob) = tardiff::sniff(job.blob).at("blob")?;
         let region = if is_patch {
             fuse(blob, &*self.files, &self.limits, max, &self.spool)
         } else {

@@ -132,6 +132,12 @@ enum Place {
 }
 
 impl Opened {
+    /// An image in a repository. A delta is for the manifest that was published.
+    fn stored(store: Arc<dyn Store>, named: StoredImage) -> Result<Self> {
+        let image = store.published(&named)?;
+        Ok(Opened { image, place: Place::Repository(store, named.image.layers) })
+    }
+
     fn input(&self) -> Input<'_> {
         Input { image: &self.image, layers: self }
     }
@@ -154,28 +160,30 @@ impl Layers for Opened {
 /// Opens an image: a reference, a path, or a name in the repository.
 async fn open(context: &Context, args: &CreateArgs, text: &str, inputs: &Path) -> Result<Opened> {
     if let Some((store, named)) = in_repository(context, text)? {
-        // A delta is for the manifest that was published.
-        let image = store.published(&named)?;
-        return Ok(Opened { image, place: Place::Repository(store, named.image.layers) });
+        return Opened::stored(store, named);
     }
     let reference = local_reference(text).map_or_else(|| text.parse::<Reference>(), Ok)?;
     let platform = args.source.platform.clone().unwrap_or_else(Platform::host);
     let spool = spool_dir();
-    let (layout, name) = match Layout::open(&reference, &spool)? {
-        Some(layout) => (layout, reference.image_name().map(str::to_owned)),
-        None => {
-            let dir = inputs.join("pulled");
-            let pulled = Context { repo: StoreRef::Layout(dir.clone()), ..context.clone() };
-            let name = reference.to_string();
-            fetch::pull(&pulled, &reference, &fetch_args(args, &name)).await?;
-            (Layout::open_dir(&dir)?, Some(name))
-        }
+    let Some(layout) = Layout::open(&reference, &spool)? else {
+        return pull(context, args, &reference, &inputs.join("pulled")).await;
     };
-    let descriptor = layout.resolve(name.as_deref(), &platform)?;
+    let descriptor = layout.resolve(reference.image_name(), &platform)?;
     let image = layout
         .image(&descriptor)?
         .ok_or_else(|| Error::misfit(format!("{reference}: not an image, or not a complete one")))?;
     Ok(Opened { image, place: Place::Layout(layout) })
+}
+
+/// Pulls an image into a repository in `dir`.
+async fn pull(context: &Context, args: &CreateArgs, reference: &Reference, dir: &Path) -> Result<Opened> {
+    let pulled = Context { repo: StoreRef::Layout(dir.to_owned()), ..context.clone() };
+    let name = reference.to_string();
+    fetch::pull(&pulled, reference, &fetch_args(args, &name)).await?;
+    let found = in_store(&pulled, |image| image.name.as_deref() == Some(&name))?;
+    let (store, named) =
+        found.ok_or_else(|| Error::local(format!("{reference}: gone after it was pulled")))?;
+    Opened::stored(store, named)
 }
 
 fn in_repository(context: &Context, text: &str) -> Result<Option<(Arc<dyn Store>, StoredImage)>> {
@@ -183,15 +191,21 @@ fn in_repository(context: &Context, text: &str) -> Result<Option<(Arc<dyn Store>
     if has_transport || Path::new(text).exists() || !context.repo.exists() {
         return Ok(None);
     }
-    let store = context.repo.open()?;
-    let inventory = store.inventory()?;
     let whole = text.parse::<Reference>().ok().and_then(|r| r.tag_name());
-    let is_named = |image: &&StoredImage| {
+    in_store(context, |image| {
         let name = image.name.as_deref();
         name.is_some() && (name == Some(text) || name == whole.as_deref())
             || image.descriptor.digest().as_ref() == text
-    };
-    Ok(inventory.images.iter().find(is_named).map(|image| (store, image.clone())))
+    })
+}
+
+fn in_store(
+    context: &Context,
+    wanted: impl Fn(&StoredImage) -> bool,
+) -> Result<Option<(Arc<dyn Store>, StoredImage)>> {
+    let store = context.repo.open()?;
+    let found = store.inventory()?.images.into_iter().find(|image| wanted(image));
+    Ok(found.map(|image| (store, image)))
 }
 
 fn fetch_args(args: &CreateArgs, name: &str) -> FetchArgs {

@@ -1,6 +1,6 @@
 //! `fetch`: brings the image behind a reference into the repository.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,16 +9,15 @@ use oci_spec::image::Descriptor;
 
 use super::Context;
 use super::chain::Chain;
-use super::report::{ByteReport, Durations, ImageReport, LayerReport, Report, VERSION};
+use super::decision::{Applied, Decision, Hand};
+use super::report::{ByteReport, Durations, ImageReport, LayerEnd, LayerReport, Report, VERSION};
 use super::source::{Opened, concurrency};
-use super::target::{Hand, Target};
-use crate::base::SourceFiles;
-use crate::cli::{DeltaPolicy, FetchArgs};
+use crate::cli::FetchArgs;
 use crate::error::{Error, Kind, Result};
-use crate::fetch::{self as scheduler, Download, Received, Source};
-use crate::plan::{LayerAction, PlannedLayer};
+use crate::fetch::{self as scheduler, Download, Received};
+use crate::plan::{Origin, PlannedLayer};
 use crate::progress::Event;
-use crate::rebuild::LayerWorker;
+use crate::rebuild::{LayerWorker, LazyFiles, Made, Try};
 use crate::reference::Reference;
 use crate::store::{Fidelity, Inventory, Store, StoredImage};
 use crate::tardiff;
@@ -51,7 +50,7 @@ async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Re
     }
     let delta = opened.delta()?;
     let wanted = delta.as_ref().map_or(&opened.digest, |d| d.target_manifest.digest());
-    if let (Some(stored), Some(store)) = (inventory.by_manifest(wanted), &repository) {
+    if let (Some(stored), Some(store)) = (opened.find(&inventory, wanted).await?, &repository) {
         opened.require_platform(&stored.image)?;
         let mut stored = stored.clone();
         if !args.dry_run {
@@ -61,24 +60,22 @@ async fn fetch(context: &Context, reference: &Reference, args: &FetchArgs) -> Re
     }
 
     let mut hand = Hand { context, args, pull, store: repository, inventory, spool: &spool };
-    let mut target = hand.decide(reference, &opened).await?;
-    let mut report = planned(reference, &opened, &target, name.clone());
+    let mut decision = hand.decide(reference, &opened).await?;
+    let mut report = planned(reference, &opened, &decision, name.clone());
     report.durations.plan = started.elapsed().as_secs_f64();
     let Hand { store, inventory, .. } = hand;
     match store {
         Some(store) if !args.dry_run => {
             let rebuilding = Instant::now();
-            let received = target.plan.layers.iter().map(|_| Received::default()).collect();
-            let bring = Bring { context, args, store, inventory, received };
-            let layers = match bring.layers(&mut target, &mut report).await {
-                Err(e) if e.kind() == Kind::Misfit => return Err(target.instead.take().unwrap_or(e)),
-                layers => layers?,
-            };
-            report.count(&bring.received, opened.metadata_bytes() + target.bytes_read_beside_layers());
+            let bring = Bring::new(context, args, store, inventory, &decision);
+            let instead = decision.instead.take();
+            let ends = bring.layers(&decision, instead).await?;
+            report.count(&ends, opened.metadata_bytes() + decision.bytes_read_beside_layers());
             report.durations.rebuild = rebuilding.elapsed().as_secs_f64();
             let publishing = Instant::now();
+            let layers: Vec<Descriptor> = ends.into_iter().map(|end| end.stored).collect();
             // On a thread: an interrupt does not wait for it, and it finds free what the workers used.
-            let (store, image) = (bring.store, target.image);
+            let (store, image) = (bring.store, decision.image);
             let published =
                 scheduler::on_thread(move || store.publish(&image, &layers, name.as_deref())).await?;
             report.durations.publish = publishing.elapsed().as_secs_f64();
@@ -130,100 +127,140 @@ struct Bring<'a> {
     received: Vec<Received>,
 }
 
-impl Bring<'_> {
-    /// Brings all layers into the store: as planned, and what of the delta fails, whole.
-    async fn layers(&self, target: &mut Target, report: &mut Report) -> Result<Vec<Descriptor>> {
-        self.store.prepare(&target.image, self.args.compress, target.plan.stored_bytes())?;
-        let auto = self.args.delta.delta_policy == DeltaPolicy::Auto;
-        let files = match self.files(target).await {
-            Err(e) if auto && matches!(e.kind(), Kind::Misfit | Kind::Verification) => {
-                self.give_up_patches(target, report, e)?;
+impl<'a> Bring<'a> {
+    fn new(
+        context: &'a Context,
+        args: &'a FetchArgs,
+        store: Arc<dyn Store>,
+        inventory: Inventory,
+        decision: &Decision,
+    ) -> Self {
+        let received = decision.plan.layers.iter().map(|_| Received::default()).collect();
+        Bring { context, args, store, inventory, received }
+    }
+
+    /// Brings all layers into the store, each by the first of its ways that leads to it. `instead` is
+    /// the error to report when the last ways lead nowhere.
+    async fn layers(&self, decision: &Decision, instead: Option<Error>) -> Result<Vec<LayerEnd>> {
+        self.store.prepare(&decision.image, self.args.compress, decision.plan.stored_bytes())?;
+        let mut tries: Vec<Try> =
+            decision.plan.layers.iter().map(|layer| Try { layer: layer.clone(), way: 0 }).collect();
+        let mut cause = instead;
+        let files = match self.files(decision).await {
+            Err(e) => {
+                let patched = |attempt: &Try| attempt.layer.origin() == Origin::Patch;
+                let indexes = tries.iter().enumerate().filter(|(_, t)| patched(t)).map(|(index, _)| index);
+                let failed: Vec<usize> = indexes.collect();
+                cause = Some(self.next_ways(&mut tries, &failed, e)?);
                 None
             }
-            files => files?,
+            Ok(files) => files,
         };
-        let mut made = HashMap::new();
-        let mut failed = Vec::new();
-        let all = |_, layer: &PlannedLayer| layer.action != LayerAction::Present;
-        for (index, result) in self.round(target, files, all).await? {
-            match result {
-                Ok(stored) => drop(made.insert(index, stored)),
-                Err(e) => failed.push((index, e)),
+        let mut made: HashMap<usize, Made> = HashMap::new();
+        let is_here = |attempt: &Try| attempt.layer.origin() == Origin::Here;
+        let mut pending: Vec<usize> = (0..tries.len()).filter(|index| !is_here(&tries[*index])).collect();
+        while !pending.is_empty() {
+            let results = match self.round(decision, files.clone(), &tries, &pending).await {
+                // The last way leads nowhere: what went wrong before is what counts.
+                Err(e) if e.kind() == Kind::Misfit => return Err(cause.unwrap_or(e)),
+                results => results?,
+            };
+            let mut failed = Vec::new();
+            for (index, result) in results {
+                match result {
+                    Ok(layer) => drop(made.insert(index, layer)),
+                    Err(e) => failed.push((index, e)),
+                }
             }
-        }
-        failed.sort_by_key(|(index, _)| *index);
-        let hopeless = failed.iter().any(|(index, _)| !target.may_have_whole(*index));
-        if let Some((_, e)) = failed.first() {
-            if hopeless || !auto {
-                return Err(failed.swap_remove(0).1);
-            }
-            self.context.say(&format!("{} of the layers are fetched whole: {e}", failed.len()));
-            let again: HashSet<usize> = failed.iter().map(|(index, _)| *index).collect();
-            for index in &again {
-                let layer = &mut target.plan.layers[*index];
-                layer.action = LayerAction::Fetch;
-                report.fell_back(*index, layer);
-            }
-            match self.round(target, None, |index, _| again.contains(&index)).await {
-                // The registry does not have them: what went wrong before is what counts.
-                Err(e) if e.kind() == Kind::Misfit => return Err(failed.swap_remove(0).1),
-                results => made.extend(
-                    results?.into_iter().map(|(i, r)| Ok((i, r?))).collect::<Result<HashMap<_, _>>>()?,
-                ),
+            failed.sort_by_key(|(index, _)| *index);
+            pending = failed.iter().map(|(index, _)| *index).collect();
+            if let Some((_, e)) = failed.into_iter().next() {
+                let e = self.next_ways(&mut tries, &pending, e)?;
+                cause.get_or_insert(e);
             }
         }
         if self.context.cancel.is_cancelled() {
             return Err(Error::new(Kind::Interrupted, "interrupted"));
         }
-        let plan = &target.plan;
-        let stored = plan.layers.iter().enumerate().map(|(index, layer)| {
-            let first = plan.first_with(&layer.diff_id).unwrap_or(index);
-            let here = made.get(&first).or_else(|| self.inventory.layers.get(&layer.diff_id));
-            here.cloned().ok_or_else(|| {
-                Error::local(format!("layer {} is gone from the repository", layer.diff_id))
-                    .with_hint("run again")
-            })
-        });
-        stored.collect()
+        let end = |(index, layer): (usize, &PlannedLayer)| self.end(decision, &made, index, layer);
+        decision.plan.layers.iter().enumerate().map(end).collect()
     }
 
-    /// The files that patches read.
-    async fn files(&self, target: &Target) -> Result<Option<Arc<dyn SourceFiles>>> {
-        let patched = target.plan.layers.iter().any(|layer| layer.action.is_patch());
-        let Some(base) = target.base.as_ref().filter(|_| patched) else { return Ok(None) };
-        let (limits, concurrency) =
-            (&self.args.limits, concurrency(&target.delta_source, self.args.source.jobs));
-        let files = base.files(&target.image, limits, &self.store.spool(), concurrency.workers)?;
-        let chain = Chain { context: self.context, limits, concurrency, inventory: &self.inventory };
-        chain.files(base, files, &target.links).await.map(Some)
-    }
-
-    /// All patched layers are fetched whole after all, because of `e`, which is the error where that cannot be.
-    fn give_up_patches(&self, target: &mut Target, report: &mut Report, e: Error) -> Result<()> {
-        let patched = |layer: &PlannedLayer| layer.action.is_patch();
-        let count = target.plan.layers.len();
-        if (0..count).any(|index| patched(&target.plan.layers[index]) && !target.may_have_whole(index)) {
+    /// Goes on to the next way of each of those layers, which failed with `e` and the like, and gives it back.
+    ///
+    /// # Errors
+    /// That one, where there is no other way, and an interrupt.
+    fn next_ways(&self, tries: &mut [Try], failed: &[usize], e: Error) -> Result<Error> {
+        let exhausted = failed.iter().any(|index| tries[*index].way + 1 >= tries[*index].layer.ways.len());
+        if exhausted || e.kind() == Kind::Interrupted {
             return Err(e);
         }
-        self.context.say(&format!("the image is fetched whole: {e}"));
-        for (index, layer) in target.plan.layers.iter_mut().enumerate().filter(|(_, layer)| patched(layer)) {
-            layer.action = LayerAction::Fetch;
-            report.fell_back(index, layer);
+        for index in failed {
+            tries[*index].way += 1;
         }
-        target.instead = Some(e);
-        Ok(())
+        if !failed.is_empty() {
+            self.context.say(&format!("{} of the layers are fetched whole: {e}", failed.len()));
+        }
+        Ok(e)
     }
 
-    /// Brings those layers that are `wanted`; a result for each, by its index.
+    /// How a layer ended.
+    fn end(
+        &self,
+        decision: &Decision,
+        made: &HashMap<usize, Made>,
+        index: usize,
+        layer: &PlannedLayer,
+    ) -> Result<LayerEnd> {
+        let first = decision.plan.first_with(&layer.diff_id).unwrap_or(index);
+        let stored = made.get(&first).map(|made| &made.stored);
+        let stored = stored.or_else(|| self.inventory.layers.get(&layer.diff_id)).ok_or_else(|| {
+            Error::local(format!("layer {} is gone from the repository", layer.diff_id))
+                .with_hint("run again")
+        })?;
+        Ok(LayerEnd {
+            stored: stored.clone(),
+            planned: layer.origin(),
+            origin: made.get(&index).map_or(Origin::Here, |made| made.origin),
+            bytes: self.received[index].bytes(),
+        })
+    }
+
+    /// The files that patches read: opened when the plan has patches, else when a blob turns out to be one.
+    async fn files(&self, decision: &Decision) -> Result<Option<Arc<LazyFiles>>> {
+        let Some(applied) = decision.applied.as_ref().filter(|_| decision.plan.uses_delta()) else {
+            return Ok(None);
+        };
+        let Applied { base, links, .. } = applied;
+        let concurrency = concurrency(&decision.places.delta, self.args.source.jobs);
+        let (base_of, target, limits) = (base.clone(), decision.image.clone(), self.args.limits.clone());
+        let (spool, threads) = (self.store.spool(), concurrency.workers);
+        let files = LazyFiles::new(move || base_of.files(&target, &limits, &spool, threads));
+        let files = Arc::new(files);
+        if links.is_empty() && !decision.plan.uses_patches() {
+            return Ok(Some(files));
+        }
+        let opening = files.clone();
+        let first = scheduler::on_thread(move || opening.get()).await?;
+        if links.is_empty() {
+            return Ok(Some(files));
+        }
+        let limits = &self.args.limits;
+        let chain = Chain { context: self.context, limits, concurrency, inventory: &self.inventory };
+        let last = chain.files(base, first, links).await?;
+        Ok(Some(Arc::new(LazyFiles::new(move || Ok(last.clone())))))
+    }
+
+    /// Tries to bring the `pending` layers; a result for each, by its index.
     async fn round(
         &self,
-        target: &Target,
-        files: Option<Arc<dyn SourceFiles>>,
-        wanted: impl Fn(usize, &PlannedLayer) -> bool,
-    ) -> Result<Vec<(usize, Result<Descriptor>)>> {
-        let plan = &target.plan;
-        let concurrency = concurrency(&target.whole_source, self.args.source.jobs);
-        let downloads = self.downloads(target, wanted);
+        decision: &Decision,
+        files: Option<Arc<LazyFiles>>,
+        tries: &[Try],
+        pending: &[usize],
+    ) -> Result<Vec<(usize, Result<Made>)>> {
+        let concurrency = concurrency(&decision.places.image, self.args.source.jobs);
+        let downloads = self.downloads(decision, tries, pending);
         let total_bytes = downloads.iter().map(|d| d.blob.size()).sum();
         self.context.reporter.event(Event::Start { total_bytes, layers: downloads.len() });
         let order: Vec<usize> = downloads.iter().map(|d| d.index).collect();
@@ -236,7 +273,7 @@ impl Bring<'_> {
                 spool: Some(self.store.spool()),
                 ..Default::default()
             },
-            layers: plan.layers.clone(),
+            tries: tries.to_vec(),
             reporter: self.context.reporter.clone(),
         };
         let stored = scheduler::run(downloads, concurrency, &self.context.cancel, Arc::new(worker)).await;
@@ -245,69 +282,51 @@ impl Bring<'_> {
     }
 
     /// The blobs to bring, largest first, so that no big one is left for the end.
-    fn downloads(&self, target: &Target, wanted: impl Fn(usize, &PlannedLayer) -> bool) -> Vec<Download> {
-        let mut downloads: Vec<Download> = Vec::new();
-        let layers = target.plan.layers.iter().enumerate();
-        for (index, layer) in layers.filter(|(index, layer)| wanted(*index, layer)) {
-            let from_base = match layer.action {
-                LayerAction::Fetch => target.base.as_ref().and_then(|b| b.layer(&layer.diff_id)),
-                _ => None,
-            };
-            downloads.push(match from_base {
+    fn downloads(&self, decision: &Decision, tries: &[Try], pending: &[usize]) -> Vec<Download> {
+        let download = |index: &usize| {
+            let way = tries[*index].way()?;
+            let source = decision.places.of(way.origin).clone();
+            let download = Download::new(*index, way.blob.clone(), source);
+            Some(match way.origin {
                 // Not from the source, so it does not count.
-                Some((layout, blob)) => Download::new(index, blob, Source::Local(layout)),
-                None => {
-                    let source = target.source_of(&layer.action).clone();
-                    let received = self.received[index].clone();
-                    Download { received, ..Download::new(index, layer.blob().clone(), source) }
-                }
-            });
-        }
+                Origin::Base => download,
+                _ => Download { received: self.received[*index].clone(), ..download },
+            })
+        };
+        let mut downloads: Vec<Download> = pending.iter().filter_map(download).collect();
         downloads.sort_by_key(|d| std::cmp::Reverse(d.blob.size()));
         downloads
     }
 }
 
 /// The report as far as the plan tells it.
-fn planned(reference: &Reference, opened: &Opened, target: &Target, name: Option<String>) -> Report {
-    let base = target.base.as_ref();
+fn planned(reference: &Reference, opened: &Opened, decision: &Decision, name: Option<String>) -> Report {
     let metadata = opened.metadata_bytes();
-    let mut downloaded = metadata + target.bytes_beside_layers();
-    let mut layers = Vec::new();
-    for layer in &target.plan.layers {
-        let from_base =
-            layer.action == LayerAction::Fetch && base.is_some_and(|b| b.layer(&layer.diff_id).is_some());
-        let bytes = match layer.action {
-            LayerAction::Present => 0,
-            _ if from_base => 0,
-            _ => layer.blob().size(),
-        };
-        downloaded += bytes;
-        layers.push(LayerReport {
-            diff_id: layer.diff_id.to_string(),
-            action: if from_base { "base" } else { layer.action.name() },
-            bytes,
-            target_bytes: layer.target.size(),
-        });
-    }
+    let downloaded = metadata + decision.bytes_beside_layers() + decision.plan.download_bytes();
+    let layers = decision.plan.layers.iter().map(|layer| LayerReport {
+        diff_id: layer.diff_id.to_string(),
+        action: layer.origin().name(),
+        bytes: layer.download_bytes(),
+        target_bytes: layer.target.size(),
+    });
     Report {
         version: VERSION,
         reference: reference.to_string(),
         resolved: opened.digest.to_string(),
         kind: if opened.is_delta() { "delta" } else { "image" },
         status: "planned",
-        deltas: target.deltas.iter().map(ToString::to_string).collect(),
-        fallback_reason: target.fallback,
+        deltas: decision.deltas(),
+        fallback_reason: decision.fallback,
         image: ImageReport {
             name,
             manifest: None,
-            target_manifest: target.image.manifest_digest.to_string(),
-            config: target.image.config_digest.to_string(),
+            target_manifest: decision.image.manifest_digest.to_string(),
+            config: decision.image.config_digest.to_string(),
             fidelity: None,
-            base_config: target.base_config.as_ref().map(ToString::to_string),
+            base_config: decision.base_config(),
         },
-        layers,
-        bytes: ByteReport::new(downloaded, metadata + target.plain_bytes, target.image.full_bytes()),
+        layers: layers.collect(),
+        bytes: ByteReport::new(downloaded, metadata + decision.plain_bytes, decision.image.full_bytes()),
         durations: Durations::default(),
         seconds: 0.0,
     }
@@ -324,7 +343,7 @@ fn already_here(
     let fidelity = if verbatim { Fidelity::Verbatim } else { Fidelity::Rewritten };
     let layers = stored.image.diff_ids.iter().zip(&stored.image.layers).map(|(diff_id, layer)| LayerReport {
         diff_id: diff_id.to_string(),
-        action: LayerAction::Present.name(),
+        action: Origin::Here.name(),
         bytes: 0,
         target_bytes: layer.size(),
     });

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Context;
-use super::source::{Opened, concurrency};
+use super::source::{Opened, concurrency, is_patch};
 use crate::account::{Account, FileAccount, LayerAccount, account};
-use crate::artifact::{Delta, TAR_DIFF};
+use crate::artifact::Delta;
 use crate::cli::InspectArgs;
 use crate::error::Result;
 use crate::fetch::{self as scheduler, Download, Job, Step};
@@ -76,7 +76,7 @@ pub(super) async fn of_delta(
     let mut downloads = Vec::new();
     for (layer, diff_id) in delta.target.layers.iter().zip(&delta.target.diff_ids) {
         let Some(blob) = delta.manifest.layers.get(layer.digest()) else { continue };
-        if blob.media_type().as_ref() == TAR_DIFF && !diff_ids.contains(&diff_id.to_string()) {
+        if is_patch(&opened.source, blob) && !diff_ids.contains(&diff_id.to_string()) {
             downloads.push(Download::new(downloads.len(), blob.clone(), opened.source.clone()));
             diff_ids.push(diff_id.to_string());
         }

@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use super::Context;
 use super::base::{self, Base};
+use super::decision::Hand;
 use super::fetch::pull;
 use super::files;
 use super::report::{Reason, VERSION};
-use super::source::Opened;
-use super::target::Hand;
+use super::source::{Opened, is_patch};
 use crate::cli::{FetchArgs, InspectArgs};
 use crate::error::Result;
-use crate::plan::{RebuildPlan, plan_delta};
+use crate::plan::{Offer, Preference, RebuildPlan};
 use crate::progress::human_bytes;
 use crate::store::Inventory;
 
@@ -67,7 +67,13 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
         Some(manifest) => {
             let signatures = manifest.signatures;
             let delta = opened.target_of(manifest).await?;
-            let plan = plan_delta(&delta, have, limit);
+            let offer = Offer {
+                delta: Some(&delta.manifest),
+                is_patch: &|blob| is_patch(&opened.source, blob),
+                preference: Preference::Delta,
+                ..Offer::whole_layers(&have, limit)
+            };
+            let plan = offer.plan(&delta.target);
             let mut inspection = describe(args, &opened, &plan, &delta.target, &inventory);
             let here = store.as_ref().map(|store| (store, &inventory));
             let base = base::check_remote(&args.base, &args.source, delta.source_config(), &spool)
@@ -92,12 +98,12 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
                 ..FetchArgs::with(args.source.clone(), args.limits.clone())
             };
             let mut hand = Hand { context, args: &fetch, pull, store, inventory, spool: &spool };
-            let target = hand.decide(&args.reference, &opened).await?;
-            let mut inspection = describe(args, &opened, &target.plan, &target.image, &hand.inventory);
-            inspection.download_bytes += target.bytes_beside_layers();
-            inspection.base_config = target.base_config.as_ref().map(ToString::to_string);
-            inspection.deltas = target.deltas.iter().map(ToString::to_string).collect();
-            inspection.fallback_reason = target.fallback;
+            let decision = hand.decide(&args.reference, &opened).await?;
+            let mut inspection = describe(args, &opened, &decision.plan, &decision.image, &hand.inventory);
+            inspection.download_bytes += decision.bytes_beside_layers();
+            inspection.base_config = decision.base_config();
+            inspection.deltas = decision.deltas();
+            inspection.fallback_reason = decision.fallback;
             inspection
         }
     };
@@ -117,7 +123,7 @@ fn describe(
         target: layer.target.digest().to_string(),
         media_type: layer.target.media_type().to_string(),
         target_bytes: layer.target.size(),
-        action: layer.action.name(),
+        action: layer.origin().name(),
         bytes: layer.download_bytes(),
     });
     Inspection {
@@ -134,7 +140,7 @@ fn describe(
         fits: true,
         misfit: None,
         present: inventory.by_manifest(&image.manifest_digest).is_some(),
-        download_bytes: opened.metadata_bytes() + plan.download_bytes,
+        download_bytes: opened.metadata_bytes() + plan.download_bytes(),
         full_pull_bytes: image.full_bytes(),
         layers: layers.collect(),
         patches: None,

@@ -3,6 +3,7 @@
 mod base;
 mod chain;
 mod create;
+mod decision;
 mod fetch;
 mod files;
 mod inspect;
@@ -10,7 +11,6 @@ mod publish;
 mod report;
 mod repository;
 mod source;
-mod target;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;

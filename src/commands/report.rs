@@ -1,9 +1,9 @@
 //! The report of a fetch: one object, as JSON or as text (`docs/cli.md`).
 
+use oci_spec::image::Descriptor;
 use serde::Serialize;
 
-use crate::fetch::Received;
-use crate::plan::PlannedLayer;
+use crate::plan::Origin;
 use crate::progress::human_bytes;
 
 /// Version of the report's form; grows when a field changes its meaning.
@@ -83,6 +83,26 @@ pub(super) struct LayerReport {
     pub target_bytes: u64,
 }
 
+/// How a layer came to be in the repository.
+#[derive(Debug)]
+pub(super) struct LayerEnd {
+    /// Its blob there.
+    pub stored: Descriptor,
+    /// What was to be tried first.
+    pub planned: Origin,
+    /// What led to it.
+    pub origin: Origin,
+    /// Bytes read for it, failed tries included.
+    pub bytes: u64,
+}
+
+impl LayerEnd {
+    /// Did a delta not give what was expected of it?
+    fn fell_back(&self) -> bool {
+        self.planned.is_of_delta() && !self.origin.is_of_delta()
+    }
+}
+
 #[derive(Debug, Default, Serialize)]
 pub(super) struct ByteReport {
     /// Read from the source: lists, manifests, configs and blobs, failed tries included.
@@ -102,18 +122,16 @@ impl ByteReport {
 }
 
 impl Report {
-    /// A layer is fetched whole after all; what was read for it before was for nothing.
-    pub(super) fn fell_back(&mut self, index: usize, layer: &PlannedLayer) {
-        self.layers[index].action = layer.action.name();
-        self.fallback_reason = Some(Reason::PatchFailed);
-    }
-
-    /// Puts what was read in place of what was planned: `layers` by index, and all else.
-    pub(super) fn count(&mut self, layers: &[Received], others: u64) {
+    /// Puts what happened in place of what was planned: the ends of the `layers`, and the other bytes read.
+    pub(super) fn count(&mut self, layers: &[LayerEnd], others: u64) {
         let mut downloaded = others;
-        for (entry, received) in self.layers.iter_mut().zip(layers) {
-            entry.bytes = received.bytes();
-            downloaded += entry.bytes;
+        for (entry, end) in self.layers.iter_mut().zip(layers) {
+            entry.action = end.origin.name();
+            entry.bytes = end.bytes;
+            downloaded += end.bytes;
+        }
+        if layers.iter().any(LayerEnd::fell_back) {
+            self.fallback_reason = Some(Reason::PatchFailed);
         }
         let ByteReport { plain_pull, full_pull, .. } = self.bytes;
         self.bytes = ByteReport::new(downloaded, plain_pull, full_pull);

@@ -7,17 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oci_spec::image::Descriptor;
+use tokio::sync::OnceCell;
 
 use crate::artifact::{self, Delta, DeltaManifest, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage};
 use crate::cli::SourceArgs;
 use crate::digest::{Digest, digest_of};
 use crate::error::{Error, Result};
 use crate::fetch::Source;
-use crate::layout::{Layout, check_size};
+use crate::layout::Layout;
 use crate::platform::Platform;
 use crate::proxy::{Credentials, Proxy, ProxyOptions, inspect_raw};
 use crate::reference::Reference;
 use crate::registry::Blobs;
+use crate::store::{Inventory, StoredImage};
+use crate::tardiff;
 
 /// A manifest and the place that it and its blobs are in.
 #[derive(Debug)]
@@ -26,12 +29,14 @@ pub(super) struct Opened {
     pub source: Source,
     pub digest: Digest,
     pub manifest: Vec<u8>,
-    /// The manifest is what skopeo made of a Docker one, which `digest` is of.
+    /// The manifest is what skopeo made of a Docker one, which `digest` is of: [`image`](Self::image) reads that.
     converted: bool,
     /// The platform that the user insists on.
     platform: Option<Platform>,
     /// Bytes of metadata read so far.
     read: Cell<u64>,
+    /// What [`image`](Self::image) read.
+    image: OnceCell<TargetImage>,
 }
 
 impl Opened {
@@ -67,7 +72,16 @@ impl Opened {
         platform: Option<Platform>,
     ) -> Self {
         let read = Cell::new(manifest.len() as u64);
-        Opened { reference: reference.clone(), source, digest, manifest, converted, platform, read }
+        Opened {
+            reference: reference.clone(),
+            source,
+            digest,
+            manifest,
+            converted,
+            platform,
+            read,
+            image: OnceCell::new(),
+        }
     }
 
     /// The delta manifest, if this is one.
@@ -114,23 +128,57 @@ impl Opened {
         delta.with_target(target)
     }
 
-    /// The image itself, when this is no delta.
+    /// The image itself, when this is no delta. Always as the registry has it, whatever skopeo converts.
     pub(super) async fn image(&self) -> Result<TargetImage> {
-        let config = artifact::image_config(&self.manifest)?.ok_or_else(|| {
+        let read = async || match &self.source {
+            Source::Remote(blobs) if self.converted => self.docker_image(blobs.proxy()).await,
+            _ => self.image_of(self.manifest.clone(), &self.digest).await,
+        };
+        let image = self.image.get_or_try_init(read).await?;
+        self.require_platform(image)?;
+        Ok(image.clone())
+    }
+
+    async fn image_of(&self, manifest: Vec<u8>, digest: &Digest) -> Result<TargetImage> {
+        let config = artifact::image_config(&manifest)?.ok_or_else(|| {
             Error::misfit(format!("{} is neither an image nor an oci-delta artifact", self.digest))
         })?;
-        let config = match &self.source {
-            Source::Remote(blobs) if self.converted => {
-                check_size(&config, MAX_CONFIG_SIZE)?;
-                self.read.set(self.read.get() + config.size());
-                blobs.proxy().config().await?
-            }
-            _ => self.blob(&config, MAX_CONFIG_SIZE).await?,
-        };
-        let mut image = TargetImage::parse(self.manifest.clone(), &digest_of(&self.manifest), config)?;
-        image.converted_from = self.converted.then(|| self.digest.clone());
-        self.require_platform(&image)?;
-        Ok(image)
+        let config = self.blob(&config, MAX_CONFIG_SIZE).await?;
+        TargetImage::parse(manifest, digest, config)
+    }
+
+    /// The image proxy shows what skopeo makes of a Docker manifest, with a config that it writes anew.
+    async fn docker_image(&self, proxy: &Proxy) -> Result<TargetImage> {
+        let pinned = self.reference.pinned(&self.digest).skopeo();
+        let raw = inspect_raw(&pinned, proxy.options()).await?;
+        let config = proxy.config().await?;
+        self.read.set(self.read.get() + (raw.len() + config.len()) as u64);
+        if artifact::is_schema1(&raw) {
+            // It has no config, and its digest is not that of its bytes: what skopeo makes of it is the image.
+            let image = TargetImage::parse(self.manifest.clone(), &digest_of(&self.manifest), config)?;
+            return Ok(TargetImage { converted_from: Some(self.digest.clone()), ..image });
+        }
+        let image = self.image_of(raw, &self.digest).await?;
+        let converted = digest_of(&config);
+        let converted_config = (converted != image.config_digest).then_some(converted);
+        Ok(TargetImage { converted_config, ..image })
+    }
+
+    /// The image that is here under this digest, if there is one; `wanted` is the manifest that REF leads to.
+    pub(super) async fn find<'a>(
+        &self,
+        inventory: &'a Inventory,
+        wanted: &Digest,
+    ) -> Result<Option<&'a StoredImage>> {
+        if let Some(found) = inventory.by_manifest(wanted) {
+            return Ok(Some(found));
+        }
+        // A store that keeps no notes knows a Docker image by its manifest in OCI's terms only.
+        if *wanted != self.digest || !(self.converted || artifact::is_docker(&self.manifest)?) {
+            return Ok(None);
+        }
+        let known = self.image().await?.in_oci_terms()?.manifest_digest;
+        Ok(inventory.by_manifest(&known))
     }
 
     /// Refuses an image that is not for the platform that was asked for. Unasked, any will do:
@@ -166,6 +214,14 @@ pub(super) fn remote(proxy: Proxy, reference: &Reference) -> Source {
         _ => None,
     };
     Source::Remote(Rc::new(Blobs::new(proxy, image)))
+}
+
+/// Is this blob of a delta a patch? Its first bytes decide, where they can be had before it is fetched.
+pub(super) fn is_patch(source: &Source, blob: &Descriptor) -> bool {
+    match source.head(blob, tardiff::HEAD) {
+        Some(head) => tardiff::is_patch(&head),
+        None => artifact::claims_patch(blob),
+    }
 }
 
 pub(super) fn options(args: &SourceArgs, platform: Platform) -> Result<ProxyOptions> {

@@ -24,6 +24,9 @@ pub const TARGET_MANIFEST: &str = "io.github.oci-delta-fetch.target-manifest";
 /// digest of that in its registry, by which the image is known again.
 pub const CONVERTED_FROM: &str = "io.github.oci-delta-fetch.converted-from";
 
+/// Annotation of an index entry of a Docker image: digest of the config that skopeo makes of its own.
+pub const CONVERTED_CONFIG: &str = "io.github.oci-delta-fetch.converted-config";
+
 /// An `index.json` under change, locked against other publishers.
 #[derive(Debug)]
 pub(super) struct IndexEdit<'a> {

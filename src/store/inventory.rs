@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use oci_spec::image::Descriptor;
 
-use super::index::{CONVERTED_FROM, TARGET_MANIFEST};
+use super::index::{CONVERTED_CONFIG, CONVERTED_FROM, TARGET_MANIFEST};
 use crate::artifact::TargetImage;
 use crate::digest::{DiffId, Digest};
 use crate::layout::ref_name;
@@ -32,6 +32,11 @@ impl StoredImage {
         self.note(CONVERTED_FROM)
     }
 
+    /// Digest of the config that skopeo makes of this Docker image's.
+    pub fn converted_config(&self) -> Option<Digest> {
+        self.note(CONVERTED_CONFIG)
+    }
+
     fn note(&self, key: &str) -> Option<Digest> {
         Digest::from_str(self.descriptor.annotations().as_ref()?.get(key)?).ok()
     }
@@ -54,7 +59,10 @@ pub struct Inventory {
 impl Inventory {
     /// The image with this config digest; config, unlike manifest, survives re-encoding.
     pub fn by_config(&self, config: &Digest) -> Option<&StoredImage> {
-        self.images.iter().rev().find(|i| i.image.config_digest == *config)
+        let known = |i: &&StoredImage| {
+            i.image.config_digest == *config || i.converted_config().as_ref() == Some(config)
+        };
+        self.images.iter().rev().find(known)
     }
 
     /// The image made from this target manifest, or from this Docker one.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::{Descriptor, MediaType};
 use rustix::fs::{FlockOperation, flock};
 
-use super::index::{CONVERTED_FROM, IndexEdit, TARGET_MANIFEST, sync_dir, write_durably};
+use super::index::{CONVERTED_CONFIG, CONVERTED_FROM, IndexEdit, TARGET_MANIFEST, sync_dir, write_durably};
 use super::inventory::{Inventory, StoredImage};
 use super::sink::{BlobSink, TarSink};
 use super::{Fidelity, LayerSink, Published, Store, Swept, Verified, check};
@@ -262,7 +262,11 @@ impl Store for OciLayoutStore {
         sync_dir(&self.blobs())?;
         let descriptor = Descriptor::new(MediaType::ImageManifest, bytes.len() as u64, digest.clone());
         let original = (fidelity == Fidelity::Rewritten).then_some(&image.manifest_digest);
-        let notes = [(TARGET_MANIFEST, original), (CONVERTED_FROM, image.converted_from.as_ref())];
+        let notes = [
+            (TARGET_MANIFEST, original),
+            (CONVERTED_FROM, image.converted_from.as_ref()),
+            (CONVERTED_CONFIG, image.converted_config.as_ref()),
+        ];
         self.edit(|index| index.put(&descriptor, name, &notes))?;
         self.forget_finished(image);
         Ok(Published { manifest: digest, fidelity, note: None })
@@ -273,8 +277,12 @@ impl Store for OciLayoutStore {
         let Some(name) = name.filter(|_| image.name.as_deref() != name) else { return Ok(()) };
         let target = image.target_manifest();
         let original = (target != *image.descriptor.digest()).then_some(&target);
-        let converted = image.converted_from();
-        let notes = [(TARGET_MANIFEST, original), (CONVERTED_FROM, converted.as_ref())];
+        let (converted, config) = (image.converted_from(), image.converted_config());
+        let notes = [
+            (TARGET_MANIFEST, original),
+            (CONVERTED_FROM, converted.as_ref()),
+            (CONVERTED_CONFIG, config.as_ref()),
+        ];
         let mut descriptor = image.descriptor.clone();
         descriptor.set_annotations(None);
         self.edit(|index| index.put(&descriptor, Some(name), &notes))

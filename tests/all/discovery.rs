@@ -6,7 +6,7 @@ use base64::prelude::{BASE64_STANDARD as STANDARD, Engine};
 use serde_json::Value;
 use support::images::{noise, tree};
 use support::registry::put_manifest;
-use support::relay::Relay;
+use support::relay::{Fault, Relay};
 use support::{Delta, Guard, Image, Layer, OciDir, Registry, Sandbox};
 
 const REMOTE: [&str; 2] = ["--tls-verify=false", "--insecure-policy"];
@@ -421,6 +421,29 @@ fn a_chain_of_deltas_leads_over_images_that_are_not_here() {
         let report = case.fetch(4, &[]);
         assert_eq!(report["fallback_reason"], "patch-failed");
         assert_eq!(report["image"]["target_manifest"], images[3].manifest_digest().to_string());
+        case.sandbox.ok(&["verify"]);
+    }
+}
+
+#[test]
+fn whatever_the_blobs_of_a_delta_end_with_the_image_comes_whole() {
+    for status in ["503 Service Unavailable", "401 Unauthorized", "403 Forbidden", "404 Not Found"] {
+        let mut case = Case::new();
+        let (old, new) = (case.release(1), case.release(2));
+        let delta = Delta::new(&old, &new);
+        case.publish(&delta);
+        let patch = delta.manifest["layers"][2]["digest"].as_str().unwrap().to_owned();
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let refuse = move |request: &str| request.contains(&patch).then(|| answer.clone().into_bytes());
+        let relay = Relay::watched(&case.registry.address, |_| Fault::None, refuse);
+        case.fetch(1, &[]);
+        let (reference, run) = (relay.reference("os:2"), ["--tls-verify=false", "--retries", "0"]);
+        let only = case.sandbox.run(&[&[&*reference, "--delta-policy", "only"], &run[..]].concat());
+        assert_ne!(only.code, 0, "{status}: {only:#?}");
+        let report = case.sandbox.json(&[&[&*reference], &run[..]].concat());
+        assert_eq!(report["fallback_reason"], "patch-failed", "{status}");
+        assert_eq!(actions(&report)[..2], ["reused", "fetched"], "{status}");
+        assert_eq!(report["image"]["target_manifest"], new.manifest_digest().to_string());
         case.sandbox.ok(&["verify"]);
     }
 }

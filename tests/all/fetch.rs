@@ -63,6 +63,33 @@ fn a_delta_from_a_registry_rebuilds_the_image() {
 }
 
 #[test]
+fn a_patch_is_known_by_its_first_bytes_not_by_its_media_type() {
+    let registry = Registry::start();
+    for media_type in ["application/octet-stream", images::TAR_GZIP] {
+        let sandbox = Sandbox::new();
+        let (mut dir, old, new) = layout(&sandbox);
+        dir.delta("odd", &Delta::with(&old, &new, |tar| (media_type.into(), images::patch(&old, tar))));
+        registry.push(&dir.reference("odd"), "os:odd");
+        for (reference, known) in [(dir.reference("odd"), true), (registry.reference("os:odd"), false)] {
+            sandbox.ok(&[&dir.reference("old")]);
+            let run = [&*reference, "--tls-verify=false", "--delta-policy", "only", "--tag", "new"];
+            let planned = sandbox.json(&[&run[..], &["--dry-run"]].concat());
+            let report = sandbox.json(&run);
+            assert_eq!(report["layers"][1]["action"], "patched", "{media_type} {reference}");
+            assert_eq!(planned["bytes"], report["bytes"]);
+            if known {
+                assert_eq!(planned["layers"], report["layers"]);
+                let inspected = sandbox.json(&["inspect", "--files", &reference]);
+                assert_eq!(inspected["layers"][1]["diff_id"], inspected["patches"][0]["diff_id"]);
+            }
+            sandbox.ok(&["verify"]);
+            sandbox.ok(&["remove", "new"]);
+            sandbox.ok(&["gc"]);
+        }
+    }
+}
+
+#[test]
 fn every_local_transport_gives_the_same_image() {
     for transport in ["oci", "oci-archive", "oci-archive.gz", "dir"] {
         let sandbox = Sandbox::new();

@@ -134,6 +134,77 @@ fn a_docker_image_is_fetched_once() {
     assert_eq!(digest_of(&manifest).to_string(), second["image"]["manifest"].as_str().unwrap());
 }
 
+/// An image with Docker's media types and a config as `docker build` writes it, pushed as it is.
+fn docker(sandbox: &Sandbox, registry: &Registry, name: &str, seed: u64) -> String {
+    let image = image(&host(), seed);
+    let mut config: Value = serde_json::from_slice(&image.config).unwrap();
+    config["container_config"] = serde_json::json!({"Hostname": "h", "Cmd": ["/bin/sh"]});
+    config["docker_version"] = "20.10.7".into();
+    let config = config.to_string().into_bytes();
+    let typed =
+        |media_type: &str, blob: &[u8]| descriptor(&format!("application/vnd.docker.{media_type}"), blob);
+    let layers = image.layers.iter().map(|l| typed("image.rootfs.diff.tar.gzip", &l.blob));
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+        "config": typed("container.image.v1+json", &config),
+        "layers": layers.collect::<Vec<_>>(),
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let folder = sandbox.path(&format!("docker-{name}"));
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("version"), "Directory Transport Version: 1.1\n").unwrap();
+    fs::write(folder.join("manifest.json"), &manifest).unwrap();
+    for blob in image.layers.iter().map(|l| &l.blob).chain([&config]) {
+        fs::write(folder.join(digest_of(blob).digest()), blob).unwrap();
+    }
+    registry.push_with(
+        &["--preserve-digests"],
+        &format!("dir:{}", folder.display()),
+        &format!("docker:{name}"),
+    );
+    digest_of(&manifest).to_string()
+}
+
+#[test]
+fn a_docker_image_has_the_digest_of_its_registry_everywhere() {
+    for sandbox in Sandbox::of_each_store() {
+        let registry = Registry::start();
+        docker(&sandbox, &registry, "one", 2);
+        let digest = docker(&sandbox, &registry, "two", 3);
+        let [one, two] = ["docker:one", "docker:two"].map(|name| registry.reference(name));
+        let to = registry.reference("docker");
+        let made = sandbox.json(&["create", &one, &two, &to, PLAIN]);
+        assert_eq!(made["target_manifest"], *digest);
+        let listed = sandbox.json(&["deltas", &two, PLAIN]);
+        assert_eq!(listed["deltas"][0]["digest"], made["digest"], "{listed:#}");
+        let folder = format!("dir:{}", sandbox.path("docker-one").display());
+        for base in [&one, &folder] {
+            sandbox.ok(&[base, PLAIN, "--tag", "one"]);
+            let inspected = sandbox.json(&["inspect", &two, PLAIN]);
+            assert_eq!(inspected["target_manifest"], *digest);
+            assert_eq!(inspected["deltas"][0], made["digest"]);
+            let by_delta = sandbox.json(&[&two, PLAIN, "--tag", "two", "--delta-policy", "only"]);
+            assert_eq!(by_delta["deltas"][0], made["digest"], "{by_delta:#}");
+            assert_eq!(by_delta["image"]["target_manifest"], *digest);
+            assert_eq!(sandbox.json(&[&two, PLAIN, "--tag", "two"])["status"], "already-present");
+            sandbox.ok(&["verify"]);
+            sandbox.ok(&["remove", "two"]);
+            sandbox.ok(&["gc"]);
+            // The same as a plain pull.
+            let plain = sandbox.json(&[&two, PLAIN, "--tag", "two", "--delta-policy", "never"]);
+            assert_eq!(plain["image"]["target_manifest"], by_delta["image"]["target_manifest"]);
+            assert_eq!(plain["image"]["config"], by_delta["image"]["config"]);
+            assert_eq!(sandbox.json(&[&two, PLAIN, "--tag", "two"])["status"], "already-present");
+            sandbox.ok(&["verify"]);
+            for name in ["one", "two"] {
+                sandbox.ok(&["remove", name]);
+            }
+            sandbox.ok(&["gc"]);
+        }
+    }
+}
+
 #[test]
 fn a_docker_image_in_a_folder_is_fetched_once() {
     let sandbox = Sandbox::new();

@@ -271,12 +271,14 @@ impl<H: FsVerityHashValue> Store for ComposefsStore<H> {
                 "--compress is for OCI layouts; a composefs repository has its own form",
             ));
         }
+        let image = image.in_oci_terms()?;
         let media_type = image.manifest.config().media_type();
         if *media_type == MediaType::ImageConfig {
             return Ok(());
         }
-        Err(Error::misfit(format!("a composefs repository takes OCI images only, this one is {media_type}"))
-            .with_hint("skopeo copy --format oci makes an OCI image of it"))
+        Err(Error::misfit(format!(
+            "a composefs repository takes images only, this one has config {media_type}"
+        )))
     }
 
     fn begin_layer(&self, _encoding: Encoding) -> Result<Box<dyn LayerSink>> {
@@ -294,8 +296,11 @@ impl<H: FsVerityHashValue> Store for ComposefsStore<H> {
 
     fn publish(&self, image: &TargetImage, _layers: &[Descriptor], name: Option<&str>) -> Result<Published> {
         self.shared.commit(&mut self.shared.unnamed())?;
-        let note = self.finalize(image, name)?;
-        Ok(Published { manifest: image.manifest_digest.clone(), fidelity: Fidelity::Verbatim, note })
+        let stored = image.in_oci_terms()?;
+        let note = self.finalize(&stored, name)?;
+        let verbatim = stored.manifest_digest == image.manifest_digest;
+        let fidelity = if verbatim { Fidelity::Verbatim } else { Fidelity::Rewritten };
+        Ok(Published { manifest: stored.manifest_digest, fidelity, note })
     }
 
     fn settle(&self, image: &StoredImage, name: Option<&str>) -> Result<()> {

@@ -8,7 +8,7 @@ use super::Context;
 use super::base::{self, Base};
 use super::chain::Link;
 use super::report::Reason;
-use super::source::{Opened, options, remote};
+use super::source::{Opened, is_patch, options, remote};
 use crate::artifact::{DeltaManifest, TargetImage};
 use crate::cli::{BaseArgs, DeltaPolicy, FetchArgs};
 use crate::digest::{DiffId, Digest};
@@ -16,28 +16,21 @@ use crate::discover::{Candidate, Found, deltas_for};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::Source;
 use crate::layout::Layout;
-use crate::plan::{LayerAction, RebuildPlan, Step, cheapest_chain, plan_cheapest, plan_delta, plan_image};
+use crate::plan::{Offer, Origin, Preference, RebuildPlan, Step, cheapest_chain};
 use crate::platform::Platform;
 use crate::proxy::Proxy;
 use crate::reference::Reference;
 use crate::registry::Repository;
 use crate::store::{Inventory, Store};
 
-/// What to bring here, and how.
+/// How an image is brought here.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct Decision {
     pub image: TargetImage,
     pub plan: RebuildPlan,
-    pub base: Option<Base>,
-    pub base_config: Option<Digest>,
-    /// The deltas that the plan uses, in the order of application.
-    pub deltas: Vec<Digest>,
-    /// All but the last of them.
-    pub links: Vec<Link>,
-    /// Where the blobs of the last delta are.
-    pub delta_source: Source,
-    /// Where whole layers are.
-    pub whole_source: Source,
+    pub places: Places,
+    /// The deltas that the plan uses.
+    pub applied: Option<Applied>,
     /// Bytes read to find deltas.
     pub search_bytes: u64,
     /// Bytes of the layers that a pull without deltas would read.
@@ -47,30 +40,62 @@ pub(super) struct Target {
     pub instead: Option<Error>,
 }
 
-impl Target {
+/// Where the ways of a plan begin.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    /// Blobs of the last delta.
+    pub delta: Source,
+    /// Whole layers.
+    pub image: Source,
+    /// Layers of a base image outside the repository.
+    pub base: Option<Source>,
+}
+
+impl Places {
+    /// Where the blob of a way is.
+    pub(super) fn of(&self, origin: Origin) -> &Source {
+        match origin {
+            Origin::Patch | Origin::Carried => &self.delta,
+            Origin::Base => self.base.as_ref().unwrap_or(&self.image),
+            Origin::Whole | Origin::Here => &self.image,
+        }
+    }
+}
+
+/// Deltas, and the base that they begin at.
+#[derive(Debug)]
+pub(super) struct Applied {
+    pub base: Base,
+    pub base_config: Digest,
+    /// Of all deltas, in the order of application.
+    pub deltas: Vec<Digest>,
+    /// All but the last of them.
+    pub links: Vec<Link>,
+}
+
+impl Decision {
     /// Bytes that are read for deltas and are not layers of the target: lists, manifests, links of a chain.
     pub(super) fn bytes_beside_layers(&self) -> u64 {
-        self.search_bytes + self.links.iter().map(Link::bytes).sum::<u64>()
+        self.search_bytes + self.links().iter().map(Link::bytes).sum::<u64>()
     }
 
     /// The same once they are read.
     pub(super) fn bytes_read_beside_layers(&self) -> u64 {
-        self.search_bytes + self.links.iter().map(|link| link.received.bytes()).sum::<u64>()
+        self.search_bytes + self.links().iter().map(|link| link.received.bytes()).sum::<u64>()
     }
 
-    /// Can this layer be had whole? Of a registry that is known only after trying.
-    pub(super) fn may_have_whole(&self, index: usize) -> bool {
-        match &self.whole_source {
-            Source::Remote(_) => true,
-            Source::Local(layout) => {
-                matches!(layout.blob(self.plan.layers[index].target.digest()), Ok(Some(_)))
-            }
-        }
+    /// The deltas that the plan uses, in the order of application.
+    pub(super) fn deltas(&self) -> Vec<String> {
+        self.applied.iter().flat_map(|applied| &applied.deltas).map(ToString::to_string).collect()
     }
 
-    /// Where the blob for a layer comes from.
-    pub(super) fn source_of(&self, action: &LayerAction) -> &Source {
-        if action.is_of_delta() { &self.delta_source } else { &self.whole_source }
+    /// Config digest of the base image, where there is one.
+    pub(super) fn base_config(&self) -> Option<String> {
+        self.applied.as_ref().map(|applied| applied.base_config.to_string())
+    }
+
+    fn links(&self) -> &[Link] {
+        self.applied.as_ref().map_or(&[], |applied| &applied.links)
     }
 }
 
@@ -104,7 +129,7 @@ impl Hand<'_> {
     }
 
     /// Decides for the reference that was opened: a delta, or an image for which deltas may exist.
-    pub(super) async fn decide(&mut self, reference: &Reference, opened: &Opened) -> Result<Target> {
+    pub(super) async fn decide(&mut self, reference: &Reference, opened: &Opened) -> Result<Decision> {
         match opened.delta()? {
             Some(manifest) => self.by_given_delta(opened, manifest).await,
             None => {
@@ -115,18 +140,14 @@ impl Hand<'_> {
     }
 
     /// The image is brought whole.
-    fn whole(&self, opened: &Opened, image: TargetImage, fallback: Option<Reason>) -> Target {
-        let plan = plan_image(&image, |d| self.has(d), self.args.limits.max_layer_size);
-        Target {
-            plain_bytes: plan.download_bytes,
+    fn whole(&self, source: &Source, image: TargetImage, fallback: Option<Reason>) -> Decision {
+        let plan = Offer::whole_layers(&|d| self.has(d), self.args.limits.max_layer_size).plan(&image);
+        Decision {
+            plain_bytes: plan.download_bytes(),
             image,
             plan,
-            base: None,
-            base_config: None,
-            deltas: Vec::new(),
-            links: Vec::new(),
-            delta_source: opened.source.clone(),
-            whole_source: opened.source.clone(),
+            places: Places { delta: source.clone(), image: source.clone(), base: None },
+            applied: None,
             search_bytes: 0,
             fallback,
             instead: None,
@@ -134,32 +155,33 @@ impl Hand<'_> {
     }
 
     /// REF is a delta: it is applied, whatever it costs.
-    async fn by_given_delta(&mut self, opened: &Opened, manifest: DeltaManifest) -> Result<Target> {
+    async fn by_given_delta(&mut self, opened: &Opened, manifest: DeltaManifest) -> Result<Decision> {
         let delta = opened.target_of(manifest).await?;
         if self.policy() == DeltaPolicy::Never {
-            return Ok(self.whole(opened, delta.target, Some(Reason::Policy)));
+            return Ok(self.whole(&opened.source, delta.target, Some(Reason::Policy)));
         }
         self.bring_base(delta.source_config()).await?;
         let base = match self.base(delta.source_config()) {
             Ok(base) => base,
             Err(e) if e.kind() == Kind::Misfit && self.policy() == DeltaPolicy::Auto => {
-                let target = self.whole(opened, delta.target, Some(Reason::NoBase));
-                let needed = |(_, l): &(_, &crate::plan::PlannedLayer)| l.action == LayerAction::Fetch;
-                let mut missing = target.plan.layers.iter().enumerate().filter(needed);
+                let whole = self.whole(&opened.source, delta.target, Some(Reason::NoBase));
+                let mut missing = whole.plan.layers.iter().filter(|layer| layer.origin() == Origin::Whole);
                 // A dry run cannot find out whether a registry has the layers.
-                let hopeless = self.args.dry_run && matches!(target.whole_source, Source::Remote(_));
-                if hopeless || !missing.all(|(index, _)| target.may_have_whole(index)) {
+                let hopeless = self.args.dry_run && matches!(whole.places.image, Source::Remote(_));
+                if hopeless || !missing.all(|layer| whole.places.image.may_have(&layer.target)) {
                     return Err(e);
                 }
                 self.context.say(&format!("the image is fetched whole: {e}"));
-                return Ok(Target { instead: Some(e), ..target });
+                return Ok(Decision { instead: Some(e), ..whole });
             }
             Err(e) => return Err(e),
         };
-        let plan = plan_delta(&delta, |d| self.has(d), self.args.limits.max_layer_size);
-        let base_config = Some(delta.source_config().clone());
-        let whole = self.whole(opened, delta.target, None);
-        Ok(Target { plan, base: Some(base), base_config, deltas: vec![opened.digest.clone()], ..whole })
+        let whole = self.whole(&opened.source, delta.target, None);
+        let preference =
+            if self.policy() == DeltaPolicy::Only { Preference::DeltaOnly } else { Preference::Delta };
+        let last = Last { digest: &opened.digest, manifest: &delta.manifest, source: opened.source.clone() };
+        let plan = self.plan(&whole, &last, &base, preference);
+        Ok(applied(whole, plan, last, base, Vec::new()))
     }
 
     /// Fetches a base that `--base` names in a registry.
@@ -189,8 +211,8 @@ impl Hand<'_> {
         reference: &Reference,
         opened: &Opened,
         image: TargetImage,
-    ) -> Result<Target> {
-        let whole = self.whole(opened, image, None);
+    ) -> Result<Decision> {
+        let whole = self.whole(&opened.source, image, None);
         if self.policy() == DeltaPolicy::Never || whole.plain_bytes == 0 {
             return Ok(whole);
         }
@@ -206,8 +228,7 @@ impl Hand<'_> {
         let local_base = self.named_base()?;
         let options = options(&self.args.source, Platform::host())?;
         let repository = Repository::new(name, &options)?.remembered();
-        // Digests of deltas are those of manifests as they are in the registry.
-        let subject = whole.image.converted_from.as_ref().unwrap_or(&whole.image.manifest_digest).clone();
+        let subject = whole.image.manifest_digest.clone();
         if self.inventory.images.is_empty() && local_base.is_none() {
             if !self.args.dry_run {
                 repository.look_at_registry(&subject).await;
@@ -237,31 +258,26 @@ impl Hand<'_> {
         };
         let source_of = |delta: &Candidate| match elsewhere {
             Some(place) => remote(Proxy::new(&place.pinned(&delta.digest).skopeo(), options.clone()), place),
-            None => whole.delta_source.clone(),
+            None => whole.places.image.clone(),
         };
         let mut links: Vec<Link> = Vec::new();
         for delta in way {
             let have = |d: &DiffId| self.has(d) || links.iter().any(|link| link.diff_ids().contains(d));
             match Link::read(delta, source_of(delta), have).await {
                 Ok(link) => links.push(link),
-                Err(e) if matches!(e.kind(), Kind::Misfit | Kind::Verification) => {
+                Err(e) if e.kind() == Kind::Interrupted => return Err(e),
+                Err(e) => {
                     let failure = Some(e);
                     return self.without(whole, Some(Found { failure, ..found }), Reason::LookupFailed);
                 }
-                Err(e) => return Err(e),
             }
         }
         let first = way.first().unwrap_or(candidate);
         let base = self.base(&first.manifest.source_config)?;
         let search_bytes = found.bytes + links.iter().map(Link::metadata_bytes).sum::<u64>();
-        let (digest, delta_source) = (candidate.digest.clone(), source_of(candidate));
-        let target = self.with_delta(whole, digest, &candidate.manifest, base);
-        if target.deltas.is_empty() {
-            return Ok(Target { search_bytes, ..target });
-        }
-        let deltas = links.iter().map(|l| l.digest.clone()).chain(target.deltas).collect();
-        let base_config = Some(first.manifest.source_config.clone());
-        Ok(Target { search_bytes, delta_source, links, deltas, base_config, ..target })
+        let last =
+            Last { digest: &candidate.digest, manifest: &candidate.manifest, source: source_of(candidate) };
+        Ok(Decision { search_bytes, ..self.with_delta(whole, last, base, links) })
     }
 
     /// The config digest of a base that `--base` names on this machine.
@@ -273,7 +289,7 @@ impl Hand<'_> {
     }
 
     /// `--delta` names the one to use.
-    async fn by_named_delta(&mut self, named: &Reference, whole: Target) -> Result<Target> {
+    async fn by_named_delta(&mut self, named: &Reference, whole: Decision) -> Result<Decision> {
         let opened = Opened::open(named, &self.args.source, self.spool).await?;
         let manifest =
             opened.delta()?.ok_or_else(|| Error::misfit(format!("{named} is not an oci-delta artifact")))?;
@@ -288,39 +304,49 @@ impl Hand<'_> {
             Err(e) if self.policy() == DeltaPolicy::Only => return Err(e),
             Err(e) if e.kind() == Kind::Misfit => {
                 self.context.say(&format!("the image is fetched whole: {e}"));
-                return Ok(Target { search_bytes, fallback: Some(Reason::NoBase), ..whole });
+                return Ok(Decision { search_bytes, fallback: Some(Reason::NoBase), ..whole });
             }
             Err(e) => return Err(e),
         };
-        let target = self.with_delta(whole, opened.digest.clone(), &manifest, base);
-        Ok(Target { search_bytes, delta_source: opened.source, ..target })
+        let last = Last { digest: &opened.digest, manifest: &manifest, source: opened.source.clone() };
+        Ok(Decision { search_bytes, ..self.with_delta(whole, last, base, Vec::new()) })
     }
 
-    fn with_delta(&self, whole: Target, digest: Digest, manifest: &DeltaManifest, base: Base) -> Target {
-        let limit = self.args.limits.max_layer_size;
-        let plan = match self.policy() {
-            DeltaPolicy::Only => crate::plan::plan_with(manifest, &whole.image, |d| self.has(d), limit),
-            _ => plan_cheapest(manifest, &whole.image, |d| self.has(d), limit),
+    /// The delta serves where it saves something.
+    fn with_delta(&self, whole: Decision, last: Last<'_>, base: Base, links: Vec<Link>) -> Decision {
+        let preference = match self.policy() {
+            DeltaPolicy::Only => Preference::DeltaOnly,
+            _ => Preference::FewestBytes,
         };
-        let used = plan.layers.iter().any(|l| l.action.is_of_delta());
-        Target {
-            plan,
-            base_config: used.then(|| manifest.source_config.clone()),
-            base: used.then_some(base),
-            deltas: used.then_some(digest).into_iter().collect(),
-            fallback: (!used).then_some(Reason::NotSmaller),
-            ..whole
+        let plan = self.plan(&whole, &last, &base, preference);
+        if plan.uses_delta() {
+            applied(whole, plan, last, base, links)
+        } else {
+            Decision { fallback: Some(Reason::NotSmaller), ..whole }
         }
     }
 
+    fn plan(&self, whole: &Decision, last: &Last<'_>, base: &Base, preference: Preference) -> RebuildPlan {
+        let have = |diff_id: &DiffId| self.has(diff_id);
+        let offer = Offer {
+            delta: Some(last.manifest),
+            is_patch: &|blob| is_patch(&last.source, blob),
+            base: &|diff_id| base.layer(diff_id),
+            whole: &|layer| whole.places.image.may_have(layer),
+            preference,
+            ..Offer::whole_layers(&have, self.args.limits.max_layer_size)
+        };
+        offer.plan(&whole.image)
+    }
+
     /// No delta helps; with `--delta-policy only` that is an error.
-    fn without(&self, whole: Target, found: Option<Found>, reason: Reason) -> Result<Target> {
+    fn without(&self, whole: Decision, found: Option<Found>, reason: Reason) -> Result<Decision> {
         let found = found.unwrap_or_default();
         if self.policy() != DeltaPolicy::Only {
             if let Some(e) = &found.failure {
                 self.context.say(&format!("the image is fetched whole, as deltas cannot be looked up: {e}"));
             }
-            return Ok(Target { search_bytes: found.bytes, fallback: Some(reason), ..whole });
+            return Ok(Decision { search_bytes: found.bytes, fallback: Some(reason), ..whole });
         }
         let image = &whole.image.manifest_digest;
         Err(match (found.failure, reason) {
@@ -335,10 +361,25 @@ impl Hand<'_> {
     }
 }
 
+/// The delta that leads to the target itself.
+struct Last<'a> {
+    digest: &'a Digest,
+    manifest: &'a DeltaManifest,
+    source: Source,
+}
+
+/// `whole`, but as `plan` has it: by `last` and the deltas before it, from `base` on.
+fn applied(whole: Decision, plan: RebuildPlan, last: Last<'_>, base: Base, links: Vec<Link>) -> Decision {
+    let deltas = links.iter().map(|link| &link.digest).chain([last.digest]).cloned().collect();
+    let base_config = links.first().map_or(&last.manifest.source_config, Link::base_config).clone();
+    let places = Places { delta: last.source, base: base.source(), ..whole.places };
+    Decision { plan, places, applied: Some(Applied { base, base_config, deltas, links }), ..whole }
+}
+
 /// The deltas that lead to the target with the fewest bytes, in order; none when that is not below `limit`.
 fn choose<'a>(
     found: &'a Found,
-    whole: &Target,
+    whole: &Decision,
     here: impl Fn(&Digest) -> bool,
     have: impl Fn(&DiffId) -> bool + Copy,
     limit: u64,
@@ -347,7 +388,9 @@ fn choose<'a>(
     let step = |candidate: &Candidate| {
         let delta = &candidate.manifest;
         let bytes = if delta.target_config.digest() == target {
-            plan_cheapest(delta, &whole.image, have, u64::MAX).download_bytes
+            Offer { delta: Some(delta), ..Offer::whole_layers(&have, u64::MAX) }
+                .plan(&whole.image)
+                .download_bytes()
         } else {
             let metadata = delta.target_manifest.size().saturating_add(delta.target_config.size());
             delta.layer_bytes().saturating_add(metadata)
