@@ -4,6 +4,7 @@
 //! one of them has made again, from the plain bytes and the name of the encoder, its family and its level.
 
 pub mod deflate;
+pub mod gzip;
 pub mod zstd;
 
 /// One compressed stream in the making.

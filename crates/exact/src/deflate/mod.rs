@@ -4,8 +4,13 @@
 
 pub(crate) mod bits;
 pub(crate) mod block;
+pub mod go;
 pub(crate) mod huffman;
+pub(crate) mod parallel;
+pub(crate) mod source;
+pub(crate) mod stream;
 pub(crate) mod tables;
 mod token;
+pub(crate) mod words;
 
 pub use token::Token;
