@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use create::{CreateArgs, Format};
-pub use fetch::{BaseArgs, DeltaArgs, DeltaPolicy, FetchArgs, LimitArgs, SourceArgs};
+pub use fetch::{BaseArgs, DeltaArgs, FetchArgs, LimitArgs, SourceArgs};
 pub use publish::{DeltasArgs, PruneArgs, PushArgs};
 
 use crate::digest::{Digest, parse_digest};

@@ -1,13 +1,13 @@
 //! Gets container and OS images onto machines as deltas.
 //!
 //! ```text
-//! argv → cli → commands ─┬─ reference → proxy (skopeo) or layout (in place) → manifest bytes
-//!                        ├─ artifact: delta manifest → target manifest and config, checked
-//!                        ├─ store: inventory, base image → base: files by path
-//!                        ├─ discover: deltas for an image, by the lists of its registry
-//!                        ├─ plan: the cheapest chain; for each layer reuse, patch, original or fetch
-//!                        ├─ fetch ── per layer: blob → verify → rebuild ── apply → diff_id → store
-//!                        └─ store: publish → report
+//! argv → cli → commands → engine ─┬─ reference → proxy (skopeo) or layout (in place) → manifest bytes
+//!                                 ├─ artifact: delta manifest → target manifest and config, checked
+//!                                 ├─ store: inventory, base image → base: files by path
+//!                                 ├─ discover: deltas for an image, by the lists of its registry
+//!                                 ├─ plan: the cheapest chain; for each layer the ways to get it, in order
+//!                                 ├─ fetch ── per layer: blob → verify → rebuild ── apply → diff_id → store
+//!                                 └─ store: publish → outcome
 //! ```
 //!
 //! [`create`] goes the other way: two images in layouts → patches → an artifact.
@@ -25,6 +25,7 @@ pub mod create;
 pub mod digest;
 pub mod discover;
 pub mod encoding;
+pub mod engine;
 pub mod error;
 pub mod fetch;
 pub mod fuse;
@@ -42,5 +43,6 @@ pub mod rebuild;
 pub mod reference;
 pub mod region;
 pub mod registry;
+pub mod session;
 pub mod store;
 pub mod tardiff;

@@ -1,14 +1,19 @@
 //! Options of `fetch`, most of which other commands have as well.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::{parse_expected, parse_reference, parse_repository, parse_size};
 use crate::digest::Digest;
 use crate::encoding::Encoding;
+use crate::engine::request::{BaseChoice, DeltaPolicy, Deltas, FetchRequest, Limits, SourceOptions};
+use crate::error::Result;
 use crate::platform::Platform;
+use crate::proxy::{Credentials, ProxyOptions};
 use crate::reference::Reference;
+use crate::store::StoreRef;
 
 const REF_HELP: &str = "\
 Delta artifact or image: [docker://]HOST/REPO[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME] or dir:DIR";
@@ -64,20 +69,21 @@ pub struct FetchArgs {
 }
 
 impl FetchArgs {
-    /// Nothing but the source and the bounds given.
-    pub fn with(source: SourceArgs, limits: LimitArgs) -> Self {
-        FetchArgs {
-            reference: None,
-            tag: None,
-            compress: Encoding::Plain,
-            delta: DeltaArgs::default(),
-            expect_digest: None,
-            timeout: None,
-            dry_run: false,
-            base: BaseArgs::default(),
-            source,
-            limits,
-        }
+    /// What these arguments ask for `reference`.
+    ///
+    /// # Errors
+    /// Usage.
+    pub fn request(&self, reference: &Reference, repository: &StoreRef) -> Result<FetchRequest> {
+        Ok(FetchRequest {
+            name: self.tag.clone(),
+            expected: self.expect_digest.clone(),
+            deltas: self.delta.deltas(),
+            base: self.base.choice(),
+            encoding: self.compress,
+            source: self.source.options()?,
+            limits: self.limits.limits(),
+            ..FetchRequest::new(reference.clone(), repository.clone())
+        })
     }
 }
 
@@ -98,16 +104,11 @@ pub struct DeltaArgs {
     pub delta_repo: Option<Reference>,
 }
 
-/// When deltas are used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum DeltaPolicy {
-    /// Where they save bytes; what they fail to make is fetched whole.
-    #[default]
-    Auto,
-    /// Always; whatever they do not make is an error.
-    Only,
-    /// Not at all.
-    Never,
+impl DeltaArgs {
+    /// The same for the engine.
+    pub fn deltas(&self) -> Deltas {
+        Deltas { policy: self.delta_policy, named: self.delta.clone(), listed_in: self.delta_repo.clone() }
+    }
 }
 
 /// Where the old files are.
@@ -121,6 +122,13 @@ pub struct BaseArgs {
     /// Unpacked or running root file system of the base image
     #[arg(long, value_name = "DIR")]
     pub rootfs: Option<PathBuf>,
+}
+
+impl BaseArgs {
+    /// The same for the engine.
+    pub fn choice(&self) -> BaseChoice {
+        BaseChoice { image: self.base.clone(), rootfs: self.rootfs.clone() }
+    }
 }
 
 /// How the source is reached.
@@ -183,6 +191,30 @@ pub struct SourceArgs {
     pub jobs: Option<u16>,
 }
 
+impl SourceArgs {
+    /// The same for the engine.
+    ///
+    /// # Errors
+    /// Usage, for credentials without a colon.
+    pub fn options(&self) -> Result<SourceOptions> {
+        let proxy = ProxyOptions {
+            skopeo: self.skopeo.clone(),
+            authfile: self.authfile.clone(),
+            creds: self.creds.as_deref().map(Credentials::parse).transpose()?,
+            cert_dir: self.cert_dir.clone(),
+            tls_verify: self.tls_verify.unwrap_or(true),
+            registries_conf: self.registries_conf.clone(),
+            insecure_policy: self.insecure_policy,
+            platform: None,
+            inactivity_timeout: Duration::from_secs(self.stall_timeout),
+            retries: self.retries,
+            tmpdir: None,
+        };
+        let jobs = self.jobs.filter(|n| *n > 0).map(usize::from);
+        Ok(SourceOptions { platform: self.platform.clone(), proxy, jobs })
+    }
+}
+
 /// Bounds that protect against hostile input.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits")]
@@ -194,4 +226,11 @@ pub struct LimitArgs {
     /// Largest zstd window of a delta or layer, as a power of two
     #[arg(long, value_name = "LOG", default_value_t = 27, value_parser = clap::value_parser!(u32).range(10..=31))]
     pub max_window_log: u32,
+}
+
+impl LimitArgs {
+    /// The same for the engine.
+    pub fn limits(&self) -> Limits {
+        Limits { max_layer_size: self.max_layer_size, max_window_log: self.max_window_log }
+    }
 }

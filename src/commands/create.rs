@@ -11,13 +11,14 @@ use serde::Serialize;
 use super::files::PatchAccount;
 use super::publish::store_layout;
 use super::report::VERSION;
-use super::source::local_reference;
-use super::{Context, fetch};
+use super::{Context, local_reference};
 use crate::account::account;
 use crate::artifact::{MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage, parse_manifest};
-use crate::cli::{CreateArgs, FetchArgs};
+use crate::cli::CreateArgs;
 use crate::create::{self, Artifact, Carried, Input, LayerOutcome, Layers, Options};
 use crate::digest::digest_of;
+use crate::engine;
+use crate::engine::request::FetchRequest;
 use crate::error::{Error, IoContext, Result};
 use crate::layout::Layout;
 use crate::platform::Platform;
@@ -179,7 +180,13 @@ async fn open(context: &Context, args: &CreateArgs, text: &str, inputs: &Path) -
 async fn pull(context: &Context, args: &CreateArgs, reference: &Reference, dir: &Path) -> Result<Opened> {
     let pulled = Context { repo: StoreRef::Layout(dir.to_owned()), ..context.clone() };
     let name = reference.to_string();
-    fetch::pull(&pulled, reference, &fetch_args(args, &name)).await?;
+    let request = FetchRequest {
+        name: Some(name.clone()),
+        source: args.source.options()?,
+        limits: args.limits.limits(),
+        ..FetchRequest::new(reference.clone(), pulled.repo.clone())
+    };
+    engine::fetch(&pulled.session(), &request).await?;
     let found = in_store(&pulled, |image| image.name.as_deref() == Some(&name))?;
     let (store, named) =
         found.ok_or_else(|| Error::local(format!("{reference}: gone after it was pulled")))?;
@@ -206,10 +213,6 @@ fn in_store(
     let store = context.repo.open()?;
     let found = store.inventory()?.images.into_iter().find(|image| wanted(image));
     Ok(found.map(|image| (store, image)))
-}
-
-fn fetch_args(args: &CreateArgs, name: &str) -> FetchArgs {
-    FetchArgs { tag: Some(name.to_owned()), ..FetchArgs::with(args.source.clone(), args.limits.clone()) }
 }
 
 /// The parts of a signature: its manifest, config and payloads.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Context;
-use super::source::{Opened, concurrency, is_patch};
 use crate::account::{Account, FileAccount, LayerAccount, account};
 use crate::artifact::Delta;
 use crate::cli::InspectArgs;
+use crate::engine::opened::{Opened, concurrency, is_patch};
 use crate::error::Result;
 use crate::fetch::{self as scheduler, Download, Job, Step};
 use crate::progress::human_bytes;
@@ -85,7 +85,7 @@ pub(super) async fn of_delta(
     let (max_layer, spool) = (args.limits.max_layer_size, spool.to_owned());
     let work =
         Arc::new(move |mut job: Job| account(&mut job.blob, &limits, max_layer, &spool).map(Step::Done));
-    let concurrency = concurrency(&opened.source, args.source.jobs);
+    let concurrency = concurrency(&opened.source, args.source.options()?.jobs);
     let accounts = scheduler::run(downloads, concurrency, &context.cancel, work).await?;
     Ok(diff_ids
         .into_iter()

@@ -4,15 +4,15 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::Context;
-use super::base::{self, Base};
-use super::decision::Hand;
-use super::fetch::pull;
-use super::files;
-use super::report::{Reason, VERSION};
-use super::source::{Opened, is_patch};
-use crate::cli::{FetchArgs, InspectArgs};
-use crate::error::Result;
+use super::report::VERSION;
+use super::{Context, files};
+use crate::cli::InspectArgs;
+use crate::engine::base::{self, Base};
+use crate::engine::decision::{Hand, Purpose, Step};
+use crate::engine::opened::{Opened, is_patch};
+use crate::engine::outcome::Reason;
+use crate::engine::request::FetchRequest;
+use crate::error::{Error, Result};
 use crate::plan::{Offer, Preference, RebuildPlan};
 use crate::progress::human_bytes;
 use crate::store::Inventory;
@@ -60,7 +60,8 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
     let store = context.repo.exists().then(|| context.repo.open()).transpose()?;
     let inventory = store.as_ref().map(|store| store.inventory()).transpose()?.unwrap_or_default();
     let spool = std::env::temp_dir();
-    let opened = Opened::open(&args.reference, &args.source, &spool).await?;
+    let source = args.source.options()?;
+    let opened = Opened::open(&args.reference, &source, &spool).await?;
     let have = |diff_id: &_| inventory.layers.contains_key(diff_id);
     let limit = args.limits.max_layer_size;
     let mut inspection = match opened.delta()? {
@@ -76,10 +77,10 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
             let plan = offer.plan(&delta.target);
             let mut inspection = describe(args, &opened, &plan, &delta.target, &inventory);
             let here = store.as_ref().map(|store| (store, &inventory));
-            let base = base::check_remote(&args.base, &args.source, delta.source_config(), &spool)
-                .await
-                .and_then(|_| {
-                    Base::find(delta.source_config(), &args.base, args.source.platform.as_ref(), here, &spool)
+            let choice = args.base.choice();
+            let base =
+                base::check_remote(&choice, &source, delta.source_config(), &spool).await.and_then(|_| {
+                    Base::find(delta.source_config(), &choice, source.platform.as_ref(), here, &spool)
                 });
             inspection.misfit = base.err().map(|e| e.to_string());
             inspection.kind = "delta";
@@ -91,18 +92,29 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
             inspection
         }
         None => {
-            let fetch = FetchArgs {
-                delta: args.delta.clone(),
-                base: args.base.clone(),
-                dry_run: true,
-                ..FetchArgs::with(args.source.clone(), args.limits.clone())
+            let request = FetchRequest {
+                deltas: args.delta.deltas(),
+                base: args.base.choice(),
+                source,
+                limits: args.limits.limits(),
+                ..FetchRequest::new(args.reference.clone(), context.repo.clone())
             };
-            let mut hand = Hand { context, args: &fetch, pull, store, inventory, spool: &spool };
-            let decision = hand.decide(&args.reference, &opened).await?;
-            let mut inspection = describe(args, &opened, &decision.plan, &decision.image, &hand.inventory);
+            let hand = Hand {
+                session: &context.session(),
+                request: &request,
+                purpose: Purpose::Look,
+                store: store.as_ref(),
+                inventory: &inventory,
+                spool: &spool,
+            };
+            let decision = match hand.decide(&opened).await? {
+                Step::Decided(decision) => decision,
+                Step::FetchBase(base) => return Err(Error::misfit(format!("the base {base} is not here"))),
+            };
+            let mut inspection = describe(args, &opened, &decision.plan, &decision.image, &inventory);
             inspection.download_bytes += decision.bytes_beside_layers();
-            inspection.base_config = decision.base_config();
-            inspection.deltas = decision.deltas();
+            inspection.base_config = decision.base_config().map(|config| config.to_string());
+            inspection.deltas = decision.deltas().iter().map(ToString::to_string).collect();
             inspection.fallback_reason = decision.fallback;
             inspection
         }

@@ -1,16 +1,12 @@
 //! The commands: each wires the parts together; no bytes are worked on here.
 
-mod base;
-mod chain;
 mod create;
-mod decision;
 mod fetch;
 mod files;
 mod inspect;
 mod publish;
 mod report;
 mod repository;
-mod source;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -23,6 +19,8 @@ use crate::cancel::Cancel;
 use crate::cli::{Cli, Command, GlobalArgs};
 use crate::error::{Error, Kind, Result};
 use crate::progress::{self, Event, Reporter};
+use crate::reference::Reference;
+use crate::session::Session;
 use crate::store::StoreRef;
 
 /// What every command gets.
@@ -43,6 +41,12 @@ impl Context {
             None => StoreRef::Layout(default_repo()?),
         };
         Ok(Context { repo, json: global.json, verbose: global.verbose, reporter, cancel })
+    }
+
+    /// For the engine.
+    fn session(&self) -> Session {
+        let (cancel, reporter) = (self.cancel.clone(), self.reporter.clone());
+        Session { cancel, reporter, ..Session::new(std::env::temp_dir()) }
     }
 
     /// A line for people, on standard error.
@@ -109,6 +113,17 @@ fn default_repo() -> Result<PathBuf> {
         .ok_or_else(|| {
             Error::usage("no repository: neither XDG_DATA_HOME nor HOME is set").with_hint("give --repo DIR")
         })
+}
+
+/// A bare path means what it means to the reference tool, and a directory too.
+fn local_reference(text: &str) -> Option<Reference> {
+    let path = PathBuf::from(text);
+    let kind = std::fs::metadata(&path).ok()?;
+    Some(match kind.is_dir() {
+        true if path.join("oci-layout").exists() => Reference::Oci { dir: path, name: None },
+        true => Reference::Dir { dir: path },
+        false => Reference::OciArchive { file: path, name: None },
+    })
 }
 
 fn write_stdout(text: &str) -> Result<()> {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::source::{Opened, local_reference, options};
+use super::local_reference;
 use crate::artifact::{
     self, ARTIFACT_TYPE, BYTES, DeltaManifest, MAX_MANIFEST_SIZE, SOURCE, SOURCE_CONFIG, TARGET,
     parse_manifest,
@@ -20,6 +20,7 @@ use crate::artifact::{
 use crate::cli::{DeltasArgs, PruneArgs, PushArgs, SourceArgs};
 use crate::digest::{Digest, digest_of};
 use crate::discover::{Candidate, all_deltas, room_of_list};
+use crate::engine::opened::Opened;
 use crate::error::{Error, IoContext, Result};
 use crate::layout::Layout;
 use crate::platform::Platform;
@@ -79,7 +80,7 @@ async fn store(dir: &Path, manifest: &[u8], to: &str, source: &SourceArgs) -> Re
     };
     let digest = digest_of(manifest);
     let by_digest = reference.pinned(&digest);
-    let options = options(source, Platform::host())?;
+    let options = source.options()?.skopeo(Platform::host());
     let place = if has_tag(to) { reference.skopeo() } else { by_digest.skopeo() };
     push_layout(dir, &place, &options).await?;
     let delta = DeltaManifest::parse(manifest)?;
@@ -304,7 +305,7 @@ async fn open(
         }
     };
     let place = name(delta_repo.unwrap_or(reference))?;
-    let opened = Opened::open(reference, source, &std::env::temp_dir()).await?;
-    let repository = Repository::new(&place, &options(source, Platform::host())?)?;
+    let opened = Opened::open(reference, &source.options()?, &std::env::temp_dir()).await?;
+    let repository = Repository::new(&place, &source.options()?.skopeo(Platform::host()))?;
     Ok((repository, opened))
 }

@@ -1,31 +1,14 @@
 //! The report of a fetch: one object, as JSON or as text (`docs/cli.md`).
 
-use oci_spec::image::Descriptor;
 use serde::Serialize;
 
-use crate::plan::Origin;
+use crate::engine::outcome::{Bytes, Durations, LayerOutcome, Outcome, Reason, Status};
 use crate::progress::human_bytes;
+use crate::reference::Reference;
+use crate::store::Fidelity;
 
 /// Version of the report's form; grows when a field changes its meaning.
 pub(super) const VERSION: u32 = 1;
-
-/// Why no delta was used, or not for everything. The names are part of the report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Reason {
-    /// `--delta-policy never`.
-    Policy,
-    /// No delta is listed for the image.
-    NoDelta,
-    /// Deltas exist, but none from an image that is here.
-    NoBase,
-    /// A delta fits, but would not save anything.
-    NotSmaller,
-    /// The list of deltas could not be read.
-    LookupFailed,
-    /// A delta failed to rebuild layers: it or the base is damaged, or they do not belong together.
-    PatchFailed,
-}
 
 /// What was asked, what was done, what it cost.
 #[derive(Debug, Serialize)]
@@ -47,16 +30,6 @@ pub(super) struct Report {
     pub bytes: ByteReport,
     pub durations: Durations,
     pub seconds: f64,
-}
-
-/// Where the time went, in seconds.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Durations {
-    /// Resolving the reference, searching deltas, choosing.
-    pub plan: f64,
-    /// Downloading and rebuilding layers.
-    pub rebuild: f64,
-    pub publish: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -83,26 +56,6 @@ pub(super) struct LayerReport {
     pub target_bytes: u64,
 }
 
-/// How a layer came to be in the repository.
-#[derive(Debug)]
-pub(super) struct LayerEnd {
-    /// Its blob there.
-    pub stored: Descriptor,
-    /// What was to be tried first.
-    pub planned: Origin,
-    /// What led to it.
-    pub origin: Origin,
-    /// Bytes read for it, failed tries included.
-    pub bytes: u64,
-}
-
-impl LayerEnd {
-    /// Did a delta not give what was expected of it?
-    fn fell_back(&self) -> bool {
-        self.planned.is_of_delta() && !self.origin.is_of_delta()
-    }
-}
-
 #[derive(Debug, Default, Serialize)]
 pub(super) struct ByteReport {
     /// Read from the source: lists, manifests, configs and blobs, failed tries included.
@@ -115,26 +68,49 @@ pub(super) struct ByteReport {
     pub saved: u64,
 }
 
-impl ByteReport {
-    pub(super) fn new(downloaded: u64, plain_pull: u64, full_pull: u64) -> Self {
-        ByteReport { downloaded, plain_pull, full_pull, saved: full_pull.saturating_sub(downloaded) }
-    }
-}
-
 impl Report {
-    /// Puts what happened in place of what was planned: the ends of the `layers`, and the other bytes read.
-    pub(super) fn count(&mut self, layers: &[LayerEnd], others: u64) {
-        let mut downloaded = others;
-        for (entry, end) in self.layers.iter_mut().zip(layers) {
-            entry.action = end.origin.name();
-            entry.bytes = end.bytes;
-            downloaded += end.bytes;
+    /// What became of the image behind `reference`.
+    pub(super) fn new(reference: &Reference, outcome: &Outcome) -> Self {
+        let layer = |layer: &LayerOutcome| LayerReport {
+            diff_id: layer.diff_id.to_string(),
+            action: layer.origin.name(),
+            bytes: layer.bytes,
+            target_bytes: layer.target_bytes,
+        };
+        let Bytes { downloaded, plain_pull, full_pull } = outcome.bytes;
+        Report {
+            version: VERSION,
+            reference: reference.to_string(),
+            resolved: outcome.resolved.to_string(),
+            kind: if outcome.is_delta { "delta" } else { "image" },
+            status: match outcome.status {
+                Status::Planned => "planned",
+                Status::Fetched => "fetched",
+                Status::AlreadyPresent => "already-present",
+            },
+            deltas: outcome.deltas.iter().map(ToString::to_string).collect(),
+            fallback_reason: outcome.fallback,
+            image: ImageReport {
+                name: outcome.name.clone(),
+                manifest: outcome.manifest.as_ref().map(ToString::to_string),
+                target_manifest: outcome.target_manifest.to_string(),
+                config: outcome.config.to_string(),
+                fidelity: outcome.fidelity.map(|fidelity| match fidelity {
+                    Fidelity::Verbatim => "verbatim",
+                    Fidelity::Rewritten => "rewritten",
+                }),
+                base_config: outcome.base_config.as_ref().map(ToString::to_string),
+            },
+            layers: outcome.layers.iter().map(layer).collect(),
+            bytes: ByteReport {
+                downloaded,
+                plain_pull,
+                full_pull,
+                saved: full_pull.saturating_sub(downloaded),
+            },
+            durations: outcome.durations,
+            seconds: outcome.durations.total,
         }
-        if layers.iter().any(LayerEnd::fell_back) {
-            self.fallback_reason = Some(Reason::PatchFailed);
-        }
-        let ByteReport { plain_pull, full_pull, .. } = self.bytes;
-        self.bytes = ByteReport::new(downloaded, plain_pull, full_pull);
     }
 
     pub(super) fn text(&self) -> String {

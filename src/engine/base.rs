@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 
-use super::source::Opened;
+use super::opened::Opened;
+use super::request::{BaseChoice, Limits, SourceOptions};
 use crate::artifact::TargetImage;
 use crate::base::{LayerSource, LayeredFiles, Part, RootfsFiles, SourceFiles};
-use crate::cli::{BaseArgs, LimitArgs, SourceArgs};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::fetch::Source;
@@ -19,7 +19,7 @@ use crate::store::{Inventory, Store};
 
 /// Where old files come from, and layers that the delta reuses.
 #[derive(Debug, Clone)]
-pub(super) enum Base {
+pub(crate) enum Base {
     /// An image in the repository.
     Stored { store: Arc<dyn Store>, image: Box<TargetImage> },
     /// An image in a layout named by `--base`.
@@ -33,17 +33,17 @@ impl Base {
     ///
     /// # Errors
     /// Misfit when it is not there.
-    pub(super) fn find(
+    pub(crate) fn find(
         wanted: &Digest,
-        args: &BaseArgs,
+        choice: &BaseChoice,
         platform: Option<&Platform>,
         repository: Option<(&Arc<dyn Store>, &Inventory)>,
         spool: &Path,
     ) -> Result<Self> {
-        if let Some(dir) = &args.rootfs {
+        if let Some(dir) = &choice.rootfs {
             return RootfsFiles::open_dir(dir).map(|files| Base::Rootfs(Arc::new(files)));
         }
-        if let Some(reference) = &args.base
+        if let Some(reference) = &choice.image
             && let Some(layout) = Layout::open(reference, spool)?
         {
             let image = named_image(&layout, reference, platform)?;
@@ -60,7 +60,7 @@ impl Base {
             let absent = Error::misfit(format!(
                 "the delta is for a base image with config {wanted}, which is not in the repository"
             ));
-            match &args.base {
+            match &choice.image {
                 Some(remote) => {
                     absent.with_hint(format!("fetch the base image first: oci-delta-fetch {remote}"))
                 }
@@ -72,13 +72,13 @@ impl Base {
     }
 
     /// Where layers can be read that the target shares with a base outside the repository.
-    pub(super) fn source(&self) -> Option<Source> {
+    pub(crate) fn source(&self) -> Option<Source> {
         let Base::Image { layout, .. } = self else { return None };
         Some(Source::Local(layout.clone()))
     }
 
     /// The blob of such a layer.
-    pub(super) fn layer(&self, diff_id: &DiffId) -> Option<Descriptor> {
+    pub(crate) fn layer(&self, diff_id: &DiffId) -> Option<Descriptor> {
         let Base::Image { image, .. } = self else { return None };
         let position = image.diff_ids.iter().position(|d| d == diff_id)?;
         image.layers.get(position).cloned()
@@ -86,10 +86,10 @@ impl Base {
 
     /// Opens the files. Layers that the target does not share are indexed at
     /// once, in parallel: patches read from them. The others only when needed.
-    pub(super) fn files(
+    pub(crate) fn files(
         &self,
         target: &TargetImage,
-        limits: &LimitArgs,
+        limits: &Limits,
         spool: &Path,
         threads: usize,
     ) -> Result<Arc<dyn SourceFiles>> {
@@ -122,13 +122,13 @@ impl Base {
 ///
 /// # Errors
 /// Misfit when it is not the image that is `wanted`; what the registry says.
-pub(super) async fn check_remote<'a>(
-    args: &'a BaseArgs,
-    source: &SourceArgs,
+pub(crate) async fn check_remote<'a>(
+    choice: &'a BaseChoice,
+    source: &SourceOptions,
     wanted: &Digest,
     spool: &Path,
 ) -> Result<Option<&'a Reference>> {
-    let Some(reference @ Reference::Docker { .. }) = &args.base else { return Ok(None) };
+    let Some(reference @ Reference::Docker { .. }) = &choice.image else { return Ok(None) };
     let image = Opened::open(reference, source, spool).await?.image().await?;
     if image.config_digest != *wanted {
         return Err(wrong_base(wanted, &reference.to_string(), &image.config_digest));
@@ -136,7 +136,7 @@ pub(super) async fn check_remote<'a>(
     Ok(Some(reference))
 }
 
-pub(super) fn named_image(
+pub(crate) fn named_image(
     layout: &Layout,
     reference: &Reference,
     platform: Option<&Platform>,

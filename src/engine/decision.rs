@@ -1,31 +1,30 @@
 //! Decides how an image is brought here: by which deltas, over which base, and what of it whole.
 
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use super::Context;
 use super::base::{self, Base};
 use super::chain::Link;
-use super::report::Reason;
-use super::source::{Opened, is_patch, options, remote};
+use super::opened::{Opened, is_patch, remote};
+use super::outcome::Reason;
+use super::request::{DeltaPolicy, FetchRequest};
 use crate::artifact::{DeltaManifest, TargetImage};
-use crate::cli::{BaseArgs, DeltaPolicy, FetchArgs};
 use crate::digest::{DiffId, Digest};
 use crate::discover::{Candidate, Found, deltas_for};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::Source;
 use crate::layout::Layout;
-use crate::plan::{Offer, Origin, Preference, RebuildPlan, Step, cheapest_chain};
+use crate::plan::{self, Offer, Origin, Preference, RebuildPlan, cheapest_chain};
 use crate::platform::Platform;
 use crate::proxy::Proxy;
 use crate::reference::Reference;
 use crate::registry::Repository;
+use crate::session::Session;
 use crate::store::{Inventory, Store};
 
 /// How an image is brought here.
 #[derive(Debug)]
-pub(super) struct Decision {
+pub(crate) struct Decision {
     pub image: TargetImage,
     pub plan: RebuildPlan,
     pub places: Places,
@@ -42,7 +41,7 @@ pub(super) struct Decision {
 
 /// Where the ways of a plan begin.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
+pub(crate) struct Places {
     /// Blobs of the last delta.
     pub delta: Source,
     /// Whole layers.
@@ -53,7 +52,7 @@ pub(super) struct Places {
 
 impl Places {
     /// Where the blob of a way is.
-    pub(super) fn of(&self, origin: Origin) -> &Source {
+    pub(crate) fn of(&self, origin: Origin) -> &Source {
         match origin {
             Origin::Patch | Origin::Carried => &self.delta,
             Origin::Base => self.base.as_ref().unwrap_or(&self.image),
@@ -64,7 +63,7 @@ impl Places {
 
 /// Deltas, and the base that they begin at.
 #[derive(Debug)]
-pub(super) struct Applied {
+pub(crate) struct Applied {
     pub base: Base,
     pub base_config: Digest,
     /// Of all deltas, in the order of application.
@@ -75,23 +74,23 @@ pub(super) struct Applied {
 
 impl Decision {
     /// Bytes that are read for deltas and are not layers of the target: lists, manifests, links of a chain.
-    pub(super) fn bytes_beside_layers(&self) -> u64 {
+    pub(crate) fn bytes_beside_layers(&self) -> u64 {
         self.search_bytes + self.links().iter().map(Link::bytes).sum::<u64>()
     }
 
     /// The same once they are read.
-    pub(super) fn bytes_read_beside_layers(&self) -> u64 {
+    pub(crate) fn bytes_read_beside_layers(&self) -> u64 {
         self.search_bytes + self.links().iter().map(|link| link.received.bytes()).sum::<u64>()
     }
 
     /// The deltas that the plan uses, in the order of application.
-    pub(super) fn deltas(&self) -> Vec<String> {
-        self.applied.iter().flat_map(|applied| &applied.deltas).map(ToString::to_string).collect()
+    pub(crate) fn deltas(&self) -> Vec<Digest> {
+        self.applied.iter().flat_map(|applied| &applied.deltas).cloned().collect()
     }
 
     /// Config digest of the base image, where there is one.
-    pub(super) fn base_config(&self) -> Option<String> {
-        self.applied.as_ref().map(|applied| applied.base_config.to_string())
+    pub(crate) fn base_config(&self) -> Option<Digest> {
+        self.applied.as_ref().map(|applied| applied.base_config.clone())
     }
 
     fn links(&self) -> &[Link] {
@@ -99,18 +98,31 @@ impl Decision {
     }
 }
 
-/// Fetches an image. The command itself, which gives it along for the base that `--base` names in a
-/// registry.
-pub(super) type Pull =
-    for<'a> fn(&'a Context, &'a Reference, &'a FetchArgs) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+/// What deciding came to.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// That is how it is done.
+    Decided(Box<Decision>),
+    /// This base must be in the repository first.
+    FetchBase(Reference),
+}
+
+/// What a decision is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To tell what would be done; nothing is changed.
+    Look,
+    /// To do it.
+    Fetch,
+}
 
 /// What is at hand.
-pub(super) struct Hand<'a> {
-    pub context: &'a Context,
-    pub args: &'a FetchArgs,
-    pub pull: Pull,
-    pub store: Option<Arc<dyn Store>>,
-    pub inventory: Inventory,
+pub(crate) struct Hand<'a> {
+    pub session: &'a Session,
+    pub request: &'a FetchRequest,
+    pub purpose: Purpose,
+    pub store: Option<&'a Arc<dyn Store>>,
+    pub inventory: &'a Inventory,
     pub spool: &'a Path,
 }
 
@@ -120,28 +132,29 @@ impl Hand<'_> {
     }
 
     fn base(&self, config: &Digest) -> Result<Base> {
-        let here = self.store.as_ref().map(|store| (store, &self.inventory));
-        Base::find(config, &self.args.base, self.args.source.platform.as_ref(), here, self.spool)
+        let here = self.store.map(|store| (store, self.inventory));
+        let FetchRequest { base, source, .. } = self.request;
+        Base::find(config, base, source.platform.as_ref(), here, self.spool)
     }
 
     fn policy(&self) -> DeltaPolicy {
-        self.args.delta.delta_policy
+        self.request.deltas.policy
     }
 
     /// Decides for the reference that was opened: a delta, or an image for which deltas may exist.
-    pub(super) async fn decide(&mut self, reference: &Reference, opened: &Opened) -> Result<Decision> {
+    pub(crate) async fn decide(&self, opened: &Opened) -> Result<Step> {
         match opened.delta()? {
             Some(manifest) => self.by_given_delta(opened, manifest).await,
             None => {
                 let image = opened.image().await?;
-                self.by_any_delta(reference, opened, image).await
+                self.by_any_delta(opened, image).await
             }
         }
     }
 
     /// The image is brought whole.
     fn whole(&self, source: &Source, image: TargetImage, fallback: Option<Reason>) -> Decision {
-        let plan = Offer::whole_layers(&|d| self.has(d), self.args.limits.max_layer_size).plan(&image);
+        let plan = Offer::whole_layers(&|d| self.has(d), self.request.limits.max_layer_size).plan(&image);
         Decision {
             plain_bytes: plan.download_bytes(),
             image,
@@ -155,24 +168,27 @@ impl Hand<'_> {
     }
 
     /// REF is a delta: it is applied, whatever it costs.
-    async fn by_given_delta(&mut self, opened: &Opened, manifest: DeltaManifest) -> Result<Decision> {
+    async fn by_given_delta(&self, opened: &Opened, manifest: DeltaManifest) -> Result<Step> {
         let delta = opened.target_of(manifest).await?;
         if self.policy() == DeltaPolicy::Never {
-            return Ok(self.whole(&opened.source, delta.target, Some(Reason::Policy)));
+            return Ok(decided(self.whole(&opened.source, delta.target, Some(Reason::Policy))));
         }
-        self.bring_base(delta.source_config()).await?;
+        if let Some(remote) = self.base_to_fetch(delta.source_config()).await? {
+            return Ok(Step::FetchBase(remote));
+        }
         let base = match self.base(delta.source_config()) {
             Ok(base) => base,
             Err(e) if e.kind() == Kind::Misfit && self.policy() == DeltaPolicy::Auto => {
                 let whole = self.whole(&opened.source, delta.target, Some(Reason::NoBase));
                 let mut missing = whole.plan.layers.iter().filter(|layer| layer.origin() == Origin::Whole);
                 // A dry run cannot find out whether a registry has the layers.
-                let hopeless = self.args.dry_run && matches!(whole.places.image, Source::Remote(_));
+                let hopeless =
+                    self.purpose == Purpose::Look && matches!(whole.places.image, Source::Remote(_));
                 if hopeless || !missing.all(|layer| whole.places.image.may_have(&layer.target)) {
                     return Err(e);
                 }
-                self.context.say(&format!("the image is fetched whole: {e}"));
-                return Ok(Decision { instead: Some(e), ..whole });
+                self.session.say(&format!("the image is fetched whole: {e}"));
+                return Ok(decided(Decision { instead: Some(e), ..whole }));
             }
             Err(e) => return Err(e),
         };
@@ -181,56 +197,43 @@ impl Hand<'_> {
             if self.policy() == DeltaPolicy::Only { Preference::DeltaOnly } else { Preference::Delta };
         let last = Last { digest: &opened.digest, manifest: &delta.manifest, source: opened.source.clone() };
         let plan = self.plan(&whole, &last, &base, preference);
-        Ok(applied(whole, plan, last, base, Vec::new()))
+        Ok(decided(applied(whole, plan, last, base, Vec::new())))
     }
 
-    /// Fetches a base that `--base` names in a registry.
-    async fn bring_base(&mut self, config: &Digest) -> Result<()> {
-        let args = self.args;
-        let remote = base::check_remote(&args.base, &args.source, config, self.spool).await?;
-        if let (Some(remote), Some(store), false) = (remote, &self.store, args.dry_run)
-            && self.inventory.by_config(config).is_none()
-        {
-            self.context.say(&format!("fetching the base image {remote}"));
-            let base_args = FetchArgs {
-                tag: None,
-                expect_digest: None,
-                base: BaseArgs::default(),
-                delta: Default::default(),
-                ..args.clone()
-            };
-            (self.pull)(self.context, remote, &base_args).await?;
-            self.inventory = store.inventory()?;
-        }
-        Ok(())
+    /// The base that the request names in a registry, where that is the one with `config` and is not here yet.
+    async fn base_to_fetch(&self, config: &Digest) -> Result<Option<Reference>> {
+        let FetchRequest { base, source, .. } = self.request;
+        let remote = base::check_remote(base, source, config, self.spool).await?;
+        let missing = self.store.is_some() && self.inventory.by_config(config).is_none();
+        Ok(remote.filter(|_| missing && self.purpose == Purpose::Fetch).cloned())
     }
 
     /// REF is an image: the cheapest of the deltas for it, or none.
-    async fn by_any_delta(
-        &mut self,
-        reference: &Reference,
-        opened: &Opened,
-        image: TargetImage,
-    ) -> Result<Decision> {
+    async fn by_any_delta(&self, opened: &Opened, image: TargetImage) -> Result<Step> {
         let whole = self.whole(&opened.source, image, None);
         if self.policy() == DeltaPolicy::Never || whole.plain_bytes == 0 {
-            return Ok(whole);
+            return Ok(decided(whole));
         }
-        if let Some(named) = &self.args.delta.delta {
-            return self.by_named_delta(named, whole).await;
+        match &self.request.deltas.named {
+            Some(named) => self.by_named_delta(named, whole).await,
+            None => self.by_listed_deltas(whole).await.map(decided),
         }
-        let place = match (&self.args.delta.delta_repo, reference) {
+    }
+
+    /// The cheapest of the deltas that a registry lists for the image, or a chain of them.
+    async fn by_listed_deltas(&self, whole: Decision) -> Result<Decision> {
+        let place = match (&self.request.deltas.listed_in, &self.request.reference) {
             (Some(place @ Reference::Docker { name }), _) => Some((name, Some(place))),
             (_, Reference::Docker { name }) => Some((name, None)),
             _ => None,
         };
         let Some((name, elsewhere)) = place else { return self.without(whole, None, Reason::NoDelta) };
         let local_base = self.named_base()?;
-        let options = options(&self.args.source, Platform::host())?;
+        let options = self.request.source.skopeo(Platform::host());
         let repository = Repository::new(name, &options)?.remembered();
         let subject = whole.image.manifest_digest.clone();
         if self.inventory.images.is_empty() && local_base.is_none() {
-            if !self.args.dry_run {
+            if self.purpose == Purpose::Fetch {
                 repository.look_at_registry(&subject).await;
             }
             return self.without(whole, None, Reason::NoBase);
@@ -241,7 +244,7 @@ impl Hand<'_> {
         let limit = if self.policy() == DeltaPolicy::Only { u64::MAX } else { whole.plain_bytes };
         let found = deltas_for(&repository, &subject, here, limit).await;
         for note in &found.notes {
-            self.context.say(note);
+            self.session.say(note);
         }
         let chain = choose(&found, &whole, here, |d| self.has(d), limit);
         let Some((candidate, way)) = chain.split_last() else {
@@ -282,34 +285,36 @@ impl Hand<'_> {
 
     /// The config digest of a base that `--base` names on this machine.
     fn named_base(&self) -> Result<Option<Digest>> {
-        let Some(reference) = &self.args.base.base else { return Ok(None) };
+        let Some(reference) = &self.request.base.image else { return Ok(None) };
         let Some(layout) = Layout::open(reference, self.spool)? else { return Ok(None) };
-        base::named_image(&layout, reference, self.args.source.platform.as_ref())
+        base::named_image(&layout, reference, self.request.source.platform.as_ref())
             .map(|i| Some(i.config_digest))
     }
 
     /// `--delta` names the one to use.
-    async fn by_named_delta(&mut self, named: &Reference, whole: Decision) -> Result<Decision> {
-        let opened = Opened::open(named, &self.args.source, self.spool).await?;
+    async fn by_named_delta(&self, named: &Reference, whole: Decision) -> Result<Step> {
+        let opened = Opened::open(named, &self.request.source, self.spool).await?;
         let manifest =
             opened.delta()?.ok_or_else(|| Error::misfit(format!("{named} is not an oci-delta artifact")))?;
         let (rebuilds, wanted) = (manifest.target_manifest.digest(), &whole.image.manifest_digest);
         if rebuilds != wanted {
             return Err(Error::misfit(format!("{named} rebuilds image {rebuilds}, but REF is {wanted}")));
         }
-        self.bring_base(&manifest.source_config).await?;
+        if let Some(remote) = self.base_to_fetch(&manifest.source_config).await? {
+            return Ok(Step::FetchBase(remote));
+        }
         let search_bytes = opened.metadata_bytes();
         let base = match self.base(&manifest.source_config) {
             Ok(base) => base,
             Err(e) if self.policy() == DeltaPolicy::Only => return Err(e),
             Err(e) if e.kind() == Kind::Misfit => {
-                self.context.say(&format!("the image is fetched whole: {e}"));
-                return Ok(Decision { search_bytes, fallback: Some(Reason::NoBase), ..whole });
+                self.session.say(&format!("the image is fetched whole: {e}"));
+                return Ok(decided(Decision { search_bytes, fallback: Some(Reason::NoBase), ..whole }));
             }
             Err(e) => return Err(e),
         };
         let last = Last { digest: &opened.digest, manifest: &manifest, source: opened.source.clone() };
-        Ok(Decision { search_bytes, ..self.with_delta(whole, last, base, Vec::new()) })
+        Ok(decided(Decision { search_bytes, ..self.with_delta(whole, last, base, Vec::new()) }))
     }
 
     /// The delta serves where it saves something.
@@ -334,7 +339,7 @@ impl Hand<'_> {
             base: &|diff_id| base.layer(diff_id),
             whole: &|layer| whole.places.image.may_have(layer),
             preference,
-            ..Offer::whole_layers(&have, self.args.limits.max_layer_size)
+            ..Offer::whole_layers(&have, self.request.limits.max_layer_size)
         };
         offer.plan(&whole.image)
     }
@@ -344,7 +349,7 @@ impl Hand<'_> {
         let found = found.unwrap_or_default();
         if self.policy() != DeltaPolicy::Only {
             if let Some(e) = &found.failure {
-                self.context.say(&format!("the image is fetched whole, as deltas cannot be looked up: {e}"));
+                self.session.say(&format!("the image is fetched whole, as deltas cannot be looked up: {e}"));
             }
             return Ok(Decision { search_bytes: found.bytes, fallback: Some(reason), ..whole });
         }
@@ -359,6 +364,10 @@ impl Hand<'_> {
         }
         .with_hint("--delta-policy auto fetches it whole"))
     }
+}
+
+fn decided(decision: Decision) -> Step {
+    Step::Decided(Box::new(decision))
 }
 
 /// The delta that leads to the target itself.
@@ -395,9 +404,9 @@ fn choose<'a>(
             let metadata = delta.target_manifest.size().saturating_add(delta.target_config.size());
             delta.layer_bytes().saturating_add(metadata)
         };
-        Step { from: delta.source_config.clone(), to: delta.target_config.digest().clone(), bytes }
+        plan::Step { from: delta.source_config.clone(), to: delta.target_config.digest().clone(), bytes }
     };
-    let steps: Vec<Step> = found.candidates.iter().map(step).collect();
+    let steps: Vec<plan::Step> = found.candidates.iter().map(step).collect();
     let chain = cheapest_chain(&steps, here, target, limit).unwrap_or_default();
     chain.into_iter().map(|at| &found.candidates[at]).collect()
 }

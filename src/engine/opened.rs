@@ -1,22 +1,21 @@
 //! Opens what a reference names and reads its metadata, counting every byte.
 
 use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use oci_spec::image::Descriptor;
 use tokio::sync::OnceCell;
 
+use super::request::SourceOptions;
 use crate::artifact::{self, Delta, DeltaManifest, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage};
-use crate::cli::SourceArgs;
 use crate::digest::{Digest, digest_of};
 use crate::error::{Error, Result};
 use crate::fetch::Source;
 use crate::layout::Layout;
 use crate::platform::Platform;
-use crate::proxy::{Credentials, Proxy, ProxyOptions, inspect_raw};
+use crate::proxy::{Proxy, inspect_raw};
 use crate::reference::Reference;
 use crate::registry::Blobs;
 use crate::store::{Inventory, StoredImage};
@@ -24,7 +23,7 @@ use crate::tardiff;
 
 /// A manifest and the place that it and its blobs are in.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(crate) struct Opened {
     reference: Reference,
     pub source: Source,
     pub digest: Digest,
@@ -41,8 +40,8 @@ pub(super) struct Opened {
 
 impl Opened {
     /// Resolves `reference` and reads its manifest.
-    pub(super) async fn open(reference: &Reference, args: &SourceArgs, spool: &Path) -> Result<Self> {
-        let required = args.platform.clone();
+    pub(crate) async fn open(reference: &Reference, options: &SourceOptions, spool: &Path) -> Result<Self> {
+        let required = options.platform.clone();
         let platform = required.clone().unwrap_or_else(Platform::host);
         if let Some(layout) = Layout::open(reference, spool)? {
             let descriptor = layout.resolve(reference.image_name(), &platform)?;
@@ -50,7 +49,7 @@ impl Opened {
             let (digest, source) = (descriptor.digest().clone(), Source::Local(Arc::new(layout)));
             return Ok(Opened::new(reference, source, digest, manifest, false, required));
         }
-        let proxy = Proxy::new(&reference.skopeo(), options(args, platform)?);
+        let proxy = Proxy::new(&reference.skopeo(), options.skopeo(platform));
         let (digest, manifest) = proxy.manifest().await?;
         let found = digest_of(&manifest);
         let converted = found != digest;
@@ -85,7 +84,7 @@ impl Opened {
     }
 
     /// The delta manifest, if this is one.
-    pub(super) fn delta(&self) -> Result<Option<DeltaManifest>> {
+    pub(crate) fn delta(&self) -> Result<Option<DeltaManifest>> {
         if artifact::is_delta(&self.manifest)? {
             DeltaManifest::parse(&self.manifest).map(Some)
         } else {
@@ -94,19 +93,19 @@ impl Opened {
     }
 
     /// Is this a delta?
-    pub(super) fn is_delta(&self) -> bool {
+    pub(crate) fn is_delta(&self) -> bool {
         artifact::is_delta(&self.manifest).unwrap_or(false)
     }
 
     /// Refuses anything but the manifest with this digest: the image's, the delta's target, or of an
     /// index in the registry that leads to the image.
-    pub(super) async fn expect(&self, expected: &Digest, args: &SourceArgs) -> Result<()> {
+    pub(crate) async fn expect(&self, expected: &Digest, options: &SourceOptions) -> Result<()> {
         let target = self.delta()?.map(|delta| delta.target_manifest.digest().clone());
         if self.digest == *expected || target.as_ref() == Some(expected) {
             return Ok(());
         }
         if let Reference::Docker { .. } = &self.reference {
-            let options = options(args, Platform::host())?;
+            let options = options.skopeo(Platform::host());
             let index = inspect_raw(&self.reference.skopeo(), &options).await?;
             let lists = String::from_utf8_lossy(&index).contains(self.digest.as_ref());
             if digest_of(&index) == *expected && lists {
@@ -120,7 +119,7 @@ impl Opened {
     }
 
     /// The target image inside a delta.
-    pub(super) async fn target_of(&self, delta: DeltaManifest) -> Result<Delta> {
+    pub(crate) async fn target_of(&self, delta: DeltaManifest) -> Result<Delta> {
         let manifest = self.blob(&delta.target_manifest, MAX_MANIFEST_SIZE).await?;
         let config = self.blob(&delta.target_config, MAX_CONFIG_SIZE).await?;
         let target = TargetImage::parse(manifest, delta.target_manifest.digest(), config)?;
@@ -129,7 +128,7 @@ impl Opened {
     }
 
     /// The image itself, when this is no delta. Always as the registry has it, whatever skopeo converts.
-    pub(super) async fn image(&self) -> Result<TargetImage> {
+    pub(crate) async fn image(&self) -> Result<TargetImage> {
         let read = async || match &self.source {
             Source::Remote(blobs) if self.converted => self.docker_image(blobs.proxy()).await,
             _ => self.image_of(self.manifest.clone(), &self.digest).await,
@@ -165,7 +164,7 @@ impl Opened {
     }
 
     /// The image that is here under this digest, if there is one; `wanted` is the manifest that REF leads to.
-    pub(super) async fn find<'a>(
+    pub(crate) async fn find<'a>(
         &self,
         inventory: &'a Inventory,
         wanted: &Digest,
@@ -186,7 +185,7 @@ impl Opened {
     ///
     /// # Errors
     /// Misfit.
-    pub(super) fn require_platform(&self, image: &TargetImage) -> Result<()> {
+    pub(crate) fn require_platform(&self, image: &TargetImage) -> Result<()> {
         match &self.platform {
             Some(wanted) if !wanted.accepts(&image.platform) => {
                 Err(Error::misfit(format!("the image is for platform {}, not {wanted}", image.platform))
@@ -202,13 +201,13 @@ impl Opened {
     }
 
     /// Bytes of metadata read so far.
-    pub(super) fn metadata_bytes(&self) -> u64 {
+    pub(crate) fn metadata_bytes(&self) -> u64 {
         self.read.get()
     }
 }
 
 /// The blobs that belong to `reference` in a registry.
-pub(super) fn remote(proxy: Proxy, reference: &Reference) -> Source {
+pub(crate) fn remote(proxy: Proxy, reference: &Reference) -> Source {
     let image = match reference {
         Reference::Docker { name } => Some(name.clone()),
         _ => None,
@@ -217,48 +216,21 @@ pub(super) fn remote(proxy: Proxy, reference: &Reference) -> Source {
 }
 
 /// Is this blob of a delta a patch? Its first bytes decide, where they can be had before it is fetched.
-pub(super) fn is_patch(source: &Source, blob: &Descriptor) -> bool {
+pub(crate) fn is_patch(source: &Source, blob: &Descriptor) -> bool {
     match source.head(blob, tardiff::HEAD) {
         Some(head) => tardiff::is_patch(&head),
         None => artifact::claims_patch(blob),
     }
 }
 
-pub(super) fn options(args: &SourceArgs, platform: Platform) -> Result<ProxyOptions> {
-    Ok(ProxyOptions {
-        skopeo: args.skopeo.clone(),
-        authfile: args.authfile.clone(),
-        creds: args.creds.as_deref().map(Credentials::parse).transpose()?,
-        cert_dir: args.cert_dir.clone(),
-        tls_verify: args.tls_verify.unwrap_or(true),
-        registries_conf: args.registries_conf.clone(),
-        insecure_policy: args.insecure_policy,
-        platform: Some(platform),
-        inactivity_timeout: Duration::from_secs(args.stall_timeout),
-        retries: args.retries,
-        tmpdir: None,
-    })
-}
-
-/// Blobs in flight and at work for a source (`--jobs` sets both).
-pub(super) fn concurrency(source: &Source, jobs: Option<u16>) -> crate::fetch::Concurrency {
+/// Blobs in flight and at work for a source; `jobs` sets both.
+pub(crate) fn concurrency(source: &Source, jobs: Option<usize>) -> crate::fetch::Concurrency {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     match (source, jobs.filter(|n| *n > 0)) {
-        (_, Some(n)) => crate::fetch::Concurrency { downloads: n.into(), workers: usize::from(n) + 1 },
+        (_, Some(n)) => crate::fetch::Concurrency { downloads: n, workers: n + 1 },
         // Two hide the latency of a registry; the extra worker lets a download
         // start while the last layer is finished.
         (Source::Remote(_), None) => crate::fetch::Concurrency { downloads: 2, workers: cores.max(3) },
         (Source::Local(_), None) => crate::fetch::Concurrency { downloads: cores, workers: cores },
     }
-}
-
-/// A bare path means what it means to the reference tool, and a directory too.
-pub(super) fn local_reference(text: &str) -> Option<Reference> {
-    let path = PathBuf::from(text);
-    let kind = std::fs::metadata(&path).ok()?;
-    Some(match kind.is_dir() {
-        true if path.join("oci-layout").exists() => Reference::Oci { dir: path, name: None },
-        true => Reference::Dir { dir: path },
-        false => Reference::OciArchive { file: path, name: None },
-    })
 }

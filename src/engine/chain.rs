@@ -7,23 +7,23 @@ use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 
-use super::Context;
 use super::base::Base;
+use super::request::Limits;
 use crate::artifact::{DeltaManifest, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage, layer_size_bound};
 use crate::base::{LayerSource, Part, SourceFiles};
-use crate::cli::LimitArgs;
 use crate::digest::{DiffId, Digest};
 use crate::discover::Candidate;
 use crate::error::{Error, IoContext, Result};
 use crate::fetch::{self as scheduler, Concurrency, Download, Job, Received, Source, Step, Worker};
 use crate::fuse::fuse;
 use crate::region::Region;
+use crate::session::Session;
 use crate::store::Inventory;
 use crate::tardiff;
 
 /// A delta on the way, and the image it leads to.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(crate) struct Link {
     pub digest: Digest,
     base_config: Digest,
     /// What came of its blobs so far.
@@ -88,8 +88,8 @@ impl Link {
 
 /// What following a chain needs.
 pub(super) struct Chain<'a> {
-    pub context: &'a Context,
-    pub limits: &'a LimitArgs,
+    pub session: &'a Session,
+    pub limits: &'a Limits,
     pub concurrency: Concurrency,
     pub inventory: &'a Inventory,
 }
@@ -128,7 +128,7 @@ impl Chain<'_> {
             };
             let worker = Arc::new(worker);
             let regions =
-                scheduler::run(downloads.collect(), self.concurrency, &self.context.cancel, worker).await?;
+                scheduler::run(downloads.collect(), self.concurrency, &self.session.cancel, worker).await?;
             for ((index, _), region) in link.needed.iter().zip(regions) {
                 made.insert(link.image.diff_ids[*index].clone(), region);
             }

@@ -1,0 +1,198 @@
+//! Brings the layers of an image into the repository, as decided.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::chain::Chain;
+use super::decision::{Applied, Decision};
+use super::opened::concurrency;
+use super::outcome::LayerEnd;
+use super::request::FetchRequest;
+use crate::error::{Error, Kind, Result};
+use crate::fetch::{self as scheduler, Download, Received};
+use crate::plan::{Origin, PlannedLayer};
+use crate::progress::Event;
+use crate::rebuild::{LayerWorker, LazyFiles, Made, Try};
+use crate::session::Session;
+use crate::store::{Inventory, Store};
+use crate::tardiff;
+
+/// The work on the layers.
+pub(super) struct Bring<'a> {
+    session: &'a Session,
+    request: &'a FetchRequest,
+    store: &'a Arc<dyn Store>,
+    inventory: &'a Inventory,
+    /// What came for each layer.
+    received: Vec<Received>,
+}
+
+impl<'a> Bring<'a> {
+    pub(super) fn new(
+        session: &'a Session,
+        request: &'a FetchRequest,
+        store: &'a Arc<dyn Store>,
+        inventory: &'a Inventory,
+        decision: &Decision,
+    ) -> Self {
+        let received = decision.plan.layers.iter().map(|_| Received::default()).collect();
+        Bring { session, request, store, inventory, received }
+    }
+
+    /// Brings all layers into the store, each by the first of its ways that leads to it. `instead` is
+    /// the error to report when the last ways lead nowhere.
+    pub(super) async fn layers(&self, decision: &Decision, instead: Option<Error>) -> Result<Vec<LayerEnd>> {
+        self.store.prepare(&decision.image, self.request.encoding, decision.plan.stored_bytes())?;
+        let mut tries: Vec<Try> =
+            decision.plan.layers.iter().map(|layer| Try { layer: layer.clone(), way: 0 }).collect();
+        let mut cause = instead;
+        let files = match self.files(decision).await {
+            Err(e) => {
+                let patched = |attempt: &Try| attempt.layer.origin() == Origin::Patch;
+                let indexes = tries.iter().enumerate().filter(|(_, t)| patched(t)).map(|(index, _)| index);
+                let failed: Vec<usize> = indexes.collect();
+                cause = Some(self.next_ways(&mut tries, &failed, e)?);
+                None
+            }
+            Ok(files) => files,
+        };
+        let mut made: HashMap<usize, Made> = HashMap::new();
+        let is_here = |attempt: &Try| attempt.layer.origin() == Origin::Here;
+        let mut pending: Vec<usize> = (0..tries.len()).filter(|index| !is_here(&tries[*index])).collect();
+        while !pending.is_empty() {
+            let results = match self.round(decision, files.clone(), &tries, &pending).await {
+                // The last way leads nowhere: what went wrong before is what counts.
+                Err(e) if e.kind() == Kind::Misfit => return Err(cause.unwrap_or(e)),
+                results => results?,
+            };
+            let mut failed = Vec::new();
+            for (index, result) in results {
+                match result {
+                    Ok(layer) => drop(made.insert(index, layer)),
+                    Err(e) => failed.push((index, e)),
+                }
+            }
+            failed.sort_by_key(|(index, _)| *index);
+            pending = failed.iter().map(|(index, _)| *index).collect();
+            if let Some((_, e)) = failed.into_iter().next() {
+                let e = self.next_ways(&mut tries, &pending, e)?;
+                cause.get_or_insert(e);
+            }
+        }
+        self.session.check()?;
+        let end = |(index, layer): (usize, &PlannedLayer)| self.end(decision, &made, index, layer);
+        decision.plan.layers.iter().enumerate().map(end).collect()
+    }
+
+    /// Goes on to the next way of each of those layers, which failed with `e` and the like, and gives it back.
+    ///
+    /// # Errors
+    /// That one, where there is no other way, and an interrupt.
+    fn next_ways(&self, tries: &mut [Try], failed: &[usize], e: Error) -> Result<Error> {
+        let exhausted = failed.iter().any(|index| tries[*index].way + 1 >= tries[*index].layer.ways.len());
+        if exhausted || e.kind() == Kind::Interrupted {
+            return Err(e);
+        }
+        for index in failed {
+            tries[*index].way += 1;
+        }
+        if !failed.is_empty() {
+            self.session.say(&format!("{} of the layers are fetched whole: {e}", failed.len()));
+        }
+        Ok(e)
+    }
+
+    /// How a layer ended.
+    fn end(
+        &self,
+        decision: &Decision,
+        made: &HashMap<usize, Made>,
+        index: usize,
+        layer: &PlannedLayer,
+    ) -> Result<LayerEnd> {
+        let first = decision.plan.first_with(&layer.diff_id).unwrap_or(index);
+        let stored = made.get(&first).map(|made| &made.stored);
+        let stored = stored.or_else(|| self.inventory.layers.get(&layer.diff_id)).ok_or_else(|| {
+            Error::local(format!("layer {} is gone from the repository", layer.diff_id))
+                .with_hint("run again")
+        })?;
+        Ok(LayerEnd {
+            stored: stored.clone(),
+            planned: layer.origin(),
+            origin: made.get(&index).map_or(Origin::Here, |made| made.origin),
+            bytes: self.received[index].bytes(),
+        })
+    }
+
+    /// The files that patches read: opened when the plan has patches, else when a blob turns out to be one.
+    async fn files(&self, decision: &Decision) -> Result<Option<Arc<LazyFiles>>> {
+        let Some(applied) = decision.applied.as_ref().filter(|_| decision.plan.uses_delta()) else {
+            return Ok(None);
+        };
+        let Applied { base, links, .. } = applied;
+        let concurrency = concurrency(&decision.places.delta, self.request.source.jobs);
+        let (base_of, target, limits) = (base.clone(), decision.image.clone(), self.request.limits.clone());
+        let (spool, threads) = (self.store.spool(), concurrency.workers);
+        let files = LazyFiles::new(move || base_of.files(&target, &limits, &spool, threads));
+        let files = Arc::new(files);
+        if links.is_empty() && !decision.plan.uses_patches() {
+            return Ok(Some(files));
+        }
+        let opening = files.clone();
+        let first = scheduler::on_thread(move || opening.get()).await?;
+        if links.is_empty() {
+            return Ok(Some(files));
+        }
+        let limits = &self.request.limits;
+        let chain = Chain { session: self.session, limits, concurrency, inventory: self.inventory };
+        let last = chain.files(base, first, links).await?;
+        Ok(Some(Arc::new(LazyFiles::new(move || Ok(last.clone())))))
+    }
+
+    /// Tries to bring the `pending` layers; a result for each, by its index.
+    async fn round(
+        &self,
+        decision: &Decision,
+        files: Option<Arc<LazyFiles>>,
+        tries: &[Try],
+        pending: &[usize],
+    ) -> Result<Vec<(usize, Result<Made>)>> {
+        let concurrency = concurrency(&decision.places.image, self.request.source.jobs);
+        let downloads = self.downloads(decision, tries, pending);
+        let total_bytes = downloads.iter().map(|d| d.blob.size()).sum();
+        self.session.reporter.event(Event::Start { total_bytes, layers: downloads.len() });
+        let order: Vec<usize> = downloads.iter().map(|d| d.index).collect();
+        let worker = LayerWorker {
+            store: self.store.clone(),
+            files,
+            encoding: self.request.encoding,
+            limits: tardiff::Limits {
+                window_log: self.request.limits.max_window_log,
+                spool: Some(self.store.spool()),
+                ..Default::default()
+            },
+            tries: tries.to_vec(),
+            reporter: self.session.reporter.clone(),
+        };
+        let stored = scheduler::run(downloads, concurrency, &self.session.cancel, Arc::new(worker)).await;
+        self.session.reporter.event(Event::Finish);
+        Ok(order.into_iter().zip(stored?).collect())
+    }
+
+    /// The blobs to bring, largest first, so that no big one is left for the end.
+    fn downloads(&self, decision: &Decision, tries: &[Try], pending: &[usize]) -> Vec<Download> {
+        let download = |index: &usize| {
+            let way = tries[*index].way()?;
+            let source = decision.places.of(way.origin).clone();
+            let download = Download::new(*index, way.blob.clone(), source);
+            Some(match way.origin {
+                // Not from the source, so it does not count.
+                Origin::Base => download,
+                _ => Download { received: self.received[*index].clone(), ..download },
+            })
+        };
+        let mut downloads: Vec<Download> = pending.iter().filter_map(download).collect();
+        downloads.sort_by_key(|d| std::cmp::Reverse(d.blob.size()));
+        downloads
+    }
+}

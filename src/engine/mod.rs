@@ -1,0 +1,261 @@
+//! The main job: resolve a reference, find deltas, decide, bring the layers, publish.
+//!
+//! ```text
+//! request → opened (manifest) → decision (deltas, base, plan) → bring (layers) → publish → outcome
+//! ```
+
+pub(crate) mod base;
+mod bring;
+mod chain;
+pub(crate) mod decision;
+pub(crate) mod opened;
+pub mod outcome;
+pub mod request;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use oci_spec::image::Descriptor;
+
+use crate::error::Result;
+use crate::fetch::on_thread;
+use crate::plan::{Origin, PlannedLayer};
+use crate::session::Session;
+use crate::store::{Fidelity, Inventory, Store, StoredImage};
+use bring::Bring;
+use decision::{Decision, Hand, Purpose, Step};
+use opened::Opened;
+use outcome::{Bytes, Durations, LayerOutcome, Outcome, Status};
+use request::{BaseChoice, Deltas, FetchRequest};
+
+/// Tells what [`fetch`] would do, with the exact bytes, and changes nothing.
+///
+/// # Errors
+/// As [`fetch`], as far as they can be known.
+pub async fn plan(session: &Session, request: &FetchRequest) -> Result<Outcome> {
+    Plan::make(session, request, Purpose::Look).await.map(|plan| plan.outcome())
+}
+
+/// Brings an image into the repository: by deltas where they serve, whole where they do not. Nothing is
+/// visible there before every layer is verified and on disk; after an interrupt, the next call goes on from
+/// the finished layers.
+///
+/// # Errors
+/// By [`Kind`](crate::error::Kind): Misfit for what is not there or does not fit, Verification for what is
+/// not what it claims to be, Transient for trouble of the network, Interrupted by the session, else Local.
+pub async fn fetch(session: &Session, request: &FetchRequest) -> Result<Outcome> {
+    Plan::make(session, request, Purpose::Fetch).await?.run().await
+}
+
+/// A request, and what was decided for it.
+struct Plan<'a> {
+    session: &'a Session,
+    request: &'a FetchRequest,
+    started: Instant,
+    opened: Opened,
+    store: Option<Arc<dyn Store>>,
+    inventory: Inventory,
+    decided: Decided,
+    /// Seconds until here.
+    seconds: f64,
+}
+
+enum Decided {
+    /// The image is here.
+    Here(Box<StoredImage>),
+    /// It is brought here.
+    Bring(Box<Decision>),
+}
+
+impl<'a> Plan<'a> {
+    async fn make(session: &'a Session, request: &'a FetchRequest, purpose: Purpose) -> Result<Self> {
+        let started = Instant::now();
+        let (store, mut inventory, spool) = open_store(session, request, purpose).await?;
+        let opened = Opened::open(&request.reference, &request.source, &spool).await?;
+        if let Some(expected) = &request.expected {
+            opened.expect(expected, &request.source).await?;
+        }
+        let delta = opened.delta()?;
+        let wanted = delta.as_ref().map_or(&opened.digest, |d| d.target_manifest.digest());
+        let here = opened.find(&inventory, wanted).await?.filter(|_| store.is_some()).cloned();
+        let decided = match here {
+            Some(stored) => {
+                opened.require_platform(&stored.image)?;
+                Decided::Here(Box::new(stored))
+            }
+            None => loop {
+                let hand = Hand {
+                    session,
+                    request,
+                    purpose,
+                    store: store.as_ref(),
+                    inventory: &inventory,
+                    spool: &spool,
+                };
+                match hand.decide(&opened).await? {
+                    Step::Decided(decision) => break Decided::Bring(decision),
+                    Step::FetchBase(base) => {
+                        session.say(&format!("fetching the base image {base}"));
+                        let request = FetchRequest {
+                            reference: base,
+                            name: None,
+                            expected: None,
+                            deltas: Deltas::default(),
+                            base: BaseChoice::default(),
+                            ..request.clone()
+                        };
+                        Box::pin(fetch(session, &request)).await?;
+                        inventory = inventory_of(store.as_ref()).await?;
+                    }
+                }
+            },
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(Plan { session, request, started, opened, store, inventory, decided, seconds })
+    }
+
+    /// The outcome as far as the plan tells it.
+    fn outcome(&self) -> Outcome {
+        match &self.decided {
+            Decided::Here(stored) => self.already_here(stored),
+            Decided::Bring(decision) => self.planned(decision),
+        }
+    }
+
+    async fn run(self) -> Result<Outcome> {
+        let Some(store) = &self.store else { return Ok(self.outcome()) };
+        match &self.decided {
+            Decided::Here(stored) => {
+                let mut stored = stored.clone();
+                settle(&**store, &self.inventory, &mut stored, self.request.wanted_name())?;
+                Ok(self.already_here(&stored))
+            }
+            Decided::Bring(_) => self.bring().await,
+        }
+    }
+
+    async fn bring(self) -> Result<Outcome> {
+        let mut outcome = self.outcome();
+        let Plan { session, request, started, opened, store, inventory, decided, seconds } = self;
+        let (Decided::Bring(mut decision), Some(store)) = (decided, store) else { return Ok(outcome) };
+        let rebuilding = Instant::now();
+        let instead = decision.instead.take();
+        let ends =
+            Bring::new(session, request, &store, &inventory, &decision).layers(&decision, instead).await?;
+        outcome.count(&ends, opened.metadata_bytes() + decision.bytes_read_beside_layers());
+        let rebuild = rebuilding.elapsed().as_secs_f64();
+        let publishing = Instant::now();
+        let layers: Vec<Descriptor> = ends.into_iter().map(|end| end.stored).collect();
+        let (image, name) = (decision.image, outcome.name.clone());
+        // On a thread: an interrupt does not wait for it, and it finds free what the workers used.
+        let published = on_thread(move || store.publish(&image, &layers, name.as_deref())).await?;
+        outcome.status = Status::Fetched;
+        outcome.manifest = Some(published.manifest);
+        outcome.fidelity = Some(published.fidelity);
+        outcome.note = published.note;
+        let publish = publishing.elapsed().as_secs_f64();
+        outcome.durations =
+            Durations { plan: seconds, rebuild, publish, total: started.elapsed().as_secs_f64() };
+        Ok(outcome)
+    }
+
+    fn planned(&self, decision: &Decision) -> Outcome {
+        let metadata = self.opened.metadata_bytes();
+        let layer = |layer: &PlannedLayer| LayerOutcome {
+            diff_id: layer.diff_id.clone(),
+            origin: layer.origin(),
+            bytes: layer.download_bytes(),
+            target_bytes: layer.target.size(),
+        };
+        Outcome {
+            resolved: self.opened.digest.clone(),
+            is_delta: self.opened.is_delta(),
+            status: Status::Planned,
+            deltas: decision.deltas(),
+            fallback: decision.fallback,
+            name: self.request.wanted_name(),
+            manifest: None,
+            target_manifest: decision.image.manifest_digest.clone(),
+            config: decision.image.config_digest.clone(),
+            fidelity: None,
+            base_config: decision.base_config(),
+            layers: decision.plan.layers.iter().map(layer).collect(),
+            bytes: Bytes {
+                downloaded: metadata + decision.bytes_beside_layers() + decision.plan.download_bytes(),
+                plain_pull: metadata + decision.plain_bytes,
+                full_pull: decision.image.full_bytes(),
+            },
+            durations: Durations { plan: self.seconds, total: self.seconds, ..Durations::default() },
+            note: None,
+        }
+    }
+
+    fn already_here(&self, stored: &StoredImage) -> Outcome {
+        let verbatim = stored.target_manifest() == *stored.descriptor.digest();
+        let metadata = self.opened.metadata_bytes();
+        let layers =
+            stored.image.diff_ids.iter().zip(&stored.image.layers).map(|(diff_id, layer)| LayerOutcome {
+                diff_id: diff_id.clone(),
+                origin: Origin::Here,
+                bytes: 0,
+                target_bytes: layer.size(),
+            });
+        Outcome {
+            resolved: self.opened.digest.clone(),
+            is_delta: self.opened.is_delta(),
+            status: Status::AlreadyPresent,
+            deltas: Vec::new(),
+            fallback: None,
+            name: stored.name.clone(),
+            manifest: Some(stored.descriptor.digest().clone()),
+            target_manifest: stored.target_manifest(),
+            config: stored.image.config_digest.clone(),
+            fidelity: Some(if verbatim { Fidelity::Verbatim } else { Fidelity::Rewritten }),
+            base_config: None,
+            layers: layers.collect(),
+            bytes: Bytes { downloaded: metadata, plain_pull: metadata, full_pull: stored.image.full_bytes() },
+            durations: Durations { total: self.started.elapsed().as_secs_f64(), ..Durations::default() },
+            note: None,
+        }
+    }
+}
+
+/// The repository, what it holds, and where may be spooled. Who only looks leaves even its directory alone.
+async fn open_store(
+    session: &Session,
+    request: &FetchRequest,
+    purpose: Purpose,
+) -> Result<(Option<Arc<dyn Store>>, Inventory, PathBuf)> {
+    let place = request.repository.clone();
+    let open = move || match purpose {
+        Purpose::Fetch => place.open_or_create().map(Some),
+        Purpose::Look if place.exists() => place.open().map(Some),
+        Purpose::Look => Ok(None),
+    };
+    let store = on_thread(open).await?;
+    let inventory = inventory_of(store.as_ref()).await?;
+    let spool = store.as_ref().map_or_else(|| session.spool.clone(), |store| store.spool());
+    Ok((store, inventory, spool))
+}
+
+async fn inventory_of(store: Option<&Arc<dyn Store>>) -> Result<Inventory> {
+    let Some(store) = store.cloned() else { return Ok(Inventory::default()) };
+    on_thread(move || store.inventory()).await
+}
+
+/// Gives an image that is here the wanted name, if it does not have it.
+fn settle(
+    store: &dyn Store,
+    inventory: &Inventory,
+    stored: &mut StoredImage,
+    name: Option<String>,
+) -> Result<()> {
+    let digest = stored.descriptor.digest();
+    let has = |name: &String| {
+        inventory.images.iter().any(|i| i.name.as_ref() == Some(name) && i.descriptor.digest() == digest)
+    };
+    store.settle(stored, name.as_ref().filter(|name| !has(name)).map(String::as_str))?;
+    stored.name = name.or(stored.name.take());
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! What is asked of the engine.
+
+use std::path::PathBuf;
+
+use crate::digest::Digest;
+use crate::encoding::Encoding;
+use crate::platform::Platform;
+use crate::proxy::ProxyOptions;
+use crate::reference::Reference;
+use crate::store::StoreRef;
+
+/// An image to bring into a repository.
+#[derive(Debug, Clone)]
+pub struct FetchRequest {
+    /// A delta artifact or an image.
+    pub reference: Reference,
+    /// The repository that holds the base and takes the image.
+    pub repository: StoreRef,
+    /// The image's name there, instead of the reference's own.
+    pub name: Option<String>,
+    /// Digest that the image's manifest, the delta's or an index around it must have.
+    pub expected: Option<Digest>,
+    /// Whether and which deltas are used.
+    pub deltas: Deltas,
+    /// Where the base is, if not in the repository.
+    pub base: BaseChoice,
+    /// How rebuilt layers are kept.
+    pub encoding: Encoding,
+    /// How the source is reached.
+    pub source: SourceOptions,
+    /// Bounds on what comes.
+    pub limits: Limits,
+}
+
+impl FetchRequest {
+    /// `reference` into `repository`, all else as a user who names nothing more would expect.
+    pub fn new(reference: Reference, repository: StoreRef) -> Self {
+        FetchRequest {
+            reference,
+            repository,
+            name: None,
+            expected: None,
+            deltas: Deltas::default(),
+            base: BaseChoice::default(),
+            encoding: Encoding::Plain,
+            source: SourceOptions::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// The name that the image gets.
+    pub(super) fn wanted_name(&self) -> Option<String> {
+        self.name.clone().or_else(|| self.reference.tag_name())
+    }
+}
+
+/// Whether and which deltas are used.
+#[derive(Debug, Clone, Default)]
+pub struct Deltas {
+    /// When.
+    pub policy: DeltaPolicy,
+    /// This one, instead of what a registry lists.
+    pub named: Option<Reference>,
+    /// A repository in a registry that lists them, instead of the image's own.
+    pub listed_in: Option<Reference>,
+}
+
+/// When deltas are used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+pub enum DeltaPolicy {
+    /// Where they save bytes; what they fail to make is fetched whole.
+    #[default]
+    Auto,
+    /// Fail if the image cannot be had by deltas.
+    Only,
+    /// Fetch the image whole.
+    Never,
+}
+
+/// Where the base is, if not in the repository.
+#[derive(Debug, Clone, Default)]
+pub struct BaseChoice {
+    /// An image.
+    pub image: Option<Reference>,
+    /// A root file system with the base's files.
+    pub rootfs: Option<PathBuf>,
+}
+
+/// How a source is reached.
+#[derive(Debug, Clone, Default)]
+pub struct SourceOptions {
+    /// The platform that the image must have; `None`: this machine's where there is a choice.
+    pub platform: Option<Platform>,
+    /// For registries.
+    pub proxy: ProxyOptions,
+    /// Blobs in flight and at work at once; `None`: by the source and the cores.
+    pub jobs: Option<usize>,
+}
+
+impl SourceOptions {
+    /// The options for skopeo, with the platform to choose from an index.
+    pub fn skopeo(&self, platform: Platform) -> ProxyOptions {
+        ProxyOptions { platform: Some(platform), ..self.proxy.clone() }
+    }
+}
+
+/// Bounds on what comes.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Most bytes of a layer's tar.
+    pub max_layer_size: u64,
+    /// Largest zstd window, as the power of two of its bytes.
+    pub max_window_log: u32,
+}
+
+impl Default for Limits {
+    /// 64 GiB and 128 MiB.
+    fn default() -> Self {
+        Limits { max_layer_size: 64 << 30, max_window_log: 27 }
+    }
+}

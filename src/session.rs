@@ -1,0 +1,40 @@
+//! What a piece of work runs with, handed in by whoever calls.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::cancel::Cancel;
+use crate::error::{Error, Kind, Result};
+use crate::progress::{Event, Reporter, Silent};
+
+/// How to stop the work, whom to tell about it, and where it may put files. Nothing of it is taken from the
+/// environment.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Stops all work soon.
+    pub cancel: Cancel,
+    /// Is told what happens.
+    pub reporter: Arc<dyn Reporter>,
+    /// Where files without a name may be spooled while there is no repository.
+    pub spool: PathBuf,
+    /// Where it is noted what registries can do; `None`: nowhere.
+    pub notes: Option<PathBuf>,
+}
+
+impl Session {
+    /// One that says nothing, and spools to `spool`.
+    pub fn new(spool: impl Into<PathBuf>) -> Self {
+        Session { cancel: Cancel::default(), reporter: Arc::new(Silent), spool: spool.into(), notes: None }
+    }
+
+    /// Tells people a line.
+    pub(crate) fn say(&self, line: &str) {
+        self.reporter.event(Event::Message(line));
+    }
+
+    /// # Errors
+    /// Interrupted, when the work is to stop.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.cancel.is_cancelled() { Err(Error::new(Kind::Interrupted, "interrupted")) } else { Ok(()) }
+    }
+}
