@@ -5,13 +5,17 @@
 
 mod chain;
 mod fast;
+#[cfg(test)]
+pub(crate) mod testing;
 mod writer;
 
 use std::fmt;
 use std::num::NonZeroUsize;
 
-use self::chain::{Chain, ChainLevel};
-use self::fast::{Fast, NoTokens};
+pub(crate) use self::chain::Chain;
+use self::chain::ChainLevel;
+pub(crate) use self::fast::Fast;
+use self::fast::NoTokens;
 use self::writer::{BestWriter, FastWriter, RawBlocks, RawWriter};
 use super::parallel;
 use crate::Encoder;
