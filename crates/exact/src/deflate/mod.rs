@@ -7,6 +7,7 @@ pub(crate) mod block;
 pub mod go;
 pub(crate) mod huffman;
 pub(crate) mod parallel;
+pub mod parse;
 pub(crate) mod source;
 pub(crate) mod stream;
 pub(crate) mod tables;
