@@ -7,7 +7,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use crate::base::path::Paths;
-use crate::base::{Blocks, Held, OpenedFile, SourceFile, SourceFiles, SourcePath};
+use crate::base::{Blocks, Held, SourceFile, SourcePath, View};
 use crate::error::{Error, IoContext, Result};
 use crate::layer_write::LayerWrite;
 use crate::tardiff::{Limits, Op, OpReader, decode_frame};
@@ -31,27 +31,22 @@ pub struct ApplyStats {
     pub literal: u64,
     /// From dictionary frames.
     pub dictionary: u64,
-    /// A path was opened that has more than one candidate in the base.
-    pub ambiguous: bool,
 }
 
-/// Applies a patch. `attempt` is passed to [`SourceFiles::open`]. The patch is
-/// read to its end, so a verifying reader has checked it when this returns.
+/// Applies a patch. It is read to its end, so a verifying reader has checked it when this returns.
 ///
 /// # Errors
 /// Misfit when the base lacks a file or part of one; Verification when the
 /// patch breaks its format; what reader, base and writer report.
 pub fn apply_patch(
     patch: impl Read,
-    files: &dyn SourceFiles,
-    attempt: u32,
+    files: &View<'_>,
     limits: &Limits,
     out: &mut impl LayerWrite,
 ) -> Result<ApplyStats> {
     let mut applier = Applier {
         ops: OpReader::new(patch, limits)?,
         files,
-        attempt,
         limits,
         opened: Paths::default(),
         current: None,
@@ -86,10 +81,9 @@ impl Current {
 
 struct Applier<'a, R: Read> {
     ops: OpReader<R>,
-    files: &'a dyn SourceFiles,
-    attempt: u32,
+    files: &'a View<'a>,
     limits: &'a Limits,
-    opened: Paths<OpenedFile>,
+    opened: Paths<Arc<SourceFile>>,
     current: Option<Current>,
     stats: ApplyStats,
     blocks: Blocks,
@@ -122,19 +116,18 @@ impl<R: Read> Applier<'_, R> {
     }
 
     fn open(&mut self, path: SourcePath) -> Result<u64> {
-        let found = match self.opened.get(&path) {
-            Some(found) => found.clone(),
+        let file = match self.opened.get(&path) {
+            Some(file) => file.clone(),
             None => {
-                let found = self.files.open(&path, self.attempt)?;
+                let file = self.files.open(&path)?;
                 if self.opened.len() >= OPEN_FILES {
                     self.opened.clear();
                 }
-                self.opened.insert(path.clone(), found.clone());
-                found
+                self.opened.insert(path.clone(), file.clone());
+                file
             }
         };
-        self.stats.ambiguous |= found.ambiguous;
-        self.current = Some(Current { path, file: found.file, cursor: 0 });
+        self.current = Some(Current { path, file, cursor: 0 });
         Ok(0)
     }
 

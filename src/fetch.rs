@@ -23,8 +23,8 @@ use crate::registry::{Blob, Blobs};
 /// Chunks between a download and its worker: at 256 KiB each, 2 MiB a blob in flight.
 const QUEUE: usize = 8;
 
-/// Times a worker may ask for its blob anew because it met an ambiguous base file.
-const MAX_ROUNDS: u32 = 2;
+/// Times that a worker may see its blob, because it met ambiguous base files.
+const MAX_ROUNDS: u32 = 4;
 
 /// Where blobs come from.
 #[derive(Debug, Clone)]

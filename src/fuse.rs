@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::base::{OpenedFile, SourceFile, SourceFiles, SourcePath};
+use crate::base::{SourceFile, SourcePath, View};
 use crate::error::{Error, IoContext, Result};
 use crate::region::{ReadAt, Region};
 use crate::tardiff::{Limits, Op, OpReader, decode_frame};
@@ -56,13 +56,7 @@ struct Fused {
 ///
 /// # Errors
 /// As for [`apply_patch`](crate::apply::apply_patch); Misfit for a patch with too many pieces.
-pub fn fuse(
-    patch: impl Read,
-    files: &dyn SourceFiles,
-    limits: &Limits,
-    max: u64,
-    spool: &Path,
-) -> Result<Region> {
+pub fn fuse(patch: impl Read, files: &View<'_>, limits: &Limits, max: u64, spool: &Path) -> Result<Region> {
     let carried = tempfile::tempfile_in(spool).at(spool.display())?;
     let mut table = Table {
         ops: OpReader::new(patch, limits)?,
@@ -94,7 +88,7 @@ struct Table<R: Read> {
 }
 
 impl<R: Read> Table<R> {
-    fn run(&mut self, files: &dyn SourceFiles, limits: &Limits) -> Result<()> {
+    fn run(&mut self, files: &View<'_>, limits: &Limits) -> Result<()> {
         let mut idle = 0;
         while let Some(op) = self.ops.next_op()? {
             let before = self.fused.len;
@@ -114,12 +108,12 @@ impl<R: Read> Table<R> {
         Ok(())
     }
 
-    fn open(&mut self, path: SourcePath, files: &dyn SourceFiles) -> Result<()> {
+    fn open(&mut self, path: SourcePath, files: &View<'_>) -> Result<()> {
         let known = self.opened.get(&path).copied();
         let at = match known {
             Some(at) => at,
             None => {
-                let OpenedFile { file, .. } = files.open(&path, 0)?;
+                let file = files.open(&path)?;
                 let at = u32::try_from(self.fused.files.len()).map_err(|_| too_many())?;
                 self.fused.files.push(file);
                 self.opened.insert(path, at);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use oci_spec::image::Descriptor;
 
 use crate::apply;
-use crate::base::SourceFiles;
+use crate::base::{SourceFiles, View};
 use crate::digest::{LayerHasher, VerifiedLayer};
 use crate::encoding::{self, Encoding};
 use crate::error::{Error, IoContext, Kind, Result};
@@ -162,20 +162,24 @@ impl LayerWorker {
 
     fn apply(&self, layer: &PlannedLayer, round: u32, blob: impl Read) -> Result<Step<Made>> {
         let files = self.files.as_ref().ok_or_else(|| Error::misfit("a patch needs a base image"))?.get()?;
-        let files = &*files;
+        let view = View::new(&*files, round);
+        match self.apply_to(&view, layer, blob) {
+            Ok(stored) => Ok(Step::Done(Made { stored, origin: Origin::Patch })),
+            Err(e) if view.has_another_chance(&e) => Ok(Step::Again),
+            // A damaged base file explains what came of it.
+            Err(e) if e.kind() == Kind::Verification => files.check_opened().and(Err(e)),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn apply_to(&self, files: &View<'_>, layer: &PlannedLayer, blob: impl Read) -> Result<Descriptor> {
         let sink = self.store.begin_layer(self.encoding)?;
         // Hashing takes as long as decoding and reading the base, and so may writing: three threads.
         let mut tar = Pipeline::new(LayerHasher::new(io::sink(), layer.limit), sink).at("layer")?;
-        let stats = apply::apply_patch(blob, files, round, &self.limits, &mut tar)?;
+        apply::apply_patch(blob, files, &self.limits, &mut tar)?;
         let (tar, sink) = tar.finish()?;
-        match tar.finish(&layer.diff_id) {
-            Ok((_, verified)) => {
-                sink.finish(&verified).map(|stored| Step::Done(Made { stored, origin: Origin::Patch }))
-            }
-            Err(e) if e.kind() == Kind::Verification && stats.ambiguous && round == 0 => Ok(Step::Again),
-            // A damaged base file explains what came of it.
-            Err(e) => files.check_opened().and(Err(e)),
-        }
+        let (_, verified) = tar.finish(&layer.diff_id)?;
+        sink.finish(&verified)
     }
 
     /// Stores a whole layer: verbatim, or in a store that takes layers apart, its tar.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::{Arc, LazyLock};
 
-use oci_delta_fetch::base::{OpenedFile, SourceFile, SourceFiles, SourcePath};
+use oci_delta_fetch::base::{Doubt, OpenedFile, SourceFile, SourceFiles, SourcePath};
 use oci_delta_fetch::error::Result;
 use oci_delta_fetch::layer_write::LayerWrite;
 use oci_delta_fetch::region::Region;
@@ -19,7 +19,7 @@ impl SourceFiles for OneFile {
             Region::whole(file).unwrap()
         });
         let file = SourceFile { path: path.clone(), content: CONTENT.clone(), object: None };
-        Ok(OpenedFile { file: Arc::new(file), ambiguous: false })
+        Ok(OpenedFile { file: Arc::new(file), doubt: Doubt::None })
     }
 }
 

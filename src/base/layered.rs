@@ -6,7 +6,7 @@
 //! *Producer* is what the Go generator believes: only usable files (regular,
 //! not empty, world-readable), hard links to them in the same tar, exact
 //! whiteouts and opaque directories take a path over. Where the two differ, a
-//! second attempt gives the other file, and the layer's diff_id decides.
+//! another attempt gives the other file, and the layer's diff_id decides.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -20,7 +20,7 @@ use super::layer::{BaseLayer, LayerSource, LoadedLayer, TarLayer};
 use super::tar_index::LayerIndex;
 use super::tar_walk::{FileNode, Node};
 use super::tree;
-use super::{OpenedFile, SourceFile, SourceFiles, SourcePath};
+use super::{Doubt, OpenedFile, SourceFile, SourceFiles, SourcePath};
 use crate::digest::DiffId;
 use crate::error::{Error, Result};
 use crate::parallel;
@@ -229,15 +229,19 @@ impl LayeredFiles {
         Ok(Arc::new(opened))
     }
 
-    fn candidates(&self, path: &SourcePath) -> Result<Vec<(usize, FileNode)>> {
+    /// The likelier file first, and no more than two.
+    fn candidates(&self, path: &SourcePath) -> Result<(Vec<(usize, FileNode)>, Doubt)> {
         let merged = self.merged_file(path)?;
         let producer = self.producer_file(path)?;
-        let mut found: Vec<_> = match (merged, producer) {
-            // A generator never names a file that it cannot use, so it meant the other one.
-            (Some((_, file)), Some(_)) if !is_usable(&file) => producer.into_iter().chain(merged).collect(),
-            _ => merged.into_iter().chain(producer).collect(),
+        // A generator never names a file that it cannot use, so it meant the other one.
+        let (mut found, doubt): (Vec<_>, _) = match (merged, producer) {
+            (Some(merged), Some(producer)) if merged == producer => (vec![merged], Doubt::None),
+            (Some(merged), Some(producer)) if !is_usable(&merged.1) => {
+                (vec![producer, merged], Doubt::ProducerIsLikelier)
+            }
+            (Some(merged), Some(producer)) => (vec![merged, producer], Doubt::MergedIsLikelier),
+            (merged, producer) => (merged.or(producer).into_iter().collect(), Doubt::None),
         };
-        found.dedup();
         if found.is_empty()
             && let Some(resolved) = self.resolve_links(path)?
             && resolved != *path
@@ -247,7 +251,7 @@ impl LayeredFiles {
         if found.is_empty() {
             found.extend(self.shadowed_file(path)?);
         }
-        Ok(found)
+        Ok((found, doubt))
     }
 }
 
@@ -257,19 +261,19 @@ impl SourceFiles for LayeredFiles {
         if let Some((at, Node::File(file))) = self.merged(path, self.layers.len())?
             && is_usable(file)
         {
-            return Ok(OpenedFile { file: self.open_in(at, path, file)?, ambiguous: false });
+            return Ok(OpenedFile { file: self.open_in(at, path, file)?, doubt: Doubt::None });
         }
-        let mut found = self.candidates(path)?;
+        let (mut found, mut doubt) = self.candidates(path)?;
         if found.is_empty()
             && let Some(other) = etc_twin(path)
         {
-            found = self.candidates(&other)?;
+            (found, doubt) = self.candidates(&other)?;
         }
-        let last = found.len().checked_sub(1).ok_or_else(|| {
+        let taken = usize::from(doubt.takes_other(attempt));
+        let (at, file) = found.get(taken).ok_or_else(|| {
             Error::misfit(format!("the base image has no file {path}")).with_hint("fetch the full image")
         })?;
-        let (at, file) = &found[last.min(attempt as usize)];
-        Ok(OpenedFile { file: self.open_in(*at, path, file)?, ambiguous: last > 0 })
+        Ok(OpenedFile { file: self.open_in(*at, path, file)?, doubt })
     }
 
     fn check_opened(&self) -> Result<()> {

@@ -13,6 +13,7 @@ mod rootfs;
 mod tar_index;
 mod tar_walk;
 mod tree;
+mod view;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -30,14 +31,16 @@ pub use rootfs::RootfsFiles;
 pub(crate) use tar_index::LayerIndex;
 #[cfg(feature = "composefs")]
 pub(crate) use tar_walk::{FileNode, Node};
+pub use view::{ROUNDS, View};
 
 /// Old files by path, shared by all layer workers.
 pub trait SourceFiles: Send + Sync + Debug {
     /// Opens the regular file at `path`.
     ///
-    /// `attempt` 0 asks for the likeliest version of the file. A higher attempt
-    /// asks for another one where the base has several (a producer may have
-    /// meant a shadowed file); where it has only one, the same file comes back.
+    /// `attempt` 0 asks for the likeliest version of the file. A higher attempt asks for another
+    /// one where the base has two (a producer may have meant a shadowed file): 1 for the other of
+    /// each, 2 for those of the producer's view, 3 for those of the merged view. Where there is
+    /// only one, the same file comes back.
     ///
     /// # Errors
     /// [`Kind::Misfit`](crate::error::Kind::Misfit) when the base has no such regular file.
@@ -57,8 +60,30 @@ pub trait SourceFiles: Send + Sync + Debug {
 pub struct OpenedFile {
     /// The file.
     pub file: Arc<SourceFile>,
-    /// Another attempt would give other bytes for this path.
-    pub ambiguous: bool,
+    /// Whether another attempt would give another file for this path.
+    pub doubt: Doubt,
+}
+
+/// Which of a path's candidates in the base is the likelier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// There is only one.
+    None,
+    /// That of the true root file system, not the one that the reference generator sees.
+    MergedIsLikelier,
+    /// That of the reference generator, as it cannot have meant the true one.
+    ProducerIsLikelier,
+}
+
+impl Doubt {
+    /// Which candidate an attempt takes: the likelier one, or the other?
+    fn takes_other(self, attempt: u32) -> bool {
+        match self {
+            Doubt::None => false,
+            Doubt::MergedIsLikelier => matches!(attempt, 1 | 2),
+            Doubt::ProducerIsLikelier => matches!(attempt, 1 | 3),
+        }
+    }
 }
 
 /// One old file, readable at any position.

@@ -12,7 +12,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::layered::etc_twin;
-use super::{OpenedFile, SourceFile, SourceFiles, SourcePath};
+use super::{Doubt, OpenedFile, SourceFile, SourceFiles, SourcePath};
 use crate::error::{Error, IoContext, Result};
 use crate::region::Region;
 
@@ -65,7 +65,7 @@ impl SourceFiles for RootfsFiles {
         let content = Region::whole(file).at(path)?;
         Ok(OpenedFile {
             file: Arc::new(SourceFile { path: path.clone(), content, object: None }),
-            ambiguous: false,
+            doubt: Doubt::None,
         })
     }
 }

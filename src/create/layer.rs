@@ -17,7 +17,7 @@ use super::dictionary::Frames;
 use super::piece::Piece;
 use super::search::{Search, Weights};
 use crate::apply::apply_patch;
-use crate::base::SourceFiles;
+use crate::base::{SourceFiles, View};
 use crate::cancel::Cancel;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, IoContext, Kind, Result};
@@ -110,7 +110,7 @@ impl Encoder<'_> {
     fn check(&self, tar: &Region, chunks: Receiver<Vec<u8>>) -> Result<()> {
         let mut compare = Compare { tar, position: 0, buf: Vec::new() };
         let patch = Chunks { chunks, current: io::Cursor::default() };
-        apply_patch(patch, self.files, 0, &Limits::default(), &mut compare)?;
+        apply_patch(patch, &View::new(self.files, 0), &Limits::default(), &mut compare)?;
         if compare.position == tar.len() {
             return Ok(());
         }

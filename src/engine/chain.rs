@@ -2,6 +2,7 @@
 //! layers are looked into through the patches that would make them.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,8 +11,8 @@ use oci_spec::image::Descriptor;
 use super::base::Base;
 use super::request::Limits;
 use crate::artifact::{DeltaManifest, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage, layer_size_bound};
-use crate::base::{LayerSource, Part, SourceFiles};
-use crate::digest::{DiffId, Digest};
+use crate::base::{LayerSource, Part, SourceFiles, View};
+use crate::digest::{DiffId, Digest, LayerHasher};
 use crate::discover::Candidate;
 use crate::error::{Error, IoContext, Result};
 use crate::fetch::{self as scheduler, Concurrency, Download, Job, Received, Source, Step, Worker};
@@ -162,14 +163,32 @@ impl Worker<Region> for Fuser {
         let diff_id = &self.image.diff_ids[job.index];
         let max = layer_size_bound(&self.image.layers[job.index], self.max_layer);
         let (is_patch, mut blob) = tardiff::sniff(job.blob).at("blob")?;
+        let view = View::new(&*self.files, job.round);
         let region = if is_patch {
-            fuse(blob, &*self.files, &self.limits, max, &self.spool)
+            self.fuse(blob, &view, diff_id, max)
         } else {
             let mut file = tempfile::tempfile_in(&self.spool).at(self.spool.display())?;
             std::io::copy(&mut blob, &mut file).at("blob")?;
             let blob = Region::whole(file).at(self.spool.display())?;
             LayerSource { diff_id: diff_id.clone(), blob }.unpack(&self.spool, max)
         };
-        region.map(Step::Done).map_err(|e| e.context(format!("layer {diff_id} on the way")))
+        match region {
+            Ok(region) => Ok(Step::Done(region)),
+            Err(e) if view.has_another_chance(&e) => Ok(Step::Again),
+            Err(e) => Err(e.context(format!("layer {diff_id} on the way"))),
+        }
+    }
+}
+
+impl Fuser {
+    fn fuse(&self, blob: impl Read, files: &View<'_>, diff_id: &DiffId, max: u64) -> Result<Region> {
+        let region = fuse(blob, files, &self.limits, max, &self.spool)?;
+        if files.is_ambiguous() {
+            // The one thing that tells which candidates were meant.
+            let mut hasher = LayerHasher::new(std::io::sink(), max);
+            std::io::copy(&mut region.reader(), &mut hasher).at("layer")?;
+            hasher.finish(diff_id)?;
+        }
+        Ok(region)
     }
 }

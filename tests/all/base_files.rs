@@ -5,12 +5,15 @@ use crate::support;
 
 use std::io::{Read, Write};
 
-use oci_delta_fetch::base::{LayerSource, LayeredFiles, SourceFiles, SourcePath};
+use oci_delta_fetch::base::{Doubt, LayerSource, LayeredFiles, SourceFiles, SourcePath};
 use oci_delta_fetch::digest::{DiffId, digest_of};
 use oci_delta_fetch::error::{Kind, Result};
 use oci_delta_fetch::region::Region;
+use support::hostile::{V1, V2, op, open as open_op, patch};
+use support::images::{self, noise};
 use support::tars::Entry::{self, Dir, Fifo, File, Link, Mode, Symlink};
 use support::tars::{record, tar_of};
+use support::{Delta, Image, Layer, OciDir, Sandbox};
 use tar::EntryType;
 
 fn region(bytes: &[u8]) -> Region {
@@ -32,7 +35,7 @@ fn open(files: &LayeredFiles, path: &[u8], attempt: u32) -> Result<(Vec<u8>, boo
     let found = files.open(&SourcePath::clean(path).unwrap(), attempt)?;
     let mut content = vec![0; found.file.size() as usize];
     found.file.read_exact_at(&mut content, 0)?;
-    Ok((content, found.ambiguous))
+    Ok((content, found.doubt != Doubt::None))
 }
 
 fn content(files: &LayeredFiles, path: &str) -> Option<String> {
@@ -205,6 +208,61 @@ fn stale_source_below_a_file_over_its_directory() {
 fn stale_source_replaced_in_the_same_tar() {
     let files = files(&[&[File(b"f", b"stale"), Symlink(b"f", b"elsewhere")]]);
     assert_eq!(both(&files, "f"), ["stale", "stale"]);
+}
+
+/// A patch that makes a tar with the content of one file, by the operations that give it.
+fn patch_around(magic: &[u8; 8], tar: &[u8], content: usize, ops: &[Vec<u8>]) -> Vec<u8> {
+    let (head, tail) = (&tar[..512], &tar[512 + content..]);
+    patch(magic, &[op(0, 512, head), ops.concat(), op(0, tail.len() as u64, tail)].concat())
+}
+
+#[test]
+fn the_file_that_was_meant_is_found_however_the_other_one_fails() {
+    let (stale, below) = (noise(1, 10_000), noise(2, 9_000));
+    let frame = {
+        let mut encoder =
+            zstd::stream::write::Encoder::with_ref_prefix(Vec::new(), 3, &*stale.clone().leak()).unwrap();
+        encoder.write_all(&stale[..9_000]).unwrap();
+        encoder.write_all(b"and more").unwrap();
+        encoder.finish().unwrap()
+    };
+    let old = Image::new(vec![
+        Layer::plain(tar_of(&[File(b"linked", &stale), File(b"short", b"true"), File(b"secret", &below)])),
+        Layer::plain(tar_of(&[Link(b"linked", b"short"), Mode(b"secret", b"unreadable", 0o600)])),
+    ]);
+    let copy = |path: &str, len: usize| [open_op(path), op(2, len as u64, b"")].concat();
+    let dictionary = [open_op("linked"), op(5, frame.len() as u64, &frame)].concat();
+    // Two files at once, of which the likelier candidates are in different views.
+    let cases: [(&str, &[u8; 8], Vec<u8>, Vec<Vec<u8>>); 7] = [
+        ("too short", V1, stale.clone(), vec![copy("linked", 10_000)]),
+        (
+            "no such place",
+            V1,
+            stale[9_000..].to_vec(),
+            vec![open_op("linked"), op(4, 9_000, b""), op(2, 1_000, b"")],
+        ),
+        ("other bytes", V1, stale[..4].to_vec(), vec![copy("linked", 4)]),
+        ("no dictionary of this frame", V2, [&stale[..9_000], b"and more"].concat(), vec![dictionary]),
+        ("the unlikely one", V1, b"unreadable".to_vec(), vec![copy("secret", 10)]),
+        (
+            "the producer's view",
+            V1,
+            [&stale[..], &below].concat(),
+            vec![copy("linked", 10_000), copy("secret", 9_000)],
+        ),
+        ("the merged view", V1, b"trueunreadable".to_vec(), vec![copy("linked", 4), copy("secret", 10)]),
+    ];
+    for (name, magic, content, ops) in cases {
+        let new = Image::new(vec![Layer::plain(tar_of(&[File(b"made", &content)]))]);
+        let made = patch_around(magic, &new.layers[0].tar, content.len(), &ops);
+        let sandbox = Sandbox::new();
+        let mut dir = OciDir::create(&sandbox.path("source"));
+        dir.image("old", &old);
+        dir.delta("delta", &Delta::with(&old, &new, |_| (images::TAR_DIFF.into(), made.clone())));
+        sandbox.ok(&[&dir.reference("old"), "--tag", "os"]);
+        let report = sandbox.json(&[&dir.reference("delta"), "--tag", "os"]);
+        assert_eq!(report["layers"][0]["action"], "patched", "{name}: {report:#}");
+    }
 }
 
 #[test]

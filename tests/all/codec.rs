@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use oci_delta_fetch::apply::{ApplyStats, apply_patch};
-use oci_delta_fetch::base::{OpenedFile, SourceFile, SourceFiles, SourcePath};
+use oci_delta_fetch::base::{Doubt, OpenedFile, SourceFile, SourceFiles, SourcePath, View};
 use oci_delta_fetch::error::{Error, Kind, Result};
 use oci_delta_fetch::region::Region;
 use oci_delta_fetch::tardiff::{Limits, OpWriter, Version, WriterOptions};
@@ -26,7 +26,7 @@ impl SourceFiles for Memory {
         let mut copy = tempfile::tempfile().unwrap();
         copy.write_all(file).unwrap();
         let file = SourceFile { path: path.clone(), content: Region::whole(copy).unwrap(), object: None };
-        Ok(OpenedFile { file: Arc::new(file), ambiguous: false })
+        Ok(OpenedFile { file: Arc::new(file), doubt: Doubt::None })
     }
 }
 
@@ -150,7 +150,7 @@ fn write(steps: &[Step], version: Version) -> (Vec<u8>, Vec<u8>) {
 
 fn apply(patch: impl Read) -> Result<(Vec<u8>, ApplyStats)> {
     let mut out = Vec::new();
-    apply_patch(patch, &base(), 0, &Limits::default(), &mut out).map(|stats| (out, stats))
+    apply_patch(patch, &View::new(&base(), 0), &Limits::default(), &mut out).map(|stats| (out, stats))
 }
 
 /// Hands its bytes out in small, uneven pieces.
@@ -198,7 +198,7 @@ proptest! {
         let magic = [b"tardf1\n\0", b"tardf2\n\0"][magic];
         let patch = [&magic[..], &zstd::encode_all(&ops[..], 1).unwrap()].concat();
         let mut out = Vec::new();
-        if let Err(e) = apply_patch(&patch[..], &base(), 0, &Limits::default(), &mut out) {
+        if let Err(e) = apply_patch(&patch[..], &View::new(&base(), 0), &Limits::default(), &mut out) {
             prop_assert!(matches!(e.kind(), Kind::Misfit | Kind::Verification), "{e}");
         }
     }
@@ -233,7 +233,7 @@ fn a_dictionary_above_its_limit_is_not_read() {
     let ops = [&[1, 9][..], b"usr/lib/b", &[5, 1, 0]].concat();
     let patch = [&b"tardf2\n\0"[..], &zstd::encode_all(&ops[..], 1).unwrap()].concat();
     let limits = Limits { dictionary: 100, ..Limits::default() };
-    let e = apply_patch(&patch[..], &base(), 0, &limits, &mut Vec::new()).unwrap_err();
+    let e = apply_patch(&patch[..], &View::new(&base(), 0), &limits, &mut Vec::new()).unwrap_err();
     assert!(e.to_string().contains("at most 100"), "{e}");
 }
 
@@ -288,10 +288,10 @@ fn a_large_frame_is_decoded_in_a_file_or_in_memory_alike() {
     for spool in [Some(spool.path().to_owned()), None] {
         let limits = Limits { spool, ..Limits::default() };
         let mut out = Vec::new();
-        apply_patch(&patch_of_a_large_frame(&file, 0)[..], &base, 0, &limits, &mut out).unwrap();
+        apply_patch(&patch_of_a_large_frame(&file, 0)[..], &View::new(&base, 0), &limits, &mut out).unwrap();
         assert!(out == [&file[..], &file[..]].concat());
         let cut = patch_of_a_large_frame(&file, 3);
-        let e = apply_patch(&cut[..], &base, 0, &limits, &mut Vec::new()).unwrap_err();
+        let e = apply_patch(&cut[..], &View::new(&base, 0), &limits, &mut Vec::new()).unwrap_err();
         assert_eq!(e.kind(), Kind::Verification, "{e}");
     }
     assert_eq!(std::fs::read_dir(spool.path()).unwrap().count(), 0);

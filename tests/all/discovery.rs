@@ -4,9 +4,12 @@ use crate::support;
 
 use base64::prelude::{BASE64_STANDARD as STANDARD, Engine};
 use serde_json::Value;
+use support::hostile::{V1, op, open, patch};
 use support::images::{noise, tree};
 use support::registry::put_manifest;
 use support::relay::{Fault, Relay};
+use support::tars::Entry::{File, Link};
+use support::tars::tar_of;
 use support::{Delta, Guard, Image, Layer, OciDir, Registry, Sandbox};
 
 const REMOTE: [&str; 2] = ["--tls-verify=false", "--insecure-policy"];
@@ -421,6 +424,47 @@ fn a_chain_of_deltas_leads_over_images_that_are_not_here() {
         let report = case.fetch(4, &[]);
         assert_eq!(report["fallback_reason"], "patch-failed");
         assert_eq!(report["image"]["target_manifest"], images[3].manifest_digest().to_string());
+        case.sandbox.ok(&["verify"]);
+    }
+}
+
+#[test]
+fn a_chain_over_an_ambiguous_file_finds_the_one_that_was_meant() {
+    let content = noise(1, 300_000);
+    for other in [&b"much shorter"[..], &noise(2, 300_000)] {
+        let bottom = Layer::gzip(tar_of(&[File(b"f", &content), File(b"other", other)]));
+        let linked = Layer::gzip(tar_of(&[Link(b"f", b"other")]));
+        let with = |layers: &[&[u8]]| {
+            let layers = layers.iter().map(|content| Layer::gzip(tar_of(&[File(b"made", content)])));
+            Image::new([bottom.clone(), linked.clone()].into_iter().chain(layers).collect())
+        };
+        let (mut second, mut third) = (content.clone(), content.clone());
+        second[7] ^= 1;
+        third[9] ^= 1;
+        let images = [with(&[]), with(&[&second]), with(&[&third])];
+        // What the generator makes that sees `f` below the link.
+        let patch_from = |path: &str, base: &[u8], tar: &[u8]| {
+            let sums: Vec<u8> =
+                tar[512..].iter().zip(base).map(|(new, old)| new.wrapping_sub(*old)).collect();
+            let (sums, tail) = (op(3, 300_000, &sums), &tar[512 + 300_000..]);
+            let ops = [op(0, 512, &tar[..512]), open(path), sums, op(0, tail.len() as u64, tail)];
+            patch(V1, &ops.concat())
+        };
+        let mut case = Case::new();
+        for (n, image) in images.iter().enumerate() {
+            let name = (n + 1).to_string();
+            case.dir.image(&name, image);
+            case.registry.push(&case.dir.reference(&name), &format!("os:{name}"));
+        }
+        let kind = || support::images::TAR_DIFF.to_owned();
+        let first = |tar: &[u8]| (kind(), patch_from("f", &content, tar));
+        let then = |tar: &[u8]| (kind(), patch_from("made", &second, tar));
+        case.publish(&Delta::with(&images[0], &images[1], first));
+        case.publish(&Delta::with(&images[1], &images[2], then));
+        case.fetch(1, &[]);
+        let report = case.fetch(3, &[]);
+        assert_eq!(report["fallback_reason"], Value::Null, "{report:#}");
+        assert_eq!(actions(&report), ["reused", "reused", "patched"]);
         case.sandbox.ok(&["verify"]);
     }
 }

@@ -3,7 +3,7 @@
 use crate::support;
 
 use oci_delta_fetch::apply::apply_patch;
-use oci_delta_fetch::base::{LayerSource, LayeredFiles};
+use oci_delta_fetch::base::{LayerSource, LayeredFiles, View};
 use oci_delta_fetch::digest::{DiffId, digest_of};
 use oci_delta_fetch::error::Kind;
 use oci_delta_fetch::fuse::fuse;
@@ -22,12 +22,12 @@ fn base() -> LayeredFiles {
 }
 
 fn fused(patch: &[u8], max: u64) -> oci_delta_fetch::error::Result<Region> {
-    fuse(patch, &base(), &Limits::default(), max, &std::env::temp_dir())
+    fuse(patch, &View::new(&base(), 0), &Limits::default(), max, &std::env::temp_dir())
 }
 
 fn applied(patch: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    apply_patch(patch, &base(), 0, &Limits::default(), &mut out).unwrap();
+    apply_patch(patch, &View::new(&base(), 0), &Limits::default(), &mut out).unwrap();
     out
 }
 

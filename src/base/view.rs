@@ -1,0 +1,59 @@
+//! The base as one round of making a layer sees it.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use super::{Doubt, SourceFile, SourceFiles, SourcePath};
+use crate::error::{Error, Kind, Result};
+
+/// Rounds in which all combinations of the two views were taken.
+pub const ROUNDS: u32 = 4;
+
+/// Base files where of those with several candidates the same one is taken throughout, and whether there
+/// were such files. However a round ends that took the likelier ones, the others may have been meant.
+#[derive(Debug)]
+pub struct View<'a> {
+    files: &'a dyn SourceFiles,
+    attempt: u32,
+    /// A path was opened whose likelier candidate is that of the merged view, and of the producer's.
+    doubts: Cell<(bool, bool)>,
+}
+
+impl<'a> View<'a> {
+    /// The files of a round, counted from 0; passed to [`SourceFiles::open`] as the attempt.
+    pub fn new(files: &'a dyn SourceFiles, attempt: u32) -> Self {
+        View { files, attempt, doubts: Cell::default() }
+    }
+
+    /// Opens the regular file at `path`.
+    ///
+    /// # Errors
+    /// As [`SourceFiles::open`].
+    pub fn open(&self, path: &SourcePath) -> Result<Arc<SourceFile>> {
+        let found = self.files.open(path, self.attempt)?;
+        let (merged, producer) = self.doubts.get();
+        self.doubts.set((
+            merged || found.doubt == Doubt::MergedIsLikelier,
+            producer || found.doubt == Doubt::ProducerIsLikelier,
+        ));
+        Ok(found.file)
+    }
+
+    /// Was a path opened that has another candidate?
+    pub fn is_ambiguous(&self) -> bool {
+        let (merged, producer) = self.doubts.get();
+        merged || producer
+    }
+
+    /// Can the next round end otherwise than those up to this one did, the last with `error`? A file that is not
+    /// the one meant shows by its length, as a dictionary that fits no frame, or only by the layer's diff_id.
+    pub fn has_another_chance(&self, error: &Error) -> bool {
+        let left = match (self.doubts.get(), self.attempt) {
+            ((false, false), _) => false,
+            ((true, true), attempt) => attempt + 1 < ROUNDS,
+            // With doubts of one kind only, the third round would be as the first or the second.
+            (_, attempt) => attempt == 0,
+        };
+        left && matches!(error.kind(), Kind::Misfit | Kind::Verification)
+    }
+}
