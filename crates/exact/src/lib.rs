@@ -5,6 +5,7 @@
 
 pub mod deflate;
 pub mod gzip;
+pub mod pgzip;
 pub mod zstd;
 
 /// One compressed stream in the making.

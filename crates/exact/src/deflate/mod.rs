@@ -6,6 +6,7 @@ pub(crate) mod bits;
 pub(crate) mod block;
 pub mod go;
 pub(crate) mod huffman;
+pub mod kp;
 pub(crate) mod parallel;
 pub mod parse;
 pub(crate) mod source;

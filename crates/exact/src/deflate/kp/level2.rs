@@ -1,0 +1,113 @@
+//! Level 2: one table of 5-byte hashes, larger than that of level 1, with positions inside matches.
+
+use super::search::*;
+use crate::deflate::token::Token;
+
+/// The table of level 2.
+#[derive(Debug)]
+pub(super) struct Level2 {
+    table: Table<{ 1 << 17 }>,
+}
+
+impl Level2 {
+    pub(super) fn new() -> Self {
+        Self { table: empty() }
+    }
+
+    pub(super) fn rebase(&mut self, by: u32) {
+        rebase(self.table.as_mut_slice(), by);
+    }
+
+    #[inline(always)]
+    fn swap(&mut self, hash: usize, at: u32) -> u32 {
+        std::mem::replace(&mut self.table[hash], at)
+    }
+
+    /// Appends the tokens of `block`, or none if it has no match.
+    pub(super) fn find(&mut self, block: &Block<'_>, tokens: &mut Vec<Token>) {
+        let bytes = block.bytes;
+        if bytes.len() - block.start < SHORTEST {
+            return;
+        }
+        let limit = bytes.len() - 11;
+        let mut s = block.start;
+        let mut anchor = s;
+        let mut value = load8(bytes, s);
+        loop {
+            let Some((mut found, next)) = self.search(block, s, anchor, value, limit) else {
+                return send_rest(block, anchor, tokens);
+            };
+            loop {
+                found.length = block.whole(found.t, found.s);
+                found = found.send(block, anchor, tokens);
+                anchor = found.end();
+                s = anchor.max(next + 1);
+                if s >= limit {
+                    if s + found.length + 8 < bytes.len() {
+                        self.table[hash5::<17>(load8(bytes, s))] = block.at(s);
+                    }
+                    return send_rest(block, anchor, tokens);
+                }
+                self.index(block, s.saturating_sub(found.length) + 2, s);
+                let v = load8(bytes, s - 2);
+                self.table[hash5::<17>(v)] = block.at(s - 2);
+                self.table[hash5::<17>(v >> 8)] = block.at(s - 1);
+                let v = v >> 16;
+                let entry = self.swap(hash5::<17>(v), block.at(s));
+                let Some(t) = block.within(entry, s, REACH, v) else {
+                    value = v >> 8;
+                    s += 1;
+                    break;
+                };
+                found = Match { s, t, length: 0 };
+            }
+        }
+    }
+
+    /// Enters some of the positions from `i` on.
+    #[inline(always)]
+    fn index(&mut self, block: &Block<'_>, i: usize, s: usize) {
+        for i in (i..s.saturating_sub(5)).step_by(7) {
+            let v = load8(block.bytes, i);
+            self.table[hash5::<17>(v)] = block.at(i);
+            self.table[hash5::<17>(v >> 16)] = block.at(i + 2);
+            // 4 bytes and a zero are hashed here, as in the original.
+            self.table[hash5::<17>(v >> 32)] = block.at(i + 4);
+        }
+    }
+
+    /// The next match from `next` on, not yet measured, and the position probed ahead.
+    #[inline(always)]
+    fn search(
+        &mut self,
+        block: &Block<'_>,
+        mut next: usize,
+        anchor: usize,
+        mut value: u64,
+        limit: usize,
+    ) -> Option<(Match, usize)> {
+        loop {
+            let hash = hash5::<17>(value);
+            let mut s = next;
+            next = s + 2 + ((s - anchor) >> 5);
+            if next > limit {
+                return None;
+            }
+            let ahead = load8(block.bytes, next);
+            let entry = self.swap(hash, block.at(s));
+            let hash = hash5::<17>(ahead);
+            if let Some(t) = block.near(entry, s, value) {
+                self.table[hash] = block.at(next);
+                return Some((Match { s, t, length: 0 }, next));
+            }
+            value = ahead;
+            s = next;
+            next += 1;
+            let entry = self.swap(hash, block.at(s));
+            if let Some(t) = block.near(entry, s, value) {
+                return Some((Match { s, t, length: 0 }, next));
+            }
+            value = ahead >> 8;
+        }
+    }
+}
