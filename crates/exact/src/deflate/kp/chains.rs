@@ -2,10 +2,11 @@
 //!
 //! Positions are those in the stream since the chains were made, plus [`FIRST`]; 0 in a table is no position.
 
-use super::search::{common, empty, hash4, load4, rebase};
+use super::search::{common, empty, hash4, rebase};
 use crate::deflate::huffman::PrefixCode;
 use crate::deflate::tables::*;
 use crate::deflate::token::Token;
+use crate::deflate::words::le32;
 
 /// The most bytes the window holds.
 pub(super) const WINDOW: usize = 65_536;
@@ -114,7 +115,7 @@ impl Chains {
 
     #[inline(always)]
     fn hash(window: &Window<'_>, at: u32) -> usize {
-        hash4::<17>(load4(window.bytes, window.index(at)).into())
+        hash4::<17>(le32(window.bytes, window.index(at)).into())
     }
 
     /// Enters `at`, and returns the position plus 1 that was the newest of its hash before.

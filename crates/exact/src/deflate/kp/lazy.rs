@@ -159,7 +159,7 @@ impl Lazy {
 
     /// Sends the match that begins at the position before.
     fn send_match(&mut self, window: &Window<'_>, found: Best, look: usize, sink: &mut Sink<'_>) {
-        let found = self.from_its_end(window, found, look, sink);
+        let found = self.check_end(window, found, look, sink);
         self.tokens.push(Token::copy(found.length, found.distance));
         let next = self.at + found.length as u32 - 1;
         for at in self.at + 1..next {
@@ -176,7 +176,7 @@ impl Lazy {
     }
 
     /// Looks for a longer match from the hash of what follows the match, which begins at the position before.
-    fn from_its_end(&mut self, window: &Window<'_>, found: Best, look: usize, sink: &mut Sink<'_>) -> Best {
+    fn check_end(&mut self, window: &Window<'_>, found: Best, look: usize, sink: &mut Sink<'_>) -> Best {
         let start = self.at - 1;
         let behind = start + found.length as u32;
         if found.length >= 256 || !window.hashable(behind) {

@@ -2,9 +2,10 @@
 
 use super::search::*;
 use crate::deflate::token::Token;
+use crate::deflate::words::le64;
 
 /// The table of level 1.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Level1 {
     table: Table<{ 1 << 15 }>,
 }
@@ -12,6 +13,10 @@ pub(super) struct Level1 {
 impl Level1 {
     pub(super) fn new() -> Self {
         Self { table: empty() }
+    }
+
+    pub(super) fn tables(&self) -> Vec<&[u32]> {
+        vec![self.table.as_slice()]
     }
 
     pub(super) fn rebase(&mut self, by: u32) {
@@ -32,7 +37,7 @@ impl Level1 {
         let limit = bytes.len() - 11;
         let mut s = block.start;
         let mut anchor = s;
-        let mut value = load8(bytes, s);
+        let mut value = le64(bytes, s);
         loop {
             let Some((mut found, next)) = self.search(block, s, anchor, value, limit) else {
                 return send_rest(block, anchor, tokens);
@@ -44,11 +49,11 @@ impl Level1 {
                 s = anchor.max(next + 1);
                 if s >= limit {
                     if s + found.length + 8 < bytes.len() {
-                        self.table[hash5::<15>(load8(bytes, s))] = block.at(s);
+                        self.table[hash5::<15>(le64(bytes, s))] = block.at(s);
                     }
                     return send_rest(block, anchor, tokens);
                 }
-                let v = load8(bytes, s - 2);
+                let v = le64(bytes, s - 2);
                 self.table[hash5::<15>(v)] = block.at(s - 2);
                 let v = v >> 16;
                 let entry = self.swap(hash5::<15>(v), block.at(s));
@@ -78,7 +83,7 @@ impl Level1 {
             if next > limit {
                 return None;
             }
-            let ahead = load8(block.bytes, next);
+            let ahead = le64(block.bytes, next);
             let entry = self.swap(hash, block.at(s));
             let hash = hash5::<15>(ahead);
             if let Some(t) = block.near(entry, s, value) {

@@ -2,9 +2,10 @@
 
 use super::search::*;
 use crate::deflate::token::Token;
+use crate::deflate::words::le64;
 
 /// The table of level 2.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Level2 {
     table: Table<{ 1 << 17 }>,
 }
@@ -12,6 +13,10 @@ pub(super) struct Level2 {
 impl Level2 {
     pub(super) fn new() -> Self {
         Self { table: empty() }
+    }
+
+    pub(super) fn tables(&self) -> Vec<&[u32]> {
+        vec![self.table.as_slice()]
     }
 
     pub(super) fn rebase(&mut self, by: u32) {
@@ -32,7 +37,7 @@ impl Level2 {
         let limit = bytes.len() - 11;
         let mut s = block.start;
         let mut anchor = s;
-        let mut value = load8(bytes, s);
+        let mut value = le64(bytes, s);
         loop {
             let Some((mut found, next)) = self.search(block, s, anchor, value, limit) else {
                 return send_rest(block, anchor, tokens);
@@ -44,12 +49,12 @@ impl Level2 {
                 s = anchor.max(next + 1);
                 if s >= limit {
                     if s + found.length + 8 < bytes.len() {
-                        self.table[hash5::<17>(load8(bytes, s))] = block.at(s);
+                        self.table[hash5::<17>(le64(bytes, s))] = block.at(s);
                     }
                     return send_rest(block, anchor, tokens);
                 }
                 self.index(block, s.saturating_sub(found.length) + 2, s);
-                let v = load8(bytes, s - 2);
+                let v = le64(bytes, s - 2);
                 self.table[hash5::<17>(v)] = block.at(s - 2);
                 self.table[hash5::<17>(v >> 8)] = block.at(s - 1);
                 let v = v >> 16;
@@ -68,7 +73,7 @@ impl Level2 {
     #[inline(always)]
     fn index(&mut self, block: &Block<'_>, i: usize, s: usize) {
         for i in (i..s.saturating_sub(5)).step_by(7) {
-            let v = load8(block.bytes, i);
+            let v = le64(block.bytes, i);
             self.table[hash5::<17>(v)] = block.at(i);
             self.table[hash5::<17>(v >> 16)] = block.at(i + 2);
             // 4 bytes and a zero are hashed here, as in the original.
@@ -93,7 +98,7 @@ impl Level2 {
             if next > limit {
                 return None;
             }
-            let ahead = load8(block.bytes, next);
+            let ahead = le64(block.bytes, next);
             let entry = self.swap(hash, block.at(s));
             let hash = hash5::<17>(ahead);
             if let Some(t) = block.near(entry, s, value) {

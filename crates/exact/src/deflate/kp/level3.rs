@@ -2,9 +2,10 @@
 
 use super::search::*;
 use crate::deflate::token::Token;
+use crate::deflate::words::le64;
 
 /// The table of level 3.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Level3 {
     table: PairTable<{ 1 << 16 }>,
 }
@@ -15,6 +16,10 @@ const LOOK_BACK: u32 = 32_764;
 impl Level3 {
     pub(super) fn new() -> Self {
         Self { table: empty() }
+    }
+
+    pub(super) fn tables(&self) -> Vec<&[u32]> {
+        vec![self.table.as_flattened()]
     }
 
     pub(super) fn rebase(&mut self, by: u32) {
@@ -35,7 +40,7 @@ impl Level3 {
         let limit = bytes.len() - 11;
         let mut s = block.start;
         let mut anchor = s;
-        let mut value = load8(bytes, s);
+        let mut value = le64(bytes, s);
         loop {
             let Some((mut found, next)) = self.search(block, s, anchor, value, limit) else {
                 return send_rest(block, anchor, tokens);
@@ -49,14 +54,14 @@ impl Level3 {
                     // The end of the earlier bytes is entered, not that of the match.
                     let t = found.t + found.length;
                     if t + 8 < bytes.len() && t > 0 {
-                        self.enter(load8(bytes, t), block.at(t));
+                        self.enter(le64(bytes, t), block.at(t));
                     }
                     return send_rest(block, anchor, tokens);
                 }
                 for i in ((s + 2).saturating_sub(found.length)..s.saturating_sub(5)).step_by(6) {
-                    self.enter(load8(bytes, i), block.at(i));
+                    self.enter(le64(bytes, i), block.at(i));
                 }
-                let v = load8(bytes, s - 2);
+                let v = le64(bytes, s - 2);
                 self.enter(v, block.at(s - 2));
                 self.enter(v >> 8, block.at(s - 1));
                 let v = v >> 16;
@@ -95,7 +100,7 @@ impl Level3 {
             if let Some(t) = first(block, before, s, value) {
                 return Some((Match { s, t, length: 0 }, next));
             }
-            value = load8(block.bytes, next);
+            value = le64(block.bytes, next);
         }
     }
 }

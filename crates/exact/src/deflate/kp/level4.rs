@@ -2,6 +2,7 @@
 
 use super::search::*;
 use crate::deflate::token::Token;
+use crate::deflate::words::le64;
 
 /// Where a match from the position probed ahead is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub(super) enum Ahead {
 }
 
 /// The tables of level 4.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Level4 {
     short: Table<{ 1 << 15 }>,
     long: Table<{ 1 << 15 }>,
@@ -24,6 +25,10 @@ pub(super) struct Level4 {
 impl Level4 {
     pub(super) fn new(ahead: Ahead) -> Self {
         Self { short: empty(), long: empty(), ahead }
+    }
+
+    pub(super) fn tables(&self) -> Vec<&[u32]> {
+        vec![self.short.as_slice(), self.long.as_slice()]
     }
 
     pub(super) fn rebase(&mut self, by: u32) {
@@ -46,7 +51,7 @@ impl Level4 {
         let limit = bytes.len() - 11;
         let mut s = block.start;
         let mut anchor = s;
-        let mut value = load8(bytes, s);
+        let mut value = le64(bytes, s);
         loop {
             let Some((mut found, next)) = self.search(block, s, anchor, value, limit) else {
                 return send_rest(block, anchor, tokens);
@@ -57,16 +62,16 @@ impl Level4 {
             s = anchor.max(next + 1);
             if s >= limit {
                 if s + 8 < bytes.len() {
-                    self.store(load8(bytes, s), block.at(s));
+                    self.store(le64(bytes, s), block.at(s));
                 }
                 return send_rest(block, anchor, tokens);
             }
             for i in (next..s - 1).step_by(3) {
-                let v = load8(bytes, i);
+                let v = le64(bytes, i);
                 self.long[hash7::<15>(v)] = block.at(i);
                 self.store(v >> 8, block.at(i + 1));
             }
-            let v = load8(bytes, s - 1);
+            let v = le64(bytes, s - 1);
             self.store(v, block.at(s - 1));
             value = v >> 8;
         }
@@ -91,7 +96,7 @@ impl Level4 {
             let short = self.short[hash4::<15>(value)];
             let long = self.long[hash7::<15>(value)];
             self.store(value, block.at(s));
-            let ahead = load8(block.bytes, next);
+            let ahead = le64(block.bytes, next);
             if let Some(t) = block.near(long, s, value) {
                 return Some((Match { s, t, length: 0 }, next));
             }

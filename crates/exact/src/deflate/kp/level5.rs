@@ -2,9 +2,10 @@
 
 use super::search::*;
 use crate::deflate::token::Token;
+use crate::deflate::words::le64;
 
 /// The tables of level 5.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Level5 {
     short: Table<{ 1 << 15 }>,
     long: PairTable<{ 1 << 15 }>,
@@ -13,6 +14,10 @@ pub(super) struct Level5 {
 impl Level5 {
     pub(super) fn new() -> Self {
         Self { short: empty(), long: empty() }
+    }
+
+    pub(super) fn tables(&self) -> Vec<&[u32]> {
+        vec![self.short.as_slice(), self.long.as_flattened()]
     }
 
     pub(super) fn rebase(&mut self, by: u32) {
@@ -35,12 +40,12 @@ impl Level5 {
         let limit = bytes.len() - 11;
         let mut s = block.start;
         let mut anchor = s;
-        let mut value = load8(bytes, s);
+        let mut value = le64(bytes, s);
         loop {
             let Some((found, next)) = self.search(block, s, anchor, value, limit) else {
                 return send_rest(block, anchor, tokens);
             };
-            let found = self.from_its_end(block, found, limit).send(block, anchor, tokens);
+            let found = self.check_end(block, found, limit).send(block, anchor, tokens);
             anchor = found.end();
             s = anchor.max(next + 1);
             if s >= limit {
@@ -70,7 +75,7 @@ impl Level5 {
             }
             let short = self.short[a];
             let [c0, c1] = self.long[b];
-            let ahead = load8(block.bytes, next);
+            let ahead = le64(block.bytes, next);
             self.store(a, b, block.at(s));
             let (a, b) = (hash4::<15>(ahead), hash7::<15>(ahead));
             if block.at(s).wrapping_sub(c0) < REACH {
@@ -96,11 +101,11 @@ impl Level5 {
 
     /// Looks for a longer match from the hash of what follows the match.
     #[inline(always)]
-    fn from_its_end(&self, block: &Block<'_>, found: Match, limit: usize) -> Match {
+    fn check_end(&self, block: &Block<'_>, found: Match, limit: usize) -> Match {
         if found.length >= 30 || found.end() >= limit {
             return found;
         }
-        let newest = self.long[hash7::<15>(load8(block.bytes, found.end()))][0];
+        let newest = self.long[hash7::<15>(le64(block.bytes, found.end()))][0];
         // The match would begin 2 bytes on: that skips the byte that most likely stopped it.
         found.replaced(block, found.s + 2, newest, found.length)
     }
@@ -110,20 +115,20 @@ impl Level5 {
     fn index(&mut self, block: &Block<'_>, mut i: usize, s: usize) -> u64 {
         let bytes = block.bytes;
         if i + 1 < s {
-            let v = load8(bytes, i);
+            let v = le64(bytes, i);
             self.short[hash4::<15>(v)] = block.at(i);
             push(&mut self.long[hash7::<15>(v)], block.at(i));
             push(&mut self.long[hash7::<15>(v >> 8)], block.at(i + 1));
             self.short[hash4::<15>(v >> 16)] = block.at(i + 2);
             i += 4;
             while i + 1 < s {
-                let v = load8(bytes, i);
+                let v = le64(bytes, i);
                 push(&mut self.long[hash7::<15>(v)], block.at(i));
                 self.short[hash4::<15>(v >> 8)] = block.at(i + 1);
                 i += 3;
             }
         }
-        let v = load8(bytes, s - 1);
+        let v = le64(bytes, s - 1);
         self.store(hash4::<15>(v), hash7::<15>(v), block.at(s - 1));
         v >> 8
     }
@@ -134,8 +139,11 @@ impl Level5 {
 pub(super) fn longer_of_two(block: &Block<'_>, s: usize, t: usize, older: Option<usize>) -> Match {
     let Some(older) = older else { return Match { s, t, length: block.whole(t, s) } };
     let (length, older_length) = (block.capped(t, s), block.capped(older, s));
-    let best =
-        if older_length > length { Match { s, t: older, length: older_length } } else { Match { s, t, length } };
+    let best = if older_length > length {
+        Match { s, t: older, length: older_length }
+    } else {
+        Match { s, t, length }
+    };
     uncapped(block, best)
 }
 

@@ -3,9 +3,10 @@
 use super::level5::{longer_of_two, uncapped};
 use super::search::*;
 use crate::deflate::token::Token;
+use crate::deflate::words::{le32, le64};
 
 /// The tables of level 6.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Level6 {
     short: Table<{ 1 << 15 }>,
     long: PairTable<{ 1 << 15 }>,
@@ -27,6 +28,10 @@ impl Level6 {
         Self { short: empty(), long: empty() }
     }
 
+    pub(super) fn tables(&self) -> Vec<&[u32]> {
+        vec![self.short.as_slice(), self.long.as_flattened()]
+    }
+
     pub(super) fn rebase(&mut self, by: u32) {
         rebase(self.short.as_mut_slice(), by);
         rebase(self.long.as_flattened_mut(), by);
@@ -46,29 +51,29 @@ impl Level6 {
         }
         let limit = bytes.len() - 11;
         let s = block.start;
-        let mut here = Here { s, anchor: s, value: load8(bytes, s), repeat: 1 };
+        let mut here = Here { s, anchor: s, value: le64(bytes, s), repeat: 1 };
         loop {
             let Some((found, next)) = self.search(block, here, limit) else {
                 return send_rest(block, here.anchor, tokens);
             };
-            let found = self.from_its_end(block, found, limit).send(block, here.anchor, tokens);
+            let found = self.check_end(block, found, limit).send(block, here.anchor, tokens);
             here.repeat = found.s.wrapping_sub(found.t);
             here.anchor = found.end();
             here.s = here.anchor.max(next + 1);
             if here.s >= limit {
                 // The rest of the block is entered, too.
                 for i in (next + 1..bytes.len() - 8).step_by(2) {
-                    let v = load8(bytes, i);
+                    let v = le64(bytes, i);
                     self.store(hash4::<15>(v), hash7::<15>(v), block.at(i));
                 }
                 return send_rest(block, here.anchor, tokens);
             }
             for i in (next + 1..here.s - 1).step_by(2) {
-                let v = load8(bytes, i);
+                let v = le64(bytes, i);
                 self.store(hash4::<15>(v), hash7::<15>(v), block.at(i));
                 push(&mut self.long[hash7::<15>(v >> 8)], block.at(i + 1));
             }
-            here.value = load8(bytes, here.s);
+            here.value = le64(bytes, here.s);
         }
     }
 
@@ -86,7 +91,7 @@ impl Level6 {
             }
             let short = self.short[a];
             let [c0, c1] = self.long[b];
-            let ahead = load8(block.bytes, next);
+            let ahead = le64(block.bytes, next);
             self.store(a, b, block.at(s));
             let (a, b) = (hash4::<15>(ahead), hash7::<15>(ahead));
             if block.at(s).wrapping_sub(c0) < REACH {
@@ -114,15 +119,15 @@ impl Level6 {
 
     /// Looks for a longer match from the hash of what follows the match.
     #[inline(always)]
-    fn from_its_end(&self, block: &Block<'_>, found: Match, limit: usize) -> Match {
+    fn check_end(&self, block: &Block<'_>, found: Match, limit: usize) -> Match {
         if found.end() >= limit {
             return found;
         }
-        let [newest, older] = self.long[hash7::<15>(load8(block.bytes, found.end()))];
+        let [newest, older] = self.long[hash7::<15>(le64(block.bytes, found.end()))];
         let s = found.s + 2;
         let reached = block.at(s).wrapping_sub(newest).wrapping_add(found.length as u32).wrapping_sub(2);
         // Beyond reach, or after s: then the older one is not tried in the first case.
-        if reached < u32::MAX / 2 && reached >= REACH {
+        if (REACH..u32::MAX / 2).contains(&reached) {
             return found;
         }
         let best = found.replaced(block, s, newest, found.length);
@@ -134,7 +139,7 @@ impl Level6 {
 #[inline(always)]
 fn repeated(block: &Block<'_>, found: Match, repeat: usize, value: u64) -> Option<Match> {
     let t = (found.s + 1).checked_sub(repeat)?;
-    if load4(block.bytes, t) != (value >> 8) as u32 {
+    if le32(block.bytes, t) != (value >> 8) as u32 {
         return None;
     }
     let length = block.capped(t, found.s + 1);

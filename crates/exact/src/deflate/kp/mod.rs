@@ -13,17 +13,20 @@ mod level4;
 mod level5;
 mod level6;
 mod search;
+mod source;
 mod stream;
 mod table;
 mod writer;
 
 use std::fmt;
+use std::num::NonZeroUsize;
 
-pub use estimate::Rounding;
-pub(crate) use stream::Stream;
-
+pub use self::estimate::Rounding;
+use self::source::{TableSource, TableWriter};
+pub(crate) use self::stream::Stream;
+use self::writer::Headers;
+use super::parallel;
 use crate::Encoder;
-use writer::Headers;
 
 /// Versions of the encoder with the same output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,20 +118,24 @@ impl Settings {
     }
 }
 
-/// A deflate stream of klauspost's `flate`, without dictionary and without flushes.
+/// An encoder for a raw deflate stream, without dictionary and flushes.
 ///
-/// It holds up to 390 KB of the plain bytes.
-#[derive(Debug)]
-pub struct KpFlate(Stream);
-
-impl KpFlate {
-    /// An encoder at the start of a stream.
-    pub fn new(settings: Settings) -> Self {
-        Self(Stream::new(settings))
+/// With more than one of `threads`, so many threads of their own look for matches at levels 1 to 6; the
+/// output is the same. With one, it holds up to 390 KB of the plain bytes.
+pub fn encoder(settings: Settings, threads: NonZeroUsize) -> Box<dyn Encoder> {
+    let level = settings.level.get();
+    if threads.get() > 1 && matches!(level, 1..=6) {
+        let config = (settings.family, level);
+        return parallel::encoder::<TableSource, _>(config, TableWriter::new(settings), threads);
     }
+    Box::new(OneStream(Stream::new(settings)))
 }
 
-impl Encoder for KpFlate {
+/// A stream on the thread of the caller.
+#[derive(Debug)]
+struct OneStream(Stream);
+
+impl Encoder for OneStream {
     fn push(&mut self, plain: &[u8], out: &mut Vec<u8>) {
         self.0.push(plain, out);
     }

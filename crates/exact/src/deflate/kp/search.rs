@@ -4,6 +4,7 @@
 //! never set is 0, which is farther away than any match may be.
 
 use crate::deflate::token::Token;
+use crate::deflate::words::{common_prefix, le32};
 
 /// Matches must begin nearer than this, in all but a few of the tests.
 pub(super) const REACH: u32 = 32_768;
@@ -24,18 +25,6 @@ pub(crate) struct Block<'a> {
 
 /// The offset at the start of a stream: entries never set are out of reach from here on.
 pub(crate) const FIRST_OFFSET: u32 = 1 << 16;
-
-/// The 8 bytes at `at`, lowest first; 0 beyond the end.
-#[inline(always)]
-pub(super) fn load8(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..).and_then(|b| b.first_chunk()).map_or(0, |b| u64::from_le_bytes(*b))
-}
-
-/// The 4 bytes at `at`, lowest first; 0 beyond the end.
-#[inline(always)]
-pub(super) fn load4(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_le_bytes(*b))
-}
 
 /// Hash of the lowest 4 bytes.
 #[inline(always)]
@@ -103,7 +92,7 @@ impl Block<'_> {
             return None;
         }
         let index = from.wrapping_sub(distance as usize);
-        (load4(self.bytes, index) == value as u32).then_some(index)
+        (le32(self.bytes, index) == value as u32).then_some(index)
     }
 
     /// How many bytes are equal from `t` and from `s` on, up to the end of the block.
@@ -125,23 +114,12 @@ impl Block<'_> {
     }
 }
 
-/// How many bytes are equal from `t` and from `s` on, at most `most`; `t` is before `s`.
+/// How many bytes are equal from `t` and from `s` on, at most `most`.
 #[inline(always)]
 pub(super) fn common(bytes: &[u8], t: usize, s: usize, most: usize) -> usize {
-    let Some(here) = bytes.get(s..) else { return 0 };
+    let here = bytes.get(s..).unwrap_or(&[]);
     let here = here.get(..most).unwrap_or(here);
-    let Some(there) = bytes.get(t..).and_then(|b| b.get(..here.len())) else { return 0 };
-    let mut length = 0;
-    let (here8, here_rest) = here.as_chunks::<8>();
-    let (there8, there_rest) = there.as_chunks::<8>();
-    for (a, b) in here8.iter().zip(there8) {
-        let differ = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
-        if differ != 0 {
-            return length + (differ.trailing_zeros() / 8) as usize;
-        }
-        length += 8;
-    }
-    length + here_rest.iter().zip(there_rest).take_while(|(a, b)| a == b).count()
+    common_prefix(here, bytes.get(t..).unwrap_or(&[]))
 }
 
 /// A match to send.

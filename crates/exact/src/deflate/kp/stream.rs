@@ -4,7 +4,7 @@ use super::chains::{Costs, Effort, SLIDE, WINDOW};
 use super::lazy::Lazy;
 use super::search::{Block, FIRST_OFFSET};
 use super::table::TableFinder;
-use super::writer::{BlockWriter, Ending};
+use super::writer::{BlockWriter, Ending, TABLE_PENALTY};
 use super::{Family, Settings};
 use crate::deflate::token::Token;
 
@@ -13,13 +13,15 @@ pub(super) const BLOCK: usize = 65_535;
 /// The plain bytes of a block of level -2.
 const LITERALS_BLOCK: usize = 32_768;
 /// The most bytes of history and block together, for levels 1 to 6.
-const MOST_HISTORY: usize = 5 * BLOCK;
+pub(super) const MOST_HISTORY: usize = 5 * BLOCK;
 /// What stays of the history when there would be more.
-const KEPT_HISTORY: usize = 32_768;
+pub(super) const KEPT_HISTORY: usize = 32_768;
 /// The most bytes of a dictionary that are used.
 const MOST_DICTIONARY: usize = 32_768;
+/// Blocks with fewer bytes are not searched. They can only be the last.
+pub(super) const SEARCHED: usize = 128;
 /// Positions in tables are lowered when they get here.
-const LATE: u32 = 1 << 30;
+pub(super) const LATE: u32 = 1 << 30;
 
 /// A deflate stream in the making, which can be used for another when it is finished.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl Stream {
             0 => (Stage::Stored, 0),
             level @ 1..=6 => {
                 let finder = TableFinder::new(family, level);
-                (Stage::Table { finder, tokens: Vec::new(), offset: FIRST_OFFSET }, 7)
+                (Stage::Table { finder, tokens: Vec::new(), offset: FIRST_OFFSET }, TABLE_PENALTY)
             }
             level => (Stage::Lazy(Box::new(Lazy::new(effort(family, level)))), 8),
         };
@@ -188,8 +190,7 @@ pub(super) fn write_block(
     out: &mut Vec<u8>,
 ) {
     let raw = block.bytes.get(block.start..).unwrap_or(&[]);
-    // So few are never searched. They can only be the last.
-    if raw.len() >= 128 {
+    if raw.len() >= SEARCHED {
         finder.find(block, tokens);
     }
     write_found(tokens, raw, ending, writer, out);

@@ -11,7 +11,7 @@ use super::search::Block;
 use crate::deflate::token::Token;
 
 /// A match finder of levels 1 to 6.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum TableFinder {
     L1(Level1),
     L2(Level2),
@@ -55,6 +55,18 @@ impl TableFinder {
             Self::L4(level) => level.rebase(by),
             Self::L5(level) => level.rebase(by),
             Self::L6(level) => level.rebase(by),
+        }
+    }
+
+    /// All tables, pairs one after the other.
+    pub(super) fn tables(&self) -> Vec<&[u32]> {
+        match self {
+            Self::L1(level) => level.tables(),
+            Self::L2(level) => level.tables(),
+            Self::L3(level) => level.tables(),
+            Self::L4(level) => level.tables(),
+            Self::L5(level) => level.tables(),
+            Self::L6(level) => level.tables(),
         }
     }
 }

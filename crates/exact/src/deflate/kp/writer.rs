@@ -58,6 +58,9 @@ impl OpenBlock {
     }
 }
 
+/// The penalty of levels 1 to 6.
+pub(super) const TABLE_PENALTY: u32 = 7;
+
 /// Writes the blocks of one stream.
 #[derive(Debug)]
 pub(super) struct BlockWriter {
@@ -187,8 +190,7 @@ impl BlockWriter {
             return true;
         }
         header.write(&mut self.bits, out, false);
-        self.open =
-            Some(OpenBlock { litlen, distance, header_bits: header.bits, source: Source::Tokens });
+        self.open = Some(OpenBlock { litlen, distance, header_bits: header.bits, source: Source::Tokens });
         false
     }
 
