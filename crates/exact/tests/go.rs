@@ -2,12 +2,11 @@
 
 mod common;
 
-use std::io::Write;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::{env, fs, thread};
+use std::path::Path;
+use std::{env, fs};
 
+use common::original::{build, run};
 use common::{encode, inputs, long_input, sha256};
 use exact_encoders::deflate::go::{self, Level};
 use exact_encoders::gzip::Gzip;
@@ -79,43 +78,10 @@ fn levels_have_gos_numbers() {
     assert!(Level::new(-3).is_err());
 }
 
-/// The program of `tests/go`, built with the Go that `EXACT_GO` names.
-fn build(go: &Path) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let program = folder.join("exact-go");
-    let status = Command::new(go)
-        .args(["build", "-o"])
-        .arg(&program)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/go/main.go"))
-        .env("GOCACHE", folder.join("go-cache"))
-        .env("GO111MODULE", "off")
-        .current_dir(folder)
-        .status()
-        .expect("EXACT_GO names a Go toolchain");
-    assert!(status.success(), "go build: {status}");
-    program
-}
-
-fn run(program: &Path, level: i32, plain: &[u8]) -> Vec<u8> {
-    let mut child = Command::new(program)
-        .arg(level.to_string())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the program runs");
-    let mut stdin = child.stdin.take().expect("a pipe");
-    let output = thread::scope(|scope| {
-        scope.spawn(move || stdin.write_all(plain).expect("the program reads"));
-        child.wait_with_output().expect("the program ends")
-    });
-    assert!(output.status.success(), "{}", output.status);
-    output.stdout
-}
-
 #[test]
 fn fresh_streams_are_those_of_go() {
     let Some(go) = env::var_os("EXACT_GO") else { return };
-    let program = build(Path::new(&go));
+    let program = build(Path::new(&go), "exact-go");
     let mut cases = cases();
     if let Some(path) = env::var_os("EXACT_INPUT") {
         let plain = fs::read(path).expect("EXACT_INPUT names a file");

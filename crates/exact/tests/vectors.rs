@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 use common::{encode, hex_bytes, sha256};
-use exact_encoders::deflate::go::{self, Level};
+use exact_encoders::Encoder;
+use exact_encoders::deflate::{go, kp};
 use exact_encoders::gzip::Gzip;
+use exact_encoders::pgzip::{BlockSize, Pgzip};
 use serde_json::Value;
 
 /// The vectors of one tool, and a way to their inputs.
@@ -38,29 +40,83 @@ impl Vectors {
     }
 }
 
-#[test]
-fn go_gzip() {
+/// Checks all vectors that `encoder` has an encoder for, with so many threads; there must be `expected`.
+fn check(expected: usize, encoder: impl Fn(&Value, NonZeroUsize) -> Option<Box<dyn Encoder>>) {
     let Some(mut vectors) = Vectors::open() else { return };
     let all = std::mem::take(&mut vectors.all);
     let mut wrong = Vec::new();
     let mut count = 0;
     for vector in &all {
-        if vector["tool"] != "Go compress/gzip" || vector["version"] != "1.26.6" {
-            continue;
-        }
-        count += 1;
-        let level = vector["params"]["level"].as_i64().expect("a level") as i32;
-        let level = Level::new(level).expect("a level of Go");
-        let header = hex_bytes(&vector["header"].as_str().expect("a header")[..20]);
-        let plain = vectors.input(vector["input"].as_str().expect("an input's name"));
         for threads in [1, 3] {
-            let deflate = go::encoder(level, NonZeroUsize::new(threads).unwrap());
-            let blob = encode(Box::new(Gzip::new(header.clone(), deflate)), plain, 32_768);
+            let Some(encoder) = encoder(vector, NonZeroUsize::new(threads).unwrap()) else { continue };
+            count += usize::from(threads == 1);
+            let header = hex_bytes(&vector["header"].as_str().expect("a header")[..20]);
+            let plain = vectors.input(vector["input"].as_str().expect("an input's name"));
+            let blob = encode(Box::new(Gzip::new(header, encoder)), plain, 32_768);
             if sha256(&blob) != vector["blob_sha256"].as_str().expect("a digest") {
                 wrong.push(format!("{} with {threads} threads", vector["name"]));
             }
         }
     }
-    assert!(count > 0, "no vectors of Go");
     assert!(wrong.is_empty(), "{} of {count} differ: {wrong:#?}", wrong.len());
+    assert_eq!(count, expected, "vectors found");
+}
+
+/// The level of a vector, with `default` for -1.
+fn level(vector: &Value, default: i64) -> i64 {
+    match vector["params"]["level"].as_i64() {
+        None | Some(-1) => default,
+        Some(level) => level,
+    }
+}
+
+#[test]
+fn go_gzip() {
+    check(132, |vector, threads| {
+        if vector["tool"] != "Go compress/gzip" || vector["version"] != "1.26.6" {
+            return None;
+        }
+        let level = go::Level::new(level(vector, 6) as i32).expect("a level of Go");
+        Some(go::encoder(level, threads))
+    });
+}
+
+/// The settings of a vector of klauspost's encoders or Go's since 1.27, if they are supported.
+fn kp_settings(vector: &Value) -> Option<kp::Settings> {
+    let (family, default) = match vector["version"].as_str()? {
+        "v1.17.9" => (kp::Family::A, 5),
+        "v1.18.1" => (kp::Family::B, 5),
+        "v1.19.1" => (kp::Family::C, 5),
+        "1.27.3" => (kp::Family::C, 6),
+        version if version.contains("klauspost 1.15.12") => (kp::Family::A, 5),
+        _ => return None,
+    };
+    let level = level(vector, default);
+    // The original wrote a broken header here, which no reader takes.
+    if family == kp::Family::B && level == 9 && vector["input"] == "zeros-300k" {
+        return None;
+    }
+    Some(kp::Settings::new(family, kp::Level::new(level as i8)?))
+}
+
+#[test]
+fn klauspost_gzip_and_go_since_1_27() {
+    check(4 * 132 - 1, |vector, threads| {
+        let tool = vector["tool"].as_str()?;
+        let known = ["klauspost/compress/gzip", "Go compress/gzip"].contains(&tool);
+        known.then(|| kp_settings(vector)).flatten().map(|settings| kp::encoder(settings, threads))
+    });
+}
+
+#[test]
+fn klauspost_pgzip_and_skopeo() {
+    check(3 * 143 - 1 + 3, |vector, threads| {
+        let tool = vector["tool"].as_str()?;
+        if !tool.starts_with("klauspost/pgzip") && tool != "skopeo copy --dest-compress-format gzip" {
+            return None;
+        }
+        let block = vector["params"]["block"].as_u64().unwrap_or(1 << 20);
+        let block = BlockSize::new(block as usize).expect("a block size of pgzip");
+        Some(Box::new(Pgzip::new(kp_settings(vector)?, block, threads)))
+    });
 }

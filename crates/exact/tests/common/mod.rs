@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod original;
+
 use exact_encoders::Encoder;
 use sha2::{Digest, Sha256};
 
