@@ -17,9 +17,9 @@ test: tools test-tools crates
 
 # Without composefs: a program that does not need OpenSSL.
 test-lean: tools test-tools crates
-	$(CARGO) test --locked --no-default-features
+	$(CARGO) test --locked --no-default-features --features cli
 	! ldd target/debug/oci-delta-fetch | grep -E 'libcrypto|libssl'
-	$(CARGO) clippy --locked --no-default-features --all-targets -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --features cli --all-targets -- -D warnings
 
 # What CI checks beside the tests.
 check: test-lean fmt clippy doc docs-check deny fuzz-smoke

@@ -13,9 +13,9 @@ pub use fetch::{BaseArgs, DeltaArgs, FetchArgs, LimitArgs, SourceArgs};
 pub use publish::{DeltasArgs, PruneArgs, PushArgs};
 
 use crate::digest::{Digest, parse_digest};
-use crate::progress::Mode;
 use crate::reference::Reference;
 use crate::store::{Algorithm, StoreRef};
+use crate::terminal::Mode;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -19,7 +19,9 @@ pub mod apply;
 pub mod artifact;
 pub mod base;
 pub mod cancel;
+#[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "cli")]
 pub mod commands;
 pub mod create;
 pub mod digest;
@@ -46,3 +48,5 @@ pub mod registry;
 pub mod session;
 pub mod store;
 pub mod tardiff;
+#[cfg(feature = "cli")]
+pub mod terminal;

@@ -22,11 +22,12 @@ use crate::engine::request::FetchRequest;
 use crate::error::{Error, IoContext, Result};
 use crate::layout::Layout;
 use crate::platform::Platform;
-use crate::progress::{Event, human_bytes};
+use crate::progress::Event;
 use crate::reference::Reference;
 use crate::region::Region;
 use crate::store::{Store, StoreRef, StoredImage};
 use crate::tardiff::{Limits, Version};
+use crate::terminal::human_bytes;
 
 const TRANSPORTS: [&str; 4] = ["docker://", "oci:", "oci-archive:", "dir:"];
 

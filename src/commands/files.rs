@@ -13,8 +13,8 @@ use crate::cli::InspectArgs;
 use crate::engine::opened::{Opened, concurrency, is_patch};
 use crate::error::Result;
 use crate::fetch::{self as scheduler, Download, Job, Step};
-use crate::progress::human_bytes;
 use crate::tardiff::Limits;
+use crate::terminal::human_bytes;
 
 /// Files of a patch that are listed for people; `--json` has them all.
 const SHOWN: usize = 20;

@@ -14,8 +14,8 @@ use crate::engine::outcome::Reason;
 use crate::engine::request::FetchRequest;
 use crate::error::{Error, Result};
 use crate::plan::{Offer, Preference, RebuildPlan};
-use crate::progress::human_bytes;
 use crate::store::Inventory;
+use crate::terminal::human_bytes;
 
 #[derive(Debug, Serialize)]
 struct Inspection {

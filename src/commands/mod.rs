@@ -18,10 +18,11 @@ use serde::Serialize;
 use crate::cancel::Cancel;
 use crate::cli::{Cli, Command, GlobalArgs};
 use crate::error::{Error, Kind, Result};
-use crate::progress::{self, Event, Reporter};
+use crate::progress::{Event, Reporter};
 use crate::reference::Reference;
 use crate::session::Session;
 use crate::store::StoreRef;
+use crate::terminal;
 
 /// What every command gets.
 #[derive(Debug, Clone)]
@@ -35,7 +36,7 @@ struct Context {
 
 impl Context {
     fn new(global: &GlobalArgs, cancel: Cancel) -> Result<Self> {
-        let reporter = progress::reporter(global.progress, global.quiet);
+        let reporter = terminal::reporter(global.progress, global.quiet);
         let repo = match &global.repo {
             Some(repo) => repo.clone(),
             None => StoreRef::Layout(default_repo()?),

@@ -24,10 +24,10 @@ use crate::engine::opened::Opened;
 use crate::error::{Error, IoContext, Result};
 use crate::layout::Layout;
 use crate::platform::Platform;
-use crate::progress::human_bytes;
 use crate::proxy::push_layout;
 use crate::reference::Reference;
 use crate::registry::{Change, IMAGE_MANIFEST, Repository};
+use crate::terminal::human_bytes;
 
 /// Largest manifest that its entry in a list carries, in bytes; those of most images are smaller.
 const MAX_CARRIED: usize = 16 << 10;

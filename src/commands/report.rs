@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use crate::engine::outcome::{Bytes, Durations, LayerOutcome, Outcome, Reason, Status};
-use crate::progress::human_bytes;
 use crate::reference::Reference;
 use crate::store::Fidelity;
+use crate::terminal::human_bytes;
 
 /// Version of the report's form; grows when a field changes its meaning.
 pub(super) const VERSION: u32 = 1;

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::Context;
 use crate::cli::{GcArgs, InitArgs, RemoveArgs, VerifyArgs};
 use crate::error::{Error, Result};
-use crate::progress::human_bytes;
 use crate::store::{Algorithm, InitOptions, Store, StoreRef, StoredImage};
+use crate::terminal::human_bytes;
 
 #[derive(Debug, Serialize)]
 struct Listed {

@@ -8,7 +8,8 @@ use super::search::Weights;
 use crate::tardiff::WriterOptions;
 
 /// Effort.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Preset {
     /// For many images a minute.
     Fast,

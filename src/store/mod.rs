@@ -32,7 +32,8 @@ pub use reference::StoreRef;
 pub use sink::BlobSink;
 
 /// The hash that names the objects of a composefs repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Algorithm {
     /// SHA-256: less work, but on CPUs with AVX-512.
     Sha256,
