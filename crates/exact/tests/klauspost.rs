@@ -8,7 +8,7 @@ use std::path::Path;
 use std::{env, fs};
 
 use common::original::{build, run};
-use common::{encode, inputs, layer_like, long_input, sha256};
+use common::{Numbers, encode, inputs, layer_like, long_input, sha256};
 use exact_encoders::Encoder;
 use exact_encoders::deflate::kp::{self, Family, Level, Rounding, Settings};
 use exact_encoders::gzip::Gzip;
@@ -91,6 +91,51 @@ fn threads_and_pieces_do_not_matter() {
             assert!(many == one, "level {level}, {threads} threads, pieces of {piece}");
         }
     }
+}
+
+/// Text whose letters are drawn a little differently in each block, so that it is a close call whether a
+/// block takes the codes of the one before.
+fn drifting_text(length: usize) -> Vec<u8> {
+    const LETTERS: &[u8; 40] = b"etaoinshrdlucmfwypvbgkjqxz0123456789/._-";
+    let mut numbers = Numbers::new(101);
+    let mut words = vec![b"a".to_vec(); 1000];
+    let mut out = Vec::with_capacity(length + 64);
+    let (mut even, mut ends) = (0, 0);
+    while out.len() < length {
+        if out.len() >= ends {
+            even = numbers.below(900);
+            ends = out.len() + 65_535;
+        }
+        let i = numbers.below(1000);
+        if out.len() < 1 << 16 || numbers.below(4) == 0 {
+            let length = 1 + numbers.below(9);
+            let mut letter = || {
+                let letter = numbers.below(40);
+                LETTERS[if numbers.below(1000) < even { letter } else { letter.min(numbers.below(40)) }]
+            };
+            words[i] = (0..length).map(|_| letter()).collect();
+        }
+        out.extend_from_slice(&words[numbers.below(1000).min(i)]);
+        out.push(b' ');
+    }
+    out.truncate(length);
+    out
+}
+
+/// The closest calls are rare: only long streams show them.
+#[test]
+fn long_streams_differ_between_the_families() {
+    let plain = drifting_text(50_000_000);
+    let digest = |framing, family, level| {
+        sha256(&deflate(framing, settings(family, level), 2, &plain))[..16].to_owned()
+    };
+    let pgzip = Framing::Pgzip(1 << 20);
+    // Of pgzip 1.2.5 with klauspost 1.15.12.
+    assert_eq!(digest(pgzip, Family::A, 5), "ac96178f2b9f584e");
+    assert_eq!(digest(pgzip, Family::B, 5), "cd2db57f70101a69");
+    assert_eq!(digest(pgzip, Family::C, 5), "aed50ee41a7e6d57");
+    // Of Go 1.27.3.
+    assert_eq!(digest(Framing::Stream, Family::C, 1), "7178958dea2c96ae");
 }
 
 #[test]
