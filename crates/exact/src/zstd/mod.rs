@@ -1,1 +1,3 @@
 //! zstd frames (RFC 8878).
+
+pub mod klauspost;
