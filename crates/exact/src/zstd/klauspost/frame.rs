@@ -219,3 +219,49 @@ fn window_byte(window: u64) -> u8 {
     let log = (window - 1).max(1).ilog2() + 1;
     ((log - 10) << 3) as u8
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(mut frame: Frame, plain: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        frame.push(plain, &mut out);
+        Box::new(frame).finish(&mut out);
+        out
+    }
+
+    /// Records whose parts come again, near and far, for longer than two windows.
+    fn records(length: usize) -> Vec<u8> {
+        let mut state = 1u64;
+        let mut out = Vec::with_capacity(length + 16);
+        while out.len() < length {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(12_345);
+            let back = (state >> 33) as usize % 5_000_000 + 1;
+            let size = (state >> 20) as usize % 900 + 4;
+            if out.len() > back + size {
+                out.extend_from_within(out.len() - back..out.len() - back + size);
+            }
+            out.extend_from_slice(&state.to_le_bytes()[3..]);
+        }
+        out
+    }
+
+    #[test]
+    fn positions_counted_anew_change_nothing() {
+        let plain = records(18_000_000);
+        for level in [Level::Fastest, Level::Default] {
+            let frame = || Frame::new(Family::V1_18_5, level, Calls::stream());
+            let mut anew = frame();
+            anew.history.count_anew_above(0);
+            let out = encode(anew, &plain);
+            assert!(out == encode(frame(), &plain), "{level:?}");
+            assert!(out.len() < plain.len() / 10, "{level:?}: matches are found, {}", out.len());
+        }
+    }
+
+    #[test]
+    fn windows_have_the_byte_of_the_format() {
+        assert_eq!([1 << 10, 1 << 11, 4 << 20, 8 << 20].map(window_byte), [0, 8, 0x60, 0x68]);
+    }
+}

@@ -25,6 +25,12 @@ impl History {
         Self { bytes: Vec::new(), begin: 0, window, bias: window as u32, most: MOST_BIAS }
     }
 
+    /// Has positions counted anew as soon as their bias is higher.
+    #[cfg(test)]
+    pub(super) fn count_anew_above(&mut self, most: u32) {
+        self.most = most;
+    }
+
     /// The bytes of the block in the making.
     pub(super) fn pending(&self) -> &[u8] {
         &self.bytes[self.begin..]

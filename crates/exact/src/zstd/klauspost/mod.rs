@@ -56,8 +56,8 @@ impl Family {
         }
     }
 
-    /// The family with this [`name`](Self::name).
-    pub fn named(name: &str) -> Option<Self> {
+    /// The family whose [`name`](Self::name) is this.
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|family| family.name() == name)
     }
 

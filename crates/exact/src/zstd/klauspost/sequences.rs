@@ -289,3 +289,33 @@ fn predefined() -> [(Vec<i16>, u32); FIELDS] {
     ];
     [(literals.to_vec(), 6), (offsets.to_vec(), 5), (lengths.to_vec(), 6)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_those_of_the_format() {
+        assert_eq!([0, 15, 16, 17, 18, 63, 64, 65_536].map(literals_code), [0, 15, 16, 16, 17, 24, 25, 35]);
+        assert_eq!([0, 31, 32, 34, 127, 128, 65_536].map(match_code), [0, 31, 32, 33, 42, 43, 52]);
+    }
+
+    #[test]
+    fn predefined_tables_are_full() {
+        for (norm, log) in predefined() {
+            assert_eq!(norm.iter().map(|share| share.unsigned_abs()).sum::<u16>(), 1 << log);
+        }
+    }
+
+    #[test]
+    fn counts_take_one_to_three_bytes() {
+        let bytes = |sequences| {
+            let mut out = Vec::new();
+            count(sequences, &mut out);
+            out
+        };
+        assert_eq!(bytes(127), [127]);
+        assert_eq!(bytes(0x1234), [0x92, 0x34]);
+        assert_eq!(bytes(0x7f00 + 258), [255, 2, 1]);
+    }
+}
