@@ -33,7 +33,7 @@ const MATCH: usize = 2;
 #[derive(Debug)]
 pub(super) struct Sequences {
     predefined: [Table; FIELDS],
-    previous: [Option<Table>; FIELDS],
+    previous: [Option<Box<Table>>; FIELDS],
     /// What becomes of `previous` if the block is accepted.
     next: [Mode; FIELDS],
     codes: Vec<Codes>,
@@ -46,7 +46,7 @@ enum Mode {
     Predefined,
     /// All are this one.
     Run(u8),
-    New(Table),
+    New(Box<Table>),
     Repeat,
 }
 
@@ -134,7 +134,7 @@ impl Sequences {
         } else if old <= new {
             Mode::Repeat
         } else {
-            Mode::New(table)
+            Mode::New(Box::new(table))
         })
     }
 
@@ -143,7 +143,7 @@ impl Sequences {
         match &self.next[field] {
             Mode::Predefined => Some(&self.predefined[field]),
             Mode::New(table) => Some(table),
-            Mode::Repeat => self.previous[field].as_ref(),
+            Mode::Repeat => self.previous[field].as_deref(),
             Mode::Run(_) => None,
         }
     }
