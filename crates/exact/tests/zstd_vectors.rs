@@ -3,8 +3,9 @@
 mod common;
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
 use std::path::PathBuf;
-use std::{env, fs};
+use std::{env, fs, io};
 
 use common::{encode, sha256};
 use exact_encoders::zstd::klauspost::{self, Calls, Family, Level};
@@ -36,7 +37,7 @@ fn each(mut check: impl FnMut(&Value, &[u8]) -> Option<bool>) {
         }
     }
     for (kind, (equals, all)) in &counts {
-        eprintln!("{equals} of {all}: {kind}");
+        writeln!(io::stderr(), "{equals} of {all}: {kind}").expect("standard error is open");
     }
     assert!(!counts.is_empty(), "no vectors for this test");
     assert!(wrong.is_empty(), "{} differ: {wrong:#?}", wrong.len());
