@@ -5,19 +5,24 @@
 //! the walk over that file finds the members.
 
 use std::cell::Cell;
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::rc::Rc;
 
 use serde::Serialize;
 
-use crate::base::members;
+use crate::base::{Held, SourcePath, members};
 use crate::error::{Error, IoContext, Result};
+use crate::patch::{self, Unpack, Visitor};
 use crate::region::Region;
-use crate::tardiff::{Limits, Op, OpReader};
+use crate::tardiff::Limits;
 
-/// Most stretches of one kind in a patch. Real ones have some millions of operations, and a stretch has several.
-const MAX_STRETCHES: usize = 32 << 20;
+/// Bytes of the notes on stretches, some five each. Real patches have some millions of operations, and a stretch has several.
+const MAX_NOTES: usize = 64 << 20;
+
+/// Stretches that wait for their share of the compressed patch; more are made of one small piece of it by attackers only.
+const MAX_OPEN: usize = 64 << 10;
 
 /// What part of a layer is made of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -73,9 +78,15 @@ pub struct LayerAccount {
 /// As [`apply_patch`](crate::apply::apply_patch), but for the base; Misfit for
 /// dictionary frames, whose output cannot be known without the base.
 pub fn account(patch: impl Read, limits: &Limits, max_layer: u64, spool: &Path) -> Result<LayerAccount> {
-    let (stretches, layer) = read(patch, limits, max_layer, spool)?;
+    let consumed = Rc::new(Cell::new(0));
+    let patch = Counted { inner: patch, bytes: consumed.clone() };
+    let file = tempfile::tempfile_in(spool).at(spool.display())?;
+    let mut reader = Reader { file, spool, position: 0, stretches: Stretches::new(consumed) };
+    let len = patch::run(patch, limits, max_layer, &mut reader)?;
+    reader.file.set_len(len).at(spool.display())?;
+    let layer = Region::whole(reader.file).at(spool.display())?;
     let mut account = LayerAccount::default();
-    let mut rest = Rest { stretches: stretches.into_iter(), current: None, position: 0 };
+    let mut rest = Rest { notes: reader.stretches.finish()?, read: 0, current: None, position: 0 };
     for member in members(&layer)? {
         account.headers.add(&rest.take_to(member.offset));
         let taken = rest.take_to(member.offset + member.size);
@@ -89,11 +100,64 @@ pub fn account(patch: impl Read, limits: &Limits, max_layer: u64, spool: &Path) 
     Ok(account)
 }
 
+/// Takes notes of the stretches; writes what is literal where it belongs.
+struct Reader<'a> {
+    file: File,
+    spool: &'a Path,
+    /// In the layer.
+    position: u64,
+    stretches: Stretches,
+}
+
+impl Visitor for Reader<'_> {
+    /// There is no base: whatever is wanted of a file is there.
+    type File = ();
+
+    fn open(&mut self, _path: &SourcePath) -> Result<((), Option<u64>)> {
+        Ok(((), None))
+    }
+
+    fn carried(&mut self, payload: &mut impl Read, len: u64) -> Result<()> {
+        self.file.seek(SeekFrom::Start(self.position)).at(self.spool.display())?;
+        io::copy(payload, &mut self.file).at("patch")?;
+        self.made(Made::Literal, len)
+    }
+
+    fn copied(&mut self, _file: &mut (), _at: u64, len: u64) -> Result<()> {
+        self.made(Made::Copied, len)
+    }
+
+    fn summed(&mut self, _file: &mut (), _at: u64, payload: &mut impl Read, len: u64) -> Result<()> {
+        io::copy(payload, &mut io::sink()).at("patch")?;
+        self.made(Made::Added, len)
+    }
+
+    fn held(&mut self, _file: &()) -> Result<Held> {
+        Err(Error::misfit("a patch with dictionary frames cannot be accounted for by file"))
+    }
+
+    fn unpacked(&mut self, unpack: &mut Unpack<'_>) -> Result<u64> {
+        unpack(&mut io::sink())
+    }
+
+    fn done(&mut self, offset: u64, _made: u64) -> Result<()> {
+        self.stretches.read_to(offset)
+    }
+}
+
+impl Reader<'_> {
+    fn made(&mut self, made: Made, len: u64) -> Result<()> {
+        self.position += len;
+        self.stretches.made = Some((made, len));
+        Ok(())
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Made {
-    Copied,
-    Added,
-    Literal,
+    Copied = 0,
+    Added = 1,
+    Literal = 2,
 }
 
 /// Bytes of the layer that are made in one way.
@@ -101,99 +165,129 @@ enum Made {
 struct Stretch {
     made: Made,
     len: u64,
-    /// Bytes of the decompressed patch for it.
-    raw: u64,
     /// Share of the compressed patch.
     packed: u64,
 }
 
-fn read(patch: impl Read, limits: &Limits, max_layer: u64, spool: &Path) -> Result<(Vec<Stretch>, Region)> {
-    let consumed = Rc::new(Cell::new(0));
-    let mut ops = OpReader::new(Counted { inner: patch, bytes: consumed.clone() }, limits)?;
-    let mut layer = tempfile::tempfile_in(spool).at(spool.display())?;
-    let mut stretches: Vec<Stretch> = Vec::new();
-    let mut shared = Shared::default();
-    let (mut position, mut before) = (0u64, ops.offset());
-    while let Some(op) = ops.next_op()? {
-        let (made, len) = match op {
-            Op::Data(len) => (Some(Made::Literal), len),
-            Op::Add(len) => (Some(Made::Added), len),
-            Op::Copy(len) => (Some(Made::Copied), len),
-            Op::Open(_) | Op::Seek(_) => (None, 0),
-            Op::Dictionary(_) => {
-                return Err(Error::misfit("a patch with dictionary frames cannot be accounted for by file"));
-            }
-        };
-        if position.checked_add(len).is_none_or(|end| end > max_layer) {
-            return Err(Error::verification(format!("layer grows beyond {max_layer} bytes"))
-                .with_hint("if this image is to be trusted, raise --max-layer-size"));
-        }
-        match op {
-            Op::Data(len) => {
-                layer.seek(SeekFrom::Start(position)).at(spool.display())?;
-                io::copy(&mut ops.payload().take(len), &mut layer).at("patch")?;
-            }
-            Op::Add(len) => drop(io::copy(&mut ops.payload().take(len), &mut io::sink()).at("patch")?),
-            _ => {}
-        }
-        position += len;
-        let raw = ops.offset() - before;
-        before = ops.offset();
-        match (made, stretches.last_mut()) {
-            // What opens a file is charged to the bytes that come from it: the next ones.
-            (None, _) => shared.owed += raw,
-            (Some(made), Some(last)) if last.made == made && shared.owed == 0 => {
-                last.len += len;
-                last.raw += raw;
-            }
-            (Some(made), _) => {
-                if stretches.len() >= MAX_STRETCHES {
-                    return Err(Error::verification("patch has too many operations to be accounted for"));
-                }
-                stretches.push(Stretch { made, len, raw: raw + std::mem::take(&mut shared.owed), packed: 0 });
-            }
-        }
-        shared.share_out(&mut stretches, consumed.get(), false);
-    }
-    shared.share_out(&mut stretches, consumed.get(), true);
-    layer.set_len(position).at(spool.display())?;
-    Ok((stretches, Region::whole(layer).at(spool.display())?))
-}
-
-/// Shares compressed bytes out among the stretches that were read since the last were.
-#[derive(Default)]
-struct Shared {
-    /// Raw bytes of operations without output.
+/// Stretches as they are read, and compressed bytes shared out among those that were read since the last were.
+struct Stretches {
+    consumed: Rc<Cell<u64>>,
+    /// Made by the present operation.
+    made: Option<(Made, u64)>,
+    /// Position in the decompressed patch.
+    offset: u64,
+    /// Bytes of it for operations without output.
     owed: u64,
-    /// Compressed bytes and stretches that are settled.
+    /// Stretches without their share, and the bytes of the decompressed patch for each. The last may still grow.
+    open: Vec<(Stretch, u64)>,
+    /// Compressed bytes that are shared out.
     packed: u64,
-    settled: usize,
+    notes: Vec<u8>,
 }
 
-impl Shared {
-    fn share_out(&mut self, stretches: &mut [Stretch], consumed: u64, is_end: bool) {
-        // The last stretch may still grow.
-        let until = if is_end { stretches.len() } else { stretches.len().saturating_sub(1) };
-        let open = &mut stretches[self.settled..until];
-        let (packed, raw) = (consumed - self.packed, open.iter().map(|s| s.raw).sum::<u64>());
-        if packed == 0 || raw == 0 {
-            return;
+impl Stretches {
+    fn new(consumed: Rc<Cell<u64>>) -> Self {
+        Stretches { consumed, made: None, offset: 0, owed: 0, open: Vec::new(), packed: 0, notes: Vec::new() }
+    }
+
+    /// The operation is read, which ends at byte `offset` of the decompressed patch.
+    fn read_to(&mut self, offset: u64) -> Result<()> {
+        let raw = offset - self.offset;
+        self.offset = offset;
+        match (self.made.take(), self.open.last_mut()) {
+            // What opens a file is charged to the bytes that come from it: the next ones.
+            (None, _) => self.owed += raw,
+            (Some((made, len)), Some((last, of_last))) if last.made == made && self.owed == 0 => {
+                last.len += len;
+                *of_last += raw;
+            }
+            (Some((made, len)), _) => {
+                self.open.push((Stretch { made, len, packed: 0 }, raw + std::mem::take(&mut self.owed)));
+            }
         }
+        if self.consumed.get() > self.packed || self.open.len() > MAX_OPEN {
+            self.share_out(self.open.len().saturating_sub(1))?;
+        }
+        Ok(())
+    }
+
+    /// Shares out among the first of those that are open.
+    fn share_out(&mut self, count: usize) -> Result<()> {
+        let consumed = self.consumed.get();
+        let (packed, raw) =
+            (consumed - self.packed, self.open[..count].iter().map(|(_, raw)| raw).sum::<u64>());
+        if raw == 0 {
+            return Ok(());
+        }
+        self.packed = consumed;
         let mut left = packed;
-        for stretch in open.iter_mut() {
-            stretch.packed = (u128::from(packed) * u128::from(stretch.raw) / u128::from(raw)) as u64;
+        for (at, (mut stretch, of_it)) in self.open.drain(..count).enumerate() {
+            stretch.packed = if at + 1 == count { left } else { share(packed, of_it, raw) };
             left -= stretch.packed;
+            stretch.note(&mut self.notes);
         }
-        if let Some(last) = open.last_mut() {
-            last.packed += left;
+        if self.notes.len() > MAX_NOTES {
+            return Err(Error::verification("patch has too many operations to be accounted for"));
         }
-        (self.packed, self.settled) = (consumed, until);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<u8>> {
+        self.share_out(self.open.len())?;
+        Ok(self.notes)
     }
 }
 
-/// Hands stretches out up to positions in the layer.
+/// The part of `all` that `part` has of `whole`, which is not 0.
+fn share(all: u64, part: u64, whole: u64) -> u64 {
+    (u128::from(all) * u128::from(part) / u128::from(whole)) as u64
+}
+
+impl Stretch {
+    /// Writes a note of it: what it is, then two numbers as unsigned LEB128.
+    fn note(self, notes: &mut Vec<u8>) {
+        notes.push(self.made as u8);
+        for mut number in [self.len, self.packed] {
+            while number >= 0x80 {
+                notes.push(number as u8 | 0x80);
+                number >>= 7;
+            }
+            notes.push(number as u8);
+        }
+    }
+
+    /// Reads the note that begins at `at`, and moves on to the next.
+    fn read(notes: &[u8], at: &mut usize) -> Option<Self> {
+        let mut byte = || {
+            let byte = notes.get(*at).copied();
+            *at += 1;
+            byte
+        };
+        let made = match byte()? {
+            0 => Made::Copied,
+            1 => Made::Added,
+            _ => Made::Literal,
+        };
+        let mut number = || {
+            let mut value = 0;
+            for shift in (0..u64::BITS).step_by(7) {
+                let group = byte()?;
+                value |= u64::from(group & 0x7f) << shift;
+                if group < 0x80 {
+                    break;
+                }
+            }
+            Some(value)
+        };
+        Some(Stretch { made, len: number()?, packed: number()? })
+    }
+}
+
+/// Hands the stretches of the notes out up to positions in the layer.
 struct Rest {
-    stretches: std::vec::IntoIter<Stretch>,
+    notes: Vec<u8>,
+    /// Bytes of them that were read.
+    read: usize,
     current: Option<Stretch>,
     position: u64,
 }
@@ -202,20 +296,14 @@ impl Rest {
     fn take_to(&mut self, end: u64) -> Account {
         let mut account = Account::default();
         while self.position < end {
-            let Some(stretch) = self.current.take().or_else(|| self.stretches.next()) else { break };
+            let next = self.current.take().or_else(|| Stretch::read(&self.notes, &mut self.read));
+            let Some(stretch) = next else { break };
             let len = stretch.len.min(end - self.position);
-            let part = |whole: u64| match stretch.len {
-                0 => whole,
-                all => (u128::from(whole) * u128::from(len) / u128::from(all)) as u64,
-            };
-            let (raw, packed) = (part(stretch.raw), part(stretch.packed));
+            let packed =
+                if len < stretch.len { share(stretch.packed, len, stretch.len) } else { stretch.packed };
             if len < stretch.len {
-                self.current = Some(Stretch {
-                    len: stretch.len - len,
-                    raw: stretch.raw - raw,
-                    packed: stretch.packed - packed,
-                    ..stretch
-                });
+                let (len, packed) = (stretch.len - len, stretch.packed - packed);
+                self.current = Some(Stretch { len, packed, ..stretch });
             }
             self.position += len;
             account.bytes += len;
@@ -241,5 +329,42 @@ impl<R: Read> Read for Counted<R> {
         let n = self.inner.read(buf)?;
         self.bytes.set(self.bytes.get() + n as u64);
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_on_operations_without_end_do_not_fill_the_memory() {
+        let mut stretches = Stretches::new(Rc::default());
+        let mut ended = Ok(());
+        for n in 0..=MAX_NOTES as u64 {
+            let made = if n % 2 == 0 { Made::Copied } else { Made::Added };
+            stretches.made = Some((made, u64::MAX));
+            stretches.consumed.set(n / 1_000_000);
+            ended = stretches.read_to(2 * n + 2);
+            assert!(stretches.open.len() <= MAX_OPEN && stretches.notes.len() < 2 * MAX_NOTES);
+            if ended.is_err() {
+                break;
+            }
+        }
+        assert!(ended.unwrap_err().to_string().contains("too many operations"));
+    }
+
+    #[test]
+    fn a_note_reads_as_it_was_written() {
+        let mut notes = Vec::new();
+        let stretches = [(Made::Copied, 0, 0), (Made::Added, 127, 128), (Made::Literal, u64::MAX, 1 << 63)];
+        for (made, len, packed) in stretches {
+            Stretch { made, len, packed }.note(&mut notes);
+        }
+        let mut at = 0;
+        for (made, len, packed) in stretches {
+            let read = Stretch::read(&notes, &mut at).unwrap();
+            assert_eq!((read.made, read.len, read.packed), (made, len, packed));
+        }
+        assert!(Stretch::read(&notes, &mut at).is_none());
     }
 }

@@ -6,23 +6,27 @@
 //! unlinked file; what it copies stays where it is, in the image before. Nothing here
 //! is checked by a digest; the layer of the target that comes out in the end is.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::base::{SourceFile, SourcePath, View};
+use crate::base::path::Paths;
+use crate::base::{Held, SourceFile, SourcePath, View};
 use crate::error::{Error, IoContext, Result};
+use crate::patch::{self, Unpack, Visitor};
 use crate::region::{ReadAt, Region};
-use crate::tardiff::{Limits, Op, OpReader, decode_frame};
+use crate::tardiff::Limits;
 
 /// Bytes moved at once.
 const CHUNK: usize = 64 << 10;
 
 /// Pieces of one layer. At 40 bytes each 320 MiB; a real patch has some ten thousand.
 const MAX_PIECES: usize = 8 << 20;
+
+/// Files that the pieces of one layer are from; large images have some hundred thousand.
+const MAX_FILES: usize = 1 << 20;
 
 /// Where the bytes of a piece come from.
 #[derive(Debug, Clone, Copy)]
@@ -59,161 +63,133 @@ struct Fused {
 pub fn fuse(patch: impl Read, files: &View<'_>, limits: &Limits, max: u64, spool: &Path) -> Result<Region> {
     let carried = tempfile::tempfile_in(spool).at(spool.display())?;
     let mut table = Table {
-        ops: OpReader::new(patch, limits)?,
+        files,
         fused: Fused { pieces: Vec::new(), len: 0, files: Vec::new(), carried },
-        opened: HashMap::new(),
-        current: None,
-        cursor: 0,
+        used: Paths::default(),
         written: 0,
-        max,
         buf: vec![0; CHUNK],
     };
-    table.run(files, limits)?;
-    let fused = table.fused;
-    let len = fused.len;
-    Ok(Region::of(Arc::new(fused), len))
+    let len = patch::run(patch, limits, max, &mut table)?;
+    Ok(Region::of(Arc::new(table.fused), len))
 }
 
-struct Table<R: Read> {
-    ops: OpReader<R>,
+struct Table<'a> {
+    files: &'a View<'a>,
     fused: Fused,
-    /// Open files by path, as positions in [`Fused::files`].
-    opened: HashMap<SourcePath, u32>,
-    current: Option<u32>,
-    cursor: u64,
+    /// The files of pieces by path, as positions in [`Fused::files`].
+    used: Paths<u32>,
     /// Bytes in the file of what is carried.
     written: u64,
-    max: u64,
     buf: Vec<u8>,
 }
 
-impl<R: Read> Table<R> {
-    fn run(&mut self, files: &View<'_>, limits: &Limits) -> Result<()> {
-        let mut idle = 0;
-        while let Some(op) = self.ops.next_op()? {
-            let before = self.fused.len;
-            match op {
-                Op::Data(len) => self.carry(len)?,
-                Op::Open(path) => self.open(path, files)?,
-                Op::Seek(position) => self.cursor = position,
-                Op::Copy(len) => self.copy(len)?,
-                Op::Add(len) => self.add(len)?,
-                Op::Dictionary(len) => self.dictionary(len, limits)?,
-            }
-            idle = if self.fused.len > before { 0 } else { idle + 1 };
-            if idle > limits.idle_ops {
-                return Err(self.ops.broken("too many operations in a row without effect"));
-            }
+/// The file that pieces are taken from at present.
+struct Opened {
+    path: SourcePath,
+    file: Arc<SourceFile>,
+    /// Its position in [`Fused::files`], once there is a piece of it.
+    number: Option<u32>,
+}
+
+impl Visitor for Table<'_> {
+    type File = Opened;
+
+    fn open(&mut self, path: &SourcePath) -> Result<(Opened, Option<u64>)> {
+        let file = self.files.open(path)?;
+        let size = file.size();
+        Ok((Opened { path: path.clone(), file, number: self.used.get(path).copied() }, Some(size)))
+    }
+
+    fn carried(&mut self, payload: &mut impl Read, len: u64) -> Result<()> {
+        let mut left = len;
+        while left > 0 {
+            let n = payload.read(&mut self.buf).at("patch")?;
+            left -= n as u64;
+            let at = self.keep(n)?;
+            self.push(Content::Carried { at }, n as u64)?;
         }
         Ok(())
     }
 
-    fn open(&mut self, path: SourcePath, files: &View<'_>) -> Result<()> {
-        let known = self.opened.get(&path).copied();
-        let at = match known {
-            Some(at) => at,
-            None => {
-                let file = files.open(&path)?;
-                let at = u32::try_from(self.fused.files.len()).map_err(|_| too_many())?;
-                self.fused.files.push(file);
-                self.opened.insert(path, at);
-                at
-            }
-        };
-        (self.current, self.cursor) = (Some(at), 0);
-        Ok(())
-    }
-
-    /// The current file, of which `len` bytes at the cursor are wanted.
-    fn span(&self, len: u64) -> Result<u32> {
-        let at = self.current.ok_or_else(|| self.ops.broken("no base file is open"))?;
-        let file = &self.fused.files[at as usize];
-        if self.cursor.checked_add(len).is_none_or(|end| end > file.size()) {
-            return Err(Error::misfit(format!(
-                "base file {} has {} bytes, the patch wants {len} at {}",
-                file.path,
-                file.size(),
-                self.cursor
-            )));
-        }
-        Ok(at)
-    }
-
-    fn copy(&mut self, len: u64) -> Result<()> {
+    fn copied(&mut self, file: &mut Opened, at: u64, len: u64) -> Result<()> {
         if len == 0 {
             return Ok(());
         }
-        let (file, at) = (self.span(len)?, self.cursor);
-        self.cursor += len;
+        let file = self.number(file)?;
         self.push(Content::Copied { file, at }, len)
     }
 
-    fn carry(&mut self, len: u64) -> Result<()> {
-        let mut left = len;
-        while left > 0 {
-            let n = self.ops.payload().read(&mut self.buf).at("patch")?;
-            left -= n as u64;
-            self.keep(n)?;
-        }
-        Ok(())
-    }
-
-    /// The first `n` bytes of the buffer are a piece.
-    fn keep(&mut self, n: usize) -> Result<()> {
-        let at = self.written;
-        self.fused.carried.write_all_at(&self.buf[..n], at).at("spool file")?;
-        self.written += n as u64;
-        self.push(Content::Carried { at }, n as u64)
-    }
-
     /// Where nothing is added, it is a copy: most of what is said to be summed.
-    fn add(&mut self, len: u64) -> Result<()> {
-        let file = if len > 0 { self.span(len)? } else { return Ok(()) };
+    fn summed(&mut self, file: &mut Opened, mut at: u64, payload: &mut impl Read, len: u64) -> Result<()> {
         let mut left = len;
         while left > 0 {
-            let n = self.ops.payload().read(&mut self.buf).at("patch")?;
-            let at = self.cursor;
+            let n = payload.read(&mut self.buf).at("patch")?;
+            let file = self.number(file)?;
             if self.buf[..n].iter().all(|sum| *sum == 0) {
                 self.push(Content::Copied { file, at }, n as u64)?;
             } else {
-                let sums = self.written;
-                self.fused.carried.write_all_at(&self.buf[..n], sums).at("spool file")?;
-                self.written += n as u64;
+                let sums = self.keep(n)?;
                 self.push(Content::Summed { file, at, sums }, n as u64)?;
             }
-            self.cursor += n as u64;
+            at += n as u64;
             left -= n as u64;
         }
         Ok(())
     }
 
-    fn dictionary(&mut self, len: u64, limits: &Limits) -> Result<()> {
-        let at = self.current.ok_or_else(|| self.ops.broken("no base file is open"))?;
-        let file = self.fused.files[at as usize].clone();
-        if file.size() > limits.dictionary {
-            return Err(Error::verification(format!(
-                "dictionary {} has {} bytes, at most {} are allowed",
-                file.path,
-                file.size(),
-                limits.dictionary
+    fn held(&mut self, file: &Opened) -> Result<Held> {
+        file.file.held()
+    }
+
+    fn unpacked(&mut self, unpack: &mut Unpack<'_>) -> Result<u64> {
+        let at = self.written;
+        let mut out = &self.fused.carried;
+        out.seek(SeekFrom::Start(at)).at("spool file")?;
+        let made = unpack(&mut out)?;
+        self.written += made;
+        if made > 0 {
+            self.push(Content::Carried { at }, made)?;
+        }
+        Ok(made)
+    }
+
+    fn done(&mut self, _offset: u64, _made: u64) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Table<'_> {
+    /// Where a file stands in the table.
+    fn number(&mut self, opened: &mut Opened) -> Result<u32> {
+        if let Some(number) = opened.number {
+            return Ok(number);
+        }
+        let files = &mut self.fused.files;
+        if files.len() == MAX_FILES {
+            return Err(Error::misfit(format!(
+                "a patch takes from more than {MAX_FILES} files, which is too many for a chain"
             )));
         }
-        let (content, start) = (file.held()?, self.written);
-        self.fused.carried.seek(SeekFrom::Start(start)).at("spool file")?;
-        let left = self.max - self.fused.len;
-        let mut out = Bounded { inner: &self.fused.carried, left };
-        let mut frame = self.ops.payload();
-        let made = decode_frame(&mut frame, len, &content, limits, &mut out)?;
-        self.written += made;
-        self.cursor = file.size();
-        if made > 0 { self.push(Content::Carried { at: start }, made) } else { Ok(()) }
+        let new = files.len() as u32;
+        files.push(opened.file.clone());
+        self.used.insert(opened.path.clone(), new);
+        opened.number = Some(new);
+        Ok(new)
+    }
+
+    /// Keeps the first `n` bytes of the buffer; says where.
+    fn keep(&mut self, n: usize) -> Result<u64> {
+        let at = self.written;
+        self.fused.carried.write_all_at(&self.buf[..n], at).at("spool file")?;
+        self.written += n as u64;
+        Ok(at)
     }
 
     /// Adds a piece, to the last one where it goes on from that.
     fn push(&mut self, content: Content, len: u64) -> Result<()> {
         let fused = &mut self.fused;
         let start = fused.len;
-        fused.len = start.checked_add(len).filter(|len| *len <= self.max).ok_or_else(|| grown(self.max))?;
+        fused.len = start + len;
         if let Some(last) = fused.pieces.last()
             && follows(last, start, content)
         {
@@ -231,10 +207,6 @@ fn too_many() -> Error {
     Error::misfit(format!("a patch has more than {MAX_PIECES} pieces, which is too many for a chain"))
 }
 
-fn grown(max: u64) -> Error {
-    Error::verification(format!("layer grows beyond the {max} bytes that its descriptor allows"))
-}
-
 fn follows(last: &Piece, start: u64, content: Content) -> bool {
     let gap = start - last.start;
     match (last.content, content) {
@@ -244,24 +216,6 @@ fn follows(last: &Piece, start: u64, content: Content) -> bool {
             f == g && a + gap == b && s + gap == t
         }
         _ => false,
-    }
-}
-
-/// Refuses more bytes than are left.
-struct Bounded<W> {
-    inner: W,
-    left: u64,
-}
-
-impl<W: Write> Write for Bounded<W> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.left = self.left.checked_sub(buf.len() as u64).ok_or_else(|| grown(self.left))?;
-        self.inner.write_all(buf)?;
-        Ok(buf.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
     }
 }
 

@@ -35,6 +35,7 @@ pub mod gunzip;
 pub mod layer_write;
 pub mod layout;
 pub mod parallel;
+mod patch;
 pub mod pipeline;
 pub mod plan;
 pub mod platform;

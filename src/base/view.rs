@@ -1,13 +1,17 @@
 //! The base as one round of making a layer sees it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use super::path::Paths;
 use super::{Doubt, SourceFile, SourceFiles, SourcePath};
 use crate::error::{Error, Kind, Result};
 
 /// Rounds in which all combinations of the two views were taken.
 pub const ROUNDS: u32 = 4;
+
+/// Files that are remembered; a patch names the same ones again and again.
+const OPENED: usize = 256;
 
 /// Base files where of those with several candidates the same one is taken throughout, and whether there
 /// were such files. However a round ends that took the likelier ones, the others may have been meant.
@@ -17,12 +21,13 @@ pub struct View<'a> {
     attempt: u32,
     /// A path was opened whose likelier candidate is that of the merged view, and of the producer's.
     doubts: Cell<(bool, bool)>,
+    opened: RefCell<Paths<Arc<SourceFile>>>,
 }
 
 impl<'a> View<'a> {
     /// The files of a round, counted from 0; passed to [`SourceFiles::open`] as the attempt.
     pub fn new(files: &'a dyn SourceFiles, attempt: u32) -> Self {
-        View { files, attempt, doubts: Cell::default() }
+        View { files, attempt, doubts: Cell::default(), opened: RefCell::default() }
     }
 
     /// Opens the regular file at `path`.
@@ -30,7 +35,15 @@ impl<'a> View<'a> {
     /// # Errors
     /// As [`SourceFiles::open`].
     pub fn open(&self, path: &SourcePath) -> Result<Arc<SourceFile>> {
+        let mut opened = self.opened.borrow_mut();
+        if let Some(file) = opened.get(path) {
+            return Ok(file.clone());
+        }
         let found = self.files.open(path, self.attempt)?;
+        if opened.len() >= OPENED {
+            opened.clear();
+        }
+        opened.insert(path.clone(), found.file.clone());
         let (merged, producer) = self.doubts.get();
         self.doubts.set((
             merged || found.doubt == Doubt::MergedIsLikelier,

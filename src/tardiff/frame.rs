@@ -31,7 +31,7 @@ pub(crate) fn decode_frame(
     len: u64,
     dictionary: &[u8],
     limits: &Limits,
-    out: &mut impl Write,
+    out: &mut (impl Write + ?Sized),
 ) -> Result<u64> {
     if len == 0 {
         return Ok(0);
@@ -68,7 +68,7 @@ fn decode_in_memory(
     frame: &mut impl BufRead,
     dictionary: &[u8],
     limits: &Limits,
-    out: &mut impl Write,
+    out: &mut (impl Write + ?Sized),
 ) -> Result<u64> {
     let mut decoder =
         zstd::stream::read::Decoder::with_ref_prefix(frame, dictionary).map_err(broken)?.single_frame();
@@ -102,7 +102,7 @@ fn decode_into(
     frame: &mut impl BufRead,
     dictionary: &[u8],
     limits: &Limits,
-    out: &mut impl Write,
+    out: &mut (impl Write + ?Sized),
 ) -> Result<u64> {
     let fault = |code| broken(io::Error::other(zstd_safe::get_error_name(code)));
     let mut decoder = DCtx::create();

@@ -20,6 +20,7 @@ mod hostile_registry;
 mod house;
 mod interface;
 mod outages;
+mod patch_readers;
 mod proxy;
 mod registry;
 mod registry_images;

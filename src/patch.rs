@@ -1,0 +1,210 @@
+//! The machine that runs a patch: operations, cursor, bounds and limits, once for all who read patches.
+//!
+//! What an operation comes to is told to a [`Visitor`]: one that writes the layer, one that notes where its
+//! bytes are, one that counts them. It gets bytes only that the base has, within the layer's bound.
+
+use std::io::{self, Read, Write};
+
+use crate::base::{Held, SourcePath};
+use crate::error::{Error, Result};
+use crate::tardiff::{Limits, Op, OpReader, decode_frame};
+
+/// Bytes that are handed on at once; large enough that a system call a piece does not show.
+const CHUNK: usize = 256 << 10;
+
+/// Is told of what the layer is made, in its order.
+pub(crate) trait Visitor {
+    /// What it knows a base file by.
+    type File;
+
+    /// The base file at `path`, and its size; none where no base is looked into.
+    fn open(&mut self, path: &SourcePath) -> Result<(Self::File, Option<u64>)>;
+
+    /// The next `len` bytes are carried by the patch: all of `payload`.
+    fn carried(&mut self, payload: &mut impl Read, len: u64) -> Result<()>;
+
+    /// The next `len` bytes stand in a base file, from `at` on.
+    fn copied(&mut self, file: &mut Self::File, at: u64, len: u64) -> Result<()>;
+
+    /// The same, each plus a byte of `payload`, modulo 256.
+    fn summed(&mut self, file: &mut Self::File, at: u64, payload: &mut impl Read, len: u64) -> Result<()>;
+
+    /// All of a base file, to be a dictionary.
+    fn held(&mut self, file: &Self::File) -> Result<Held>;
+
+    /// The next bytes are those that `unpack` writes; it gives their number.
+    fn unpacked(&mut self, unpack: &mut Unpack<'_>) -> Result<u64>;
+
+    /// The operation is done with, up to byte `offset` of the decompressed patch. `made` bytes came of it.
+    fn done(&mut self, offset: u64, made: u64) -> Result<()>;
+}
+
+/// Writes the content of a dictionary frame.
+pub(crate) type Unpack<'a> = dyn FnMut(&mut dyn Write) -> Result<u64> + 'a;
+
+/// Runs a patch to its end; gives the number of bytes of the layer, at most `max`.
+///
+/// # Errors
+/// Misfit when the base lacks a part of a file; Verification when the patch breaks its format or a limit;
+/// what reader and visitor report.
+pub(crate) fn run<V: Visitor>(patch: impl Read, limits: &Limits, max: u64, visitor: &mut V) -> Result<u64> {
+    let mut machine = Machine {
+        ops: OpReader::new(patch, limits)?,
+        limits,
+        left: max,
+        max,
+        current: None,
+        dictionary: None,
+    };
+    let mut idle = 0;
+    while let Some(op) = machine.ops.next_op()? {
+        let made = machine.step(op, visitor)?;
+        visitor.done(machine.ops.offset(), made)?;
+        idle = if made > 0 { 0 } else { idle + 1 };
+        if idle > limits.idle_ops {
+            return Err(machine
+                .ops
+                .broken(&format!("more than {} operations in a row without effect", limits.idle_ops)));
+        }
+    }
+    Ok(max - machine.left)
+}
+
+struct Machine<'a, R: Read, F> {
+    ops: OpReader<R>,
+    limits: &'a Limits,
+    /// Bytes that may still come of it.
+    left: u64,
+    max: u64,
+    current: Option<Current<F>>,
+    /// The last file that served as dictionary; frames of one file follow each other.
+    dictionary: Option<(SourcePath, Held)>,
+}
+
+/// The base file that is read at present.
+struct Current<F> {
+    path: SourcePath,
+    file: F,
+    size: Option<u64>,
+    cursor: u64,
+}
+
+impl<F> Current<F> {
+    /// Moves on by `len` bytes, which must be there; gives the place of the first.
+    fn pass(&mut self, len: u64) -> Result<u64> {
+        let (size, at) = (self.size.unwrap_or(u64::MAX), self.cursor);
+        let end = at.checked_add(len).filter(|end| *end <= size || len == 0);
+        self.cursor = end.ok_or_else(|| {
+            Error::misfit(format!("base file {} has {size} bytes, the patch wants {len} at {at}", self.path))
+        })?;
+        Ok(at)
+    }
+}
+
+impl<R: Read, F> Machine<'_, R, F> {
+    /// Does one operation; gives the number of bytes that came of it.
+    fn step<V: Visitor<File = F>>(&mut self, op: Op, visitor: &mut V) -> Result<u64> {
+        match op {
+            Op::Open(path) => {
+                let (file, size) = visitor.open(&path)?;
+                self.current = Some(Current { path, file, size, cursor: 0 });
+                Ok(0)
+            }
+            Op::Seek(position) => {
+                opened(&mut self.current, &self.ops)?.cursor = position;
+                Ok(0)
+            }
+            Op::Data(len) => {
+                self.grow(len)?;
+                visitor.carried(&mut self.ops.payload(), len)?;
+                Ok(len)
+            }
+            Op::Copy(len) => {
+                self.grow(len)?;
+                let current = opened(&mut self.current, &self.ops)?;
+                let at = current.pass(len)?;
+                visitor.copied(&mut current.file, at, len)?;
+                Ok(len)
+            }
+            Op::Add(len) => {
+                self.grow(len)?;
+                let current = opened(&mut self.current, &self.ops)?;
+                let at = current.pass(len)?;
+                visitor.summed(&mut current.file, at, &mut self.ops.payload(), len)?;
+                Ok(len)
+            }
+            Op::Dictionary(len) => self.frame(len, visitor),
+        }
+    }
+
+    fn grow(&mut self, len: u64) -> Result<()> {
+        self.left = self.left.checked_sub(len).ok_or_else(|| grown(self.max))?;
+        Ok(())
+    }
+
+    fn frame<V: Visitor<File = F>>(&mut self, len: u64, visitor: &mut V) -> Result<u64> {
+        let (limits, most) = (self.limits, self.limits.dictionary);
+        let Current { path, file, size, cursor } = opened(&mut self.current, &self.ops)?;
+        let size = size.unwrap_or_default();
+        if size > most {
+            return Err(Error::verification(format!(
+                "dictionary {path} has {size} bytes, at most {most} are allowed"
+            )));
+        }
+        *cursor = size;
+        if self.dictionary.as_ref().is_none_or(|(held, _)| held != path) {
+            // The old one goes first: there is never more than one in memory.
+            self.dictionary = None;
+            self.dictionary = Some((path.clone(), visitor.held(file)?));
+        }
+        let dictionary = self.dictionary.as_ref().map_or(&[][..], |(_, content)| &**content);
+        let (mut frame, left, max) = (self.ops.payload(), self.left, self.max);
+        let made = visitor.unpacked(&mut |out| {
+            let mut out = Bounded { inner: out, left, max };
+            decode_frame(&mut frame, len, dictionary, limits, &mut out)
+        })?;
+        self.grow(made)?;
+        Ok(made)
+    }
+}
+
+/// The current file; the machine's other parts can be used beside it.
+fn opened<'a, R: Read, F>(
+    current: &'a mut Option<Current<F>>,
+    ops: &OpReader<R>,
+) -> Result<&'a mut Current<F>> {
+    current.as_mut().ok_or_else(|| ops.broken("no base file is open"))
+}
+
+fn grown(max: u64) -> Error {
+    Error::verification(format!("layer grows beyond {max} bytes"))
+        .with_hint("if this image is to be trusted, raise --max-layer-size")
+}
+
+/// Hands `len` bytes on in pieces: `next` gets what is left, up to [`CHUNK`], and says how many it took.
+pub(crate) fn in_pieces(len: u64, mut next: impl FnMut(usize) -> Result<usize>) -> Result<()> {
+    let mut left = len;
+    while left > 0 {
+        left -= next(usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK)))? as u64;
+    }
+    Ok(())
+}
+
+/// Refuses more bytes than are left.
+struct Bounded<W> {
+    inner: W,
+    left: u64,
+    max: u64,
+}
+
+impl<W: Write> Write for Bounded<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.left = self.left.checked_sub(buf.len() as u64).ok_or_else(|| grown(self.max))?;
+        self.inner.write_all(buf)?;
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
