@@ -9,6 +9,9 @@ const BLOCK_TOKENS: usize = 32_768;
 /// The window slides when fewer bytes than this are ahead.
 const LOOK_AHEAD: u32 = 262;
 
+/// Positions are lowered when the window gets here.
+const LATE: u32 = 1 << 30;
+
 /// What takes the blocks: their tokens, and their plain bytes if those are still known.
 pub(super) type Sink<'s> = dyn FnMut(&[Token], Option<&[u8]>) + 's;
 
@@ -50,6 +53,13 @@ impl Lazy {
         }
     }
 
+    /// Starts where positions are soon lowered.
+    #[cfg(test)]
+    pub(super) fn start_late(&mut self) {
+        self.base = LATE - 3 * SLIDE as u32;
+        (self.block_start, self.at) = (self.base, self.base);
+    }
+
     /// Makes it as new for another stream; `seen` is the number of bytes in the window.
     pub(super) fn reset(&mut self, seen: usize) {
         self.tokens.clear();
@@ -79,7 +89,7 @@ impl Lazy {
 
     /// Keeps positions small.
     fn rebase_late(&mut self) {
-        if self.base > 1 << 30 {
+        if self.base > LATE {
             let by = self.base - SLIDE as u32;
             self.chains.rebase(by);
             self.base -= by;

@@ -174,4 +174,24 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn positions_are_lowered_without_a_trace() {
+        let start = 2 * u64::from(LATE) / BLOCK_BYTES * BLOCK_BYTES;
+        let plain: Vec<u8> = (0..900_000u32).map(|i| ((i.wrapping_mul(i) >> 13) ^ (i % 99)) as u8).collect();
+        let window = Window { bytes: &plain, origin: start, stream_end: Some(start + plain.len() as u64) };
+        for level in 1..=6 {
+            let [mut early, mut late] = [0; 2].map(|_| TableSource::new((Family::C, level), start));
+            late.origin = start - u64::from(LATE) + 150_000;
+            let (mut expected, mut tokens) = (Vec::new(), Vec::new());
+            early.advance(window, start + 8 * BLOCK_BYTES, &mut expected);
+            late.advance(window, start + 8 * BLOCK_BYTES, &mut tokens);
+            assert!(late.origin > start, "level {level}");
+            assert!(early.same_future(&late), "level {level}");
+            early.advance(window, window.end(), &mut expected);
+            late.advance(window, window.end(), &mut tokens);
+            assert!(tokens == expected, "level {level}");
+            assert_ne!(tokens.len(), plain.len(), "level {level}");
+        }
+    }
 }

@@ -225,3 +225,57 @@ fn effort(family: Family, level: i8) -> Effort {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deflate::kp::Level;
+
+    /// Some bytes with matches of all kinds.
+    fn plain() -> Vec<u8> {
+        let mut plain = Vec::new();
+        let mut state = 1u32;
+        while plain.len() < 900_000 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let from = plain.len().saturating_sub(1 + (state >> 16) as usize % 40_000);
+            let copied = plain.len().min(from + (state >> 8) as usize % 50);
+            plain.extend_from_within(from..copied);
+            plain.extend_from_slice(&state.to_le_bytes()[1..]);
+        }
+        plain
+    }
+
+    fn encode(stream: &mut Stream, plain: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        stream.push(plain, &mut out);
+        stream.finish(&mut out);
+        out
+    }
+
+    #[test]
+    fn positions_are_lowered_without_a_trace() {
+        let plain = plain();
+        for level in 1..=9 {
+            let settings = Settings::new(Family::C, Level::new(level).unwrap());
+            let expected = encode(&mut Stream::new(settings), &plain);
+            let mut late = Stream::new(settings);
+            match &mut late.stage {
+                Stage::Table { offset, .. } => *offset = LATE - 400_000,
+                Stage::Lazy(lazy) => lazy.start_late(),
+                Stage::Stored | Stage::Literals => {}
+            }
+            assert!(encode(&mut late, &plain) == expected, "level {level}");
+            if let Stage::Table { offset, .. } = late.stage {
+                assert!(offset < LATE / 2, "level {level}");
+            }
+            // And used again, also when it is late for that.
+            for _ in 0..2 {
+                late.reset(&[]);
+                assert!(encode(&mut late, &plain) == expected, "level {level}, again");
+                if let Stage::Table { offset, .. } = &mut late.stage {
+                    *offset = LATE - 1000;
+                }
+            }
+        }
+    }
+}
