@@ -9,6 +9,7 @@ use std::{env, fs, io};
 
 use common::{encode, sha256};
 use exact_encoders::zstd::klauspost::{self, Calls, Family, Level};
+use exact_encoders::zstd::libzstd::{self, Checksum, Settings, SizeField};
 use serde_json::Value;
 
 /// Runs `check` on each vector with its plain bytes; it says whether the frame came out, or nothing if it has no
@@ -84,5 +85,37 @@ fn skopeo_frames() {
         }
         let encoder = klauspost::encoder(Family::V1_15_9, Level::Default, Calls::containers_image());
         Some(sha256(&encode(encoder, plain, 1_000)) == vector["blob_sha256"])
+    });
+}
+
+#[test]
+fn libzstd_frames() {
+    each(|vector, plain| {
+        let size_field = match (vector["tool"].as_str()?, vector["params"]["size"].as_bool()) {
+            ("libzstd", Some(false)) if vector["version"] == libzstd::RELEASE => SizeField::Omitted,
+            _ => return None,
+        };
+        let checksum = match vector["params"]["checksum"].as_bool()? {
+            true => Checksum::Present,
+            false => Checksum::Absent,
+        };
+        let level = vector["params"]["level"].as_i64().expect("a level") as i32;
+        let settings = Settings { size_field, checksum, ..Settings::stream(level) };
+        let encoder = libzstd::encoder(settings).expect("settings of the library");
+        Some(sha256(&encode(encoder, plain, 32_768)) == vector["blob_sha256"])
+    });
+}
+
+/// Frames of the command `zstd` 1.5.4. That release cuts blocks otherwise, so only frames of one block are the
+/// same; and at level 9 it looks elsewhere for matches.
+#[test]
+fn frames_of_an_older_command() {
+    each(|vector, plain| {
+        let level = vector["params"]["level"].as_i64()? as i32;
+        if vector["tool"] != "zstd-cli" || plain.len() > 128 << 10 || level == 9 {
+            return None;
+        }
+        let encoder = libzstd::encoder(Settings::command(level)).expect("settings of the library");
+        Some(sha256(&encode(encoder, plain, 32_768)) == vector["blob_sha256"])
     });
 }

@@ -1,0 +1,123 @@
+//! Facebook's libzstd, as it is linked here: release 1.5.7.
+//!
+//! Its frames are those of the command `zstd` and of whatever else links the library. Another release may have
+//! other frames at the same level.
+
+use std::io;
+
+use zstd::stream::raw::{CParameter, InBuffer, Operation, OutBuffer};
+
+use crate::Encoder;
+
+/// The release whose frames these are.
+pub const RELEASE: &str = "1.5.7";
+
+/// What the library was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The level, 1 to 22, or below 0 for the fast ones.
+    pub level: i32,
+    /// The plain bytes, exactly, if it was told how many they are: parameters depend on it.
+    pub size: Option<u64>,
+    /// Whether a size that is known is in the header.
+    pub size_field: SizeField,
+    /// What the frame ends with.
+    pub checksum: Checksum,
+    /// The logarithm of the window's size in bytes, 10 to [`MAX_WINDOW_LOG`]; else that of the level.
+    pub window_log: Option<u32>,
+}
+
+impl Settings {
+    /// The library without settings, given bytes in pieces.
+    pub const fn stream(level: i32) -> Self {
+        Self {
+            level,
+            size: None,
+            size_field: SizeField::Written,
+            checksum: Checksum::Absent,
+            window_log: None,
+        }
+    }
+
+    /// The command `zstd` that reads a pipe.
+    pub const fn command(level: i32) -> Self {
+        Self { checksum: Checksum::Present, ..Self::stream(level) }
+    }
+}
+
+/// Whether the size of the plain bytes is in the header, if it is known when that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SizeField {
+    /// As of the library without settings, and of the command `zstd`.
+    Written,
+    /// Left out, also from the frame of nothing.
+    Omitted,
+}
+
+/// Whether a frame ends with a checksum of the plain bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// As of the library without settings.
+    Absent,
+    /// As of the command `zstd`.
+    Present,
+}
+
+/// The largest window taken: 128 MiB, as decoders take without being asked.
+pub const MAX_WINDOW_LOG: u32 = 27;
+
+/// An encoder for one frame.
+///
+/// It holds what the library needs for the level: up to several windows. Should the library fail, the frame ends
+/// there: compare its digest.
+///
+/// # Errors
+///
+/// The window is too large, or the library refuses a setting.
+pub fn encoder(settings: Settings) -> io::Result<Box<dyn Encoder>> {
+    let mut raw = zstd::stream::raw::Encoder::new(settings.level)?;
+    if let Some(log) = settings.window_log {
+        if log > MAX_WINDOW_LOG {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a window of zstd is at most 128 MiB"));
+        }
+        raw.set_parameter(CParameter::WindowLog(log))?;
+    }
+    raw.set_parameter(CParameter::ChecksumFlag(settings.checksum == Checksum::Present))?;
+    raw.set_parameter(CParameter::ContentSizeFlag(settings.size_field == SizeField::Written))?;
+    raw.set_pledged_src_size(settings.size)?;
+    Ok(Box::new(Frame { raw: Some(raw), buffer: vec![0; OUT_SIZE] }))
+}
+
+/// Bytes taken from the library at once.
+const OUT_SIZE: usize = 128 << 10;
+
+struct Frame {
+    /// Nothing after it failed.
+    raw: Option<zstd::stream::raw::Encoder<'static>>,
+    buffer: Vec<u8>,
+}
+
+impl Encoder for Frame {
+    fn push(&mut self, plain: &[u8], out: &mut Vec<u8>) {
+        let mut input = InBuffer::around(plain);
+        while let Some(raw) = self.raw.as_mut().filter(|_| input.pos() < plain.len()) {
+            let mut output = OutBuffer::around(&mut self.buffer[..]);
+            if raw.run(&mut input, &mut output).is_err() {
+                self.raw = None;
+                return;
+            }
+            out.extend_from_slice(output.as_slice());
+        }
+    }
+
+    fn finish(mut self: Box<Self>, out: &mut Vec<u8>) {
+        while let Some(raw) = &mut self.raw {
+            let mut output = OutBuffer::around(&mut self.buffer[..]);
+            let left = raw.finish(&mut output, true);
+            out.extend_from_slice(output.as_slice());
+            if !left.is_ok_and(|left| left > 0) {
+                return;
+            }
+        }
+    }
+}
