@@ -162,16 +162,16 @@ fn in_order<T: Send>(
                     if at >= count || !desk.may_begin(at, ahead) {
                         return;
                     }
-                    let _broken = Broken(&desk);
+                    let broken = Stop(&desk);
                     let made = make(at);
-                    std::mem::forget(_broken);
+                    std::mem::forget(broken);
                     desk.put(at, made);
                 }
             });
         }
-        let result = (0..count).try_for_each(|at| take(at, desk.get(at)?));
-        desk.stop();
-        result
+        // Also when `take` panics: the scope waits for all who wait for their turn.
+        let _end = Stop(&desk);
+        (0..count).try_for_each(|at| take(at, desk.get(at)?))
     })
 }
 
@@ -209,13 +209,13 @@ impl<T> Desk<T> {
     fn get(&self, at: usize) -> Result<T> {
         let mut state = self.lock();
         loop {
+            if state.taken == usize::MAX {
+                return Err(Error::local("a worker died"));
+            }
             if let Some(made) = state.done.remove(&at) {
                 state.taken = at + 1;
                 self.changed.notify_all();
                 return made;
-            }
-            if state.taken == usize::MAX {
-                return Err(Error::local("a worker died"));
             }
             state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
         }
@@ -227,10 +227,10 @@ impl<T> Desk<T> {
     }
 }
 
-/// Wakes everyone when a worker panics.
-struct Broken<'a, T>(&'a Desk<T>);
+/// Sends everyone home when it is dropped.
+struct Stop<'a, T>(&'a Desk<T>);
 
-impl<T> Drop for Broken<'_, T> {
+impl<T> Drop for Stop<'_, T> {
     fn drop(&mut self) {
         self.0.stop();
     }
@@ -306,5 +306,27 @@ impl Write for Compare<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_either_side_ends_all_threads() {
+        for bad in ["make", "take"] {
+            let (ended, end) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                let run = || {
+                    let make = |at| if bad == "make" && at == 3 { panic!("made") } else { Ok(at) };
+                    let take = |at, _| if bad == "take" && at == 1 { panic!("taken") } else { Ok(()) };
+                    in_order(1000, 2, make, take)
+                };
+                ended.send(std::panic::catch_unwind(run).is_ok_and(|result| result.is_ok())).unwrap();
+            });
+            let ended = end.recv_timeout(std::time::Duration::from_secs(20));
+            assert_eq!(ended, Ok(false), "{bad}");
+        }
     }
 }
