@@ -19,6 +19,7 @@ pub mod apply;
 pub mod artifact;
 pub mod base;
 pub mod cancel;
+pub mod child;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "cli")]

@@ -82,7 +82,7 @@ impl Default for ProxyOptions {
     }
 }
 
-/// Name and password for a registry. Reaches skopeo through an unlinked file,
+/// Name and password for a registry. Reaches skopeo through a file in memory without a name,
 /// never through a command line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {

@@ -2,19 +2,19 @@
 
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use containers_image_proxy::ImageProxyConfig;
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{self, Pid, PidfdFlags, Signal};
-use tempfile::NamedTempFile;
 
 use super::{Credentials, ProxyOptions};
+use crate::child::{self, Gifts};
 use crate::error::{IoContext as _, Result};
 
 /// The configuration to start skopeo for `reference`, and the leash of that process.
@@ -27,7 +27,7 @@ pub(super) fn prepare(reference: &str, options: &ProxyOptions) -> Result<(ImageP
     config.skopeo_cmd = Some(command);
     match (&options.creds, registry_of(reference)) {
         (Some(creds), Some(registry)) => {
-            config.auth_data = Some(auth_file(registry, creds).at("writing credentials for skopeo")?);
+            config.auth_data = Some(auth_file(registry, creds)?);
         }
         _ => config.authfile = options.authfile.clone(),
     }
@@ -61,11 +61,14 @@ fn registry_of(reference: &str) -> Option<&str> {
     }
 }
 
-/// An unlinked file in the format of containers-auth.json.
-fn auth_file(registry: &str, creds: &Credentials) -> std::io::Result<File> {
-    let mut file = tempfile::tempfile()?;
-    file.write_all(auth_json(registry, creds).as_bytes())?;
-    file.rewind()?;
+/// A file without a name in the format of containers-auth.json.
+fn auth_file(registry: &str, creds: &Credentials) -> Result<File> {
+    let why = "writing credentials for skopeo";
+    // In memory: unlike one on a disk it leaves nothing there.
+    let fd = memfd_create("credentials", MemfdFlags::CLOEXEC).map_err(std::io::Error::from).at(why)?;
+    let mut file = File::from(fd);
+    file.write_all(auth_json(registry, creds).as_bytes()).at(why)?;
+    file.rewind().at(why)?;
     Ok(file)
 }
 
@@ -75,15 +78,15 @@ fn auth_json(registry: &str, creds: &Credentials) -> String {
     serde_json::json!({ "auths": { registry: { "auth": auth } } }).to_string()
 }
 
-/// A skopeo command that is no image proxy, and the file that its credentials are in while
-/// it runs. `side` is what its options about the registry begin with (`dest-`, `src-` or nothing).
+/// A skopeo command that is no image proxy, with its credentials. It does not outlive what waits for it.
+/// `side` is what its options about the registry begin with (`dest-`, `src-` or nothing).
 pub(super) fn one_shot(
     words: &[&str],
     side: &str,
     reference: &str,
     options: &ProxyOptions,
-) -> Result<(tokio::process::Command, Option<NamedTempFile>)> {
-    let mut command = tokio::process::Command::new(&options.skopeo);
+) -> Result<tokio::process::Command> {
+    let mut command = Command::new(&options.skopeo);
     if let Some(file) = &options.registries_conf {
         command.arg("--registries-conf").arg(file);
     }
@@ -94,19 +97,23 @@ pub(super) fn one_shot(
     if let Some(dir) = &options.cert_dir {
         command.arg(format!("--{side}cert-dir")).arg(dir);
     }
-    let credentials = match (&options.creds, registry_of(reference)) {
-        (Some(creds), Some(registry)) => {
-            let mut file = NamedTempFile::new().at("writing credentials for skopeo")?;
-            file.write_all(auth_json(registry, creds).as_bytes()).at("writing credentials for skopeo")?;
-            Some(file)
+    let mut gifts = Gifts::default();
+    let named = format!("--{side}authfile");
+    match (&options.creds, registry_of(reference), &options.authfile) {
+        (Some(creds), Some(registry), _) => {
+            let file = OwnedFd::from(auth_file(registry, creds)?);
+            command.arg(named).arg(format!("/proc/self/fd/{}", file.as_raw_fd()));
+            gifts.files.push(file);
         }
-        _ => None,
-    };
-    if let Some(file) = credentials.as_ref().map(NamedTempFile::path).or(options.authfile.as_deref()) {
-        command.arg(format!("--{side}authfile")).arg(file);
+        (_, _, Some(file)) => {
+            command.arg(named).arg(file);
+        }
+        _ => {}
     }
+    child::bind(&mut command, gifts);
+    let mut command = tokio::process::Command::from(command);
     command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    Ok((command, credentials))
+    Ok(command)
 }
 
 /// The means to kill a process that somebody else starts. Kills it when dropped.
@@ -121,20 +128,7 @@ impl Leash {
     /// Makes the process of `command` tell its pid, and die with the thread that starts it.
     fn attach(command: &mut Command) -> std::io::Result<Leash> {
         let (pid, tell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let parent = process::getpid();
-        let before_exec = move || {
-            process::set_parent_process_death_signal(Some(Signal::KILL))?;
-            if process::getppid() != Some(parent) {
-                return Err(rustix::io::Errno::SRCH.into()); // we were gone before the signal was set
-            }
-            rustix::io::write(&tell, &process::getpid().as_raw_nonzero().get().to_ne_bytes())?;
-            Ok(())
-        };
-        // SAFETY: between fork and exec only plain system calls are made; nothing allocates or locks.
-        #[allow(unsafe_code)]
-        unsafe {
-            command.pre_exec(before_exec);
-        }
+        child::bind(command, Gifts { pid: Some(tell), ..Gifts::default() });
         Ok(Leash { pid, process: OnceLock::new() })
     }
 

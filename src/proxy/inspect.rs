@@ -18,7 +18,7 @@ pub async fn inspect_raw(reference: &str, options: &ProxyOptions) -> Result<Vec<
 }
 
 async fn inspect_once(reference: &str, options: &ProxyOptions) -> Result<Vec<u8>> {
-    let (mut command, _credentials) = one_shot(&["inspect", "--raw"], "", reference, options)?;
+    let mut command = one_shot(&["inspect", "--raw"], "", reference, options)?;
     command.arg(reference).stdout(Stdio::piped());
     let program = options.skopeo.display();
     let mut child = command.spawn().at(program)?;

@@ -26,5 +26,6 @@ mod registry;
 mod registry_images;
 mod resume;
 mod scheduler;
+mod started;
 mod store_conformance;
 mod surroundings;

@@ -11,6 +11,7 @@ pub mod images;
 pub mod oracle;
 pub mod registry;
 pub mod relay;
+pub mod running;
 pub mod tars;
 
 pub use cli::{Ended, Sandbox};

@@ -1,0 +1,94 @@
+//! A run of the program that is to be met at work.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::Ended;
+
+/// Far above what an end may take, far below what the work would.
+pub const SOON: Duration = Duration::from_secs(15);
+
+/// A run that hears signals.
+pub struct Running {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+    said: String,
+}
+
+impl Running {
+    /// Starts it and waits until it has caught SIGTERM.
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let running = Running { child, stderr, said: String::new() };
+        wait_for("it to hear signals", || catches_sigterm(running.child.id()));
+        running
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Reads standard error up to a line with `text` in it.
+    pub fn wait_for_line(&mut self, text: &str) {
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            let n = self.stderr.read_line(&mut line).unwrap();
+            assert!(n > 0, "it ended without {text:?}: {}", self.said);
+            self.said.push_str(&line);
+        }
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for its end, which must come soon.
+    pub fn end(mut self) -> Ended {
+        let started = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            if started.elapsed() > SOON {
+                self.child.kill().unwrap();
+                panic!("it goes on: {}", self.said);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.stderr.read_to_string(&mut self.said).unwrap();
+        let output = self.child.wait_with_output().unwrap();
+        Ended { stderr: self.said, ..super::cli::ended(output) }
+    }
+}
+
+/// Waits until `what` is so.
+pub fn wait_for(what: &str, so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !so() {
+        assert!(started.elapsed() < SOON, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn catches_sigterm(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0").trim();
+    u64::from_str_radix(caught, 16).unwrap() & 1 << 14 != 0
+}
+
+/// Does a process run whose command line has `text` in it?
+pub fn runs(text: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes.filter(|p| p.file_name() != *std::process::id().to_string()).any(|process| {
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(text)
+    })
+}
