@@ -4,6 +4,8 @@ mod create;
 mod fetch;
 mod publish;
 
+use std::time::Duration;
+
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -92,6 +94,16 @@ impl Cli {
             }
         }
         Cli::from_arg_matches(&matches)
+    }
+
+    /// The longest that the command may take.
+    pub fn time_limit(&self) -> Option<Duration> {
+        let fetch = match &self.command {
+            None => &self.fetch,
+            Some(Command::Fetch(args)) => args,
+            Some(_) => return None,
+        };
+        fetch.timeout.map(Duration::from_secs)
     }
 }
 

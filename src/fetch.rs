@@ -4,6 +4,7 @@
 //! thread, each blob is consumed by a blocking worker through a bounded
 //! channel. Knows blobs, not what is in them.
 
+use std::convert::Infallible;
 use std::io::{self, Read};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use oci_spec::image::Descriptor;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinSet, LocalSet, spawn_blocking};
 
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, interrupted};
 use crate::digest::VerifyReader;
 use crate::error::{Error, Kind, Result};
 use crate::layout::{Layout, check_size, read_verified};
@@ -191,15 +192,19 @@ pub async fn run<T: Send + 'static>(
         workers: Semaphore::new(concurrency.workers.max(1)),
     });
     let mut results: Vec<Option<T>> = downloads.iter().map(|_| None).collect();
+    // Every worker holds a sender of this, so that it ends with the last of them.
+    let (at_work, mut all_done) = mpsc::channel::<Infallible>(1);
     let local = LocalSet::new();
     local
         .run_until(async {
             let mut tasks = JoinSet::new();
             for (position, download) in downloads.into_iter().enumerate() {
-                let (slots, cancel, work) = (slots.clone(), cancel.clone(), work.clone());
+                let (slots, cancel) = (slots.clone(), cancel.clone());
+                let crew = Crew { work: work.clone(), at_work: at_work.clone() };
                 tasks.spawn_local(async move {
-                    let result = bring(&download, &slots, &cancel, &work).await;
-                    (position, result.or_else(|e| work.failed(download.index, e)))
+                    // Stopped, it waits for no registry and no pause; its worker ends by itself.
+                    let result = cancel.until(bring(&download, &slots, &cancel, &crew)).await;
+                    (position, result.or_else(|e| crew.work.failed(download.index, e)))
                 });
             }
             let mut first_error = None;
@@ -214,6 +219,9 @@ pub async fn run<T: Send + 'static>(
                     Err(_) => {}
                 }
             }
+            // Nobody works on a layer any more when this returns.
+            drop(at_work);
+            all_done.recv().await;
             first_error.map_or(Ok(()), Err)
         })
         .await?;
@@ -227,6 +235,12 @@ fn keep_cause(first: &mut Option<Error>, e: Error) {
     }
 }
 
+/// Who does the work.
+struct Crew<T> {
+    work: Work<T>,
+    at_work: mpsc::Sender<Infallible>,
+}
+
 struct Slots {
     downloads: Semaphore,
     workers: Semaphore,
@@ -236,7 +250,7 @@ async fn bring<T: Send + 'static>(
     download: &Download,
     slots: &Slots,
     cancel: &Cancel,
-    work: &Work<T>,
+    crew: &Crew<T>,
 ) -> Result<T> {
     let _worker = slots.workers.acquire().await.map_err(|_| interrupted())?;
     for round in 0..MAX_ROUNDS {
@@ -244,15 +258,14 @@ async fn bring<T: Send + 'static>(
             Source::Remote(blobs) => {
                 let attempts = blobs.attempts();
                 let open = async || blobs.open(download.blob.digest(), download.blob.size(), &attempts).await;
-                let once = async || stream_once(download, &open, round, slots, cancel, work).await;
+                let once = async || stream_once(download, &open, round, slots, cancel, crew).await;
                 attempts.run(once).await?
             }
             Source::Local(layout) => {
                 let _slot = slots.downloads.acquire().await.map_err(|_| interrupted())?;
                 let region = layout.require_blob(&download.blob)?;
                 let reader = Tallied { inner: region.reader(), received: download.received.clone() };
-                let reader = Watched { inner: reader, cancel: cancel.clone() };
-                start(download, round, Box::new(reader), work).await?
+                start(download, round, Box::new(cancel.watch(reader)), crew).await?
             }
         };
         if let Step::Done(value) = step {
@@ -260,10 +273,6 @@ async fn bring<T: Send + 'static>(
         }
     }
     Err(Error::verification(format!("blob {} was asked for too often", download.blob.digest())))
-}
-
-fn interrupted() -> Error {
-    Error::new(Kind::Interrupted, "interrupted")
 }
 
 /// One download with its worker. The slot is given back as soon as the last
@@ -274,7 +283,7 @@ async fn stream_once<'a, T: Send + 'static>(
     round: u32,
     slots: &Slots,
     cancel: &Cancel,
-    work: &Work<T>,
+    crew: &Crew<T>,
 ) -> Result<Step<T>> {
     let slot = slots.downloads.acquire().await.map_err(|_| interrupted())?;
     if cancel.is_cancelled() {
@@ -282,8 +291,8 @@ async fn stream_once<'a, T: Send + 'static>(
     }
     let mut stream = open().await?;
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let reader = Watched { inner: ChannelReader { receiver, chunk: Bytes::new() }, cancel: cancel.clone() };
-    let worker = start(download, round, Box::new(reader), work);
+    let reader = cancel.watch(ChannelReader { receiver, chunk: Bytes::new() });
+    let worker = start(download, round, Box::new(reader), crew);
     loop {
         let item = stream.chunk().await.transpose();
         let Some(item) = item else { break };
@@ -304,11 +313,16 @@ fn start<T: Send + 'static>(
     download: &Download,
     round: u32,
     reader: Box<dyn Read + Send>,
-    work: &Work<T>,
+    crew: &Crew<T>,
 ) -> impl Future<Output = Result<Step<T>>> + use<T> {
     let blob = VerifyReader::new(reader, download.blob.digest().clone(), download.blob.size());
-    let (job, work) = (Job { index: download.index, round, blob }, work.clone());
-    on_thread(move || work.work(job))
+    let job = Job { index: download.index, round, blob };
+    let (work, at_work) = (crew.work.clone(), crew.at_work.clone());
+    on_thread(move || {
+        let result = work.work(job);
+        drop((work, at_work));
+        result
+    })
 }
 
 /// Starts what blocks on a thread for that, at once; the future gives its result.
@@ -345,21 +359,6 @@ impl Read for ChannelReader {
         buf[..n].copy_from_slice(&self.chunk[..n]);
         self.chunk.advance(n);
         Ok(n)
-    }
-}
-
-/// Ends a reader when the run is cancelled.
-struct Watched<R> {
-    inner: R,
-    cancel: Cancel,
-}
-
-impl<R: Read> Read for Watched<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.cancel.is_cancelled() {
-            return Err(interrupted().into());
-        }
-        self.inner.read(buf)
     }
 }
 

@@ -3,66 +3,120 @@
 use std::error::Error as _;
 use std::io::Write;
 use std::process::ExitCode;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use oci_delta_fetch::allocator::{Allocator, set_up};
+use oci_delta_fetch::cancel::Cancel;
+use oci_delta_fetch::child::allow_open_files;
 use oci_delta_fetch::cli::Cli;
-use oci_delta_fetch::error::{Error, Kind, Result};
-use oci_delta_fetch::{cancel, commands};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use oci_delta_fetch::commands;
+use oci_delta_fetch::error::{Error, IoContext as _, Kind, Result};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
 
-/// How long workers get to notice that the run is over.
-const SHUTDOWN: Duration = Duration::from_secs(5);
+/// How long the work gets to notice that it is over. What it leaves then, it would leave after a kill, too.
+const GRACE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     set_up();
     allow_open_files();
     let cli = Cli::from_args();
     let verbose = cli.global.verbose;
-    // One thread: skopeo is bound to the life of the thread that starts it.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => return fail(&Error::from_io(e, "cannot start"), verbose),
-    };
-    let cancel = cancel::Cancel::default();
-    let result = runtime.block_on(async {
-        tokio::select! {
-            result = commands::run(cli, cancel.clone()) => result,
-            result = interrupted() => {
-                cancel.cancel();
-                result
-            }
-        }
-    });
-    runtime.shutdown_timeout(SHUTDOWN);
-    match result {
+    match supervised(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(&e, verbose),
     }
 }
 
-/// As many open files as this user may have at all: base files are open by the hundred in each layer
-/// that is rebuilt, and systems begin with 1,024 only for programs that call `select`.
-fn allow_open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    // Refused, it stays as it is.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+/// Works on a thread of its own, so that whatever blocks there, this one hears signals and keeps time.
+fn supervised(cli: Cli) -> Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build().at("cannot start")?;
+    runtime.block_on(async {
+        let limit = cli.time_limit();
+        // From here on no signal is lost.
+        let mut signals = Signals::catch()?;
+        let cancel = Cancel::default();
+        let mut work = Work::start(cli, cancel.clone())?;
+        let over = async {
+            match limit {
+                Some(limit) => sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        let end = tokio::select! {
+            biased;
+            () = signals.any() => Error::new(Kind::Interrupted, "interrupted")
+                .with_hint("run again: a fetch goes on from its finished layers"),
+            () = over => Error::transient(format!("not done within {} seconds", limit.unwrap_or_default().as_secs()))
+                .with_hint("run again to go on from the finished layers"),
+            result = work.result() => return result,
+        };
+        cancel.cancel();
+        tokio::select! {
+            biased;
+            () = signals.any() => {} // once more: at once
+            _ = timeout(GRACE, work.result()) => {}
+        }
+        Err(end)
+    })
 }
 
-/// Ends when Ctrl-C or SIGTERM arrives.
-async fn interrupted() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Error::from_io(e, "signals"))?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(|e| Error::from_io(e, "signals"))?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// The thread that works. skopeo is bound to its life, since it is what starts it.
+struct Work {
+    thread: Option<JoinHandle<()>>,
+    result: oneshot::Receiver<Result<()>>,
+}
+
+impl Work {
+    fn start(cli: Cli, cancel: Cancel) -> Result<Self> {
+        let (tell, result) = oneshot::channel();
+        let work = move || {
+            // Nobody listens any more when the grace is over.
+            let _ = tell.send(commands::run(cli, &cancel));
+        };
+        let thread = std::thread::Builder::new().name("work".into()).spawn(work).at("cannot start")?;
+        Ok(Work { thread: Some(thread), result })
     }
-    Err(Error::new(Kind::Interrupted, "interrupted")
-        .with_hint("run again: a fetch goes on from its finished layers"))
+
+    /// What came of it.
+    async fn result(&mut self) -> Result<()> {
+        match (&mut self.result).await {
+            Ok(result) => result,
+            Err(_) => match self.thread.take().map(JoinHandle::join) {
+                Some(Err(panic)) => std::panic::resume_unwind(panic),
+                _ => Err(Error::local("the work ended without a result")),
+            },
+        }
+    }
+}
+
+/// Ctrl-C and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn catch() -> Result<Self> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt()).at("signals")?,
+            terminate: signal(SignalKind::terminate()).at("signals")?,
+        })
+    }
+
+    /// Ends when one of them arrives.
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 fn fail(error: &Error, verbose: bool) -> ExitCode {

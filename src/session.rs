@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cancel::Cancel;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::progress::{Event, Reporter, Silent};
 
 /// How to stop the work, whom to tell about it, and where it may put files. Nothing of it is taken from the
@@ -35,6 +35,6 @@ impl Session {
     /// # Errors
     /// Interrupted, when the work is to stop.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.cancel.is_cancelled() { Err(Error::new(Kind::Interrupted, "interrupted")) } else { Ok(()) }
+        self.cancel.check()
     }
 }

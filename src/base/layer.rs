@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::tar_index::LayerIndex;
 use super::tar_walk::FileNode;
 use super::{SourceFile, SourcePath};
+use crate::cancel::Cancel;
 use crate::digest::{DiffId, LayerHasher};
 use crate::encoding;
 use crate::error::{Error, IoContext, Result};
@@ -53,8 +54,8 @@ impl LayerSource {
     /// `spool` of at most `max` bytes, whose diff_id was checked on the way.
     ///
     /// # Errors
-    /// Verification when the blob is damaged or too large; local I/O errors.
-    pub fn unpack(&self, spool: &Path, max: u64) -> Result<Region> {
+    /// Verification when the blob is damaged or too large; local I/O errors; Interrupted.
+    pub fn unpack(&self, spool: &Path, max: u64, cancel: &Cancel) -> Result<Region> {
         let mut head = [0; 4];
         let n = self.blob.read_at(&mut head, 0).at("layer")?;
         if !encoding::is_compressed(&head[..n]) {
@@ -62,8 +63,9 @@ impl LayerSource {
         }
         let file: File = tempfile::tempfile_in(spool).at(spool.display())?;
         let mut writer = LayerHasher::new(io::BufWriter::with_capacity(SPOOL_CHUNK, file), max);
-        let mut plain = encoding::decompress(self.blob.reader(), encoding::MAX_WINDOW_LOG).at("layer")?;
-        io::copy(&mut plain, &mut writer).at(spool.display())?;
+        let mut plain =
+            encoding::decompress(cancel.watch(self.blob.reader()), encoding::MAX_WINDOW_LOG).at("layer")?;
+        io::copy(&mut plain, &mut cancel.watch(&mut writer)).at(spool.display())?;
         let (writer, _) = writer.finish(&self.diff_id)?;
         let file = writer.into_inner().map_err(|e| Error::from_io(e.into_error(), spool.display()))?;
         Region::whole(file).at(spool.display())
@@ -76,6 +78,7 @@ pub(super) struct TarLayer {
     source: LayerSource,
     spool: PathBuf,
     max_size: u64,
+    cancel: Cancel,
 }
 
 #[derive(Debug)]
@@ -85,8 +88,8 @@ struct LoadedTar {
 }
 
 impl TarLayer {
-    pub(super) fn new(source: LayerSource, spool: &Path, max_size: u64) -> Self {
-        TarLayer { source, spool: spool.to_owned(), max_size }
+    pub(super) fn new(source: LayerSource, spool: &Path, max_size: u64, cancel: &Cancel) -> Self {
+        TarLayer { source, spool: spool.to_owned(), max_size, cancel: cancel.clone() }
     }
 }
 
@@ -96,7 +99,7 @@ impl BaseLayer for TarLayer {
     }
 
     fn load(&self) -> Result<Box<dyn LoadedLayer>> {
-        let tar = self.source.unpack(&self.spool, self.max_size)?;
+        let tar = self.source.unpack(&self.spool, self.max_size, &self.cancel)?;
         let index = LayerIndex::read(&tar)?;
         Ok(Box::new(LoadedTar { tar, index }))
     }

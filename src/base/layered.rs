@@ -21,6 +21,7 @@ use super::tar_index::LayerIndex;
 use super::tar_walk::{FileNode, Node};
 use super::tree;
 use super::{Doubt, OpenedFile, SourceFile, SourceFiles, SourcePath};
+use crate::cancel::Cancel;
 use crate::digest::DiffId;
 use crate::error::{Error, Result};
 use crate::parallel;
@@ -76,7 +77,13 @@ impl LayeredFiles {
     /// Takes the layers bottom to top. Nothing is read yet. Compressed layers
     /// are spooled to unlinked files in `spool`, at most `max_layer` bytes each.
     pub fn new(layers: Vec<LayerSource>, spool: &Path, max_layer: u64) -> Self {
-        let tar = |source| -> Box<dyn BaseLayer> { Box::new(TarLayer::new(source, spool, max_layer)) };
+        Self::stoppable(layers, spool, max_layer, &Cancel::default())
+    }
+
+    /// The same; `cancel` ends the unpacking of a layer.
+    pub fn stoppable(layers: Vec<LayerSource>, spool: &Path, max_layer: u64, cancel: &Cancel) -> Self {
+        let tar =
+            |source| -> Box<dyn BaseLayer> { Box::new(TarLayer::new(source, spool, max_layer, cancel)) };
         Self::of_layers(layers.into_iter().map(tar).collect())
     }
 
@@ -87,10 +94,13 @@ impl LayeredFiles {
         stored: impl Fn(DiffId) -> Box<dyn BaseLayer>,
         spool: &Path,
         max_layer: u64,
+        cancel: &Cancel,
     ) -> Self {
         let layers = parts.into_iter().map(|part| match part {
             Part::Stored { diff_id, .. } => stored(diff_id),
-            Part::Given(source) => Box::new(TarLayer::new(source, spool, max_layer)) as Box<dyn BaseLayer>,
+            Part::Given(source) => {
+                Box::new(TarLayer::new(source, spool, max_layer, cancel)) as Box<dyn BaseLayer>
+            }
         });
         Self::of_layers(layers.collect())
     }

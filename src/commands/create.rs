@@ -1,7 +1,7 @@
 //! `create`: makes a delta between two images.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::files::PatchAccount;
 use super::publish::store_layout;
 use super::report::VERSION;
-use super::{Context, local_reference};
+use super::{Context, local_reference, spool_dir};
 use crate::account::account;
 use crate::artifact::{MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage, parse_manifest};
 use crate::cli::CreateArgs;
@@ -19,7 +19,7 @@ use crate::create::{self, Artifact, Carried, Input, LayerOutcome, Layers, Option
 use crate::digest::digest_of;
 use crate::engine;
 use crate::engine::request::FetchRequest;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::platform::Platform;
 use crate::progress::Event;
@@ -79,9 +79,9 @@ struct Statistics {
 pub(super) async fn run(context: &Context, args: CreateArgs) -> Result<()> {
     let started = Instant::now();
     let spool = spool_dir();
-    let inputs = tempfile::tempdir_in(&spool).at(spool.display())?;
-    let old = open(context, &args, &args.old, inputs.path()).await?;
-    let new = open(context, &args, &args.new, inputs.path()).await?;
+    let inputs = context.scratch()?;
+    let old = open(context, &args, &args.old, &inputs).await?;
+    let new = open(context, &args, &args.new, &inputs).await?;
     let signatures = args.signature.iter().map(|r| signature(r, &spool)).collect::<Result<_>>()?;
     let options = Options {
         preset: args.preset,
@@ -111,7 +111,7 @@ pub(super) async fn run(context: &Context, args: CreateArgs) -> Result<()> {
             ));
         }
     }
-    write(&args, &artifact, inputs.path()).await?;
+    write(&args, &artifact, &inputs).await?;
     let mut report = CreateReport::new(&args, &old.image, &new.image, &artifact, &outcomes, started);
     if context.json {
         report.patches = accounts(&args, &outcomes)?;
@@ -211,7 +211,7 @@ fn in_store(
     context: &Context,
     wanted: impl Fn(&StoredImage) -> bool,
 ) -> Result<Option<(Arc<dyn Store>, StoredImage)>> {
-    let store = context.repo.open()?;
+    let store = context.repo.open(&context.cancel)?;
     let found = store.inventory()?.images.into_iter().find(|image| wanted(image));
     Ok(found.map(|image| (store, image)))
 }
@@ -261,11 +261,6 @@ async fn write(args: &CreateArgs, artifact: &Artifact, inputs: &Path) -> Result<
             store_layout(&dir, &artifact.manifest, &args.output, &args.source).await
         }
     }
-}
-
-/// Where large temporary files go: `$TMPDIR`, else `/var/tmp`, which unlike `/tmp` is seldom in memory.
-fn spool_dir() -> PathBuf {
-    std::env::var_os("TMPDIR").filter(|dir| !dir.is_empty()).map_or_else(|| "/var/tmp".into(), PathBuf::from)
 }
 
 /// A bare path is an archive.

@@ -57,9 +57,9 @@ struct InspectedLayer {
 
 /// Runs the command.
 pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
-    let store = context.repo.exists().then(|| context.repo.open()).transpose()?;
+    let store = context.repo.exists().then(|| context.repo.open(&context.cancel)).transpose()?;
     let inventory = store.as_ref().map(|store| store.inventory()).transpose()?.unwrap_or_default();
-    let spool = std::env::temp_dir();
+    let spool = super::spool_dir();
     let source = args.source.options()?;
     let opened = Opened::open(&args.reference, &source, &spool).await?;
     let have = |diff_id: &_| inventory.layers.contains_key(diff_id);

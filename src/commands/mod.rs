@@ -10,19 +10,24 @@ mod repository;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use tempfile::TempDir;
+use tokio::runtime::Builder;
 
 use crate::cancel::Cancel;
 use crate::cli::{Cli, Command, GlobalArgs};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::progress::{Event, Reporter};
 use crate::reference::Reference;
 use crate::session::Session;
 use crate::store::StoreRef;
 use crate::terminal;
+
+/// How long threads get to notice that a command was stopped, before what they work with is removed.
+const SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// What every command gets.
 #[derive(Debug, Clone)]
@@ -32,6 +37,7 @@ struct Context {
     verbose: bool,
     reporter: Arc<dyn Reporter>,
     cancel: Cancel,
+    scratch: Arc<Mutex<Vec<TempDir>>>,
 }
 
 impl Context {
@@ -41,13 +47,29 @@ impl Context {
             Some(repo) => repo.clone(),
             None => StoreRef::Layout(default_repo()?),
         };
-        Ok(Context { repo, json: global.json, verbose: global.verbose, reporter, cancel })
+        Ok(Context {
+            repo,
+            json: global.json,
+            verbose: global.verbose,
+            reporter,
+            cancel,
+            scratch: Arc::default(),
+        })
     }
 
     /// For the engine.
     fn session(&self) -> Session {
         let (cancel, reporter) = (self.cancel.clone(), self.reporter.clone());
-        Session { cancel, reporter, ..Session::new(std::env::temp_dir()) }
+        Session { cancel, reporter, ..Session::new(spool_dir()) }
+    }
+
+    /// A directory for large files, which is there until the command is over, and whatever works for it.
+    fn scratch(&self) -> Result<PathBuf> {
+        let spool = spool_dir();
+        let dir = tempfile::tempdir_in(&spool).at(spool.display())?;
+        let path = dir.path().to_owned();
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(dir);
+        Ok(path)
     }
 
     /// A line for people, on standard error.
@@ -69,40 +91,40 @@ impl Context {
     }
 }
 
-/// Runs the command that was typed.
+/// Runs the command that was typed on this thread, to whose life skopeo is bound.
 ///
 /// # Errors
 /// The command's; its kind picks the exit code.
-pub async fn run(cli: Cli, cancel: Cancel) -> Result<()> {
-    let context = Context::new(&cli.global, cancel)?;
+pub fn run(cli: Cli, cancel: &Cancel) -> Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build().at("cannot start")?;
+    let context = Context::new(&cli.global, cancel.clone())?;
+    let result = runtime.block_on(cancel.until(command(cli, &context)));
+    runtime.shutdown_timeout(SHUTDOWN);
+    result
+}
+
+async fn command(cli: Cli, context: &Context) -> Result<()> {
     match cli.command {
-        None => deadline(&context, cli.fetch.timeout, fetch::run(&context, &cli.fetch)).await,
-        Some(Command::Fetch(args)) => deadline(&context, args.timeout, fetch::run(&context, &args)).await,
-        Some(Command::Create(args)) => create::run(&context, *args).await,
-        Some(Command::Inspect(args)) => inspect::run(&context, &args).await,
-        Some(Command::Push(args)) => publish::push(&context, &args).await,
-        Some(Command::Deltas(args)) => publish::deltas(&context, &args).await,
-        Some(Command::Prune(args)) => publish::prune(&context, &args).await,
-        Some(Command::Init(args)) => repository::init(&context, &args),
-        Some(Command::List) => repository::list(&context),
-        Some(Command::Verify(args)) => repository::verify(&context, &args),
-        Some(Command::Remove(args)) => repository::remove(&context, &args),
-        Some(Command::Gc(args)) => repository::gc(&context, &args),
+        None => fetch::run(context, &cli.fetch).await,
+        Some(Command::Fetch(args)) => fetch::run(context, &args).await,
+        Some(Command::Create(args)) => create::run(context, *args).await,
+        Some(Command::Inspect(args)) => inspect::run(context, &args).await,
+        Some(Command::Push(args)) => publish::push(context, &args).await,
+        Some(Command::Deltas(args)) => publish::deltas(context, &args).await,
+        Some(Command::Prune(args)) => publish::prune(context, &args).await,
+        Some(Command::Init(args)) => repository::init(context, &args),
+        Some(Command::List) => repository::list(context),
+        Some(Command::Verify(args)) => repository::verify(context, &args),
+        Some(Command::Remove(args)) => repository::remove(context, &args),
+        Some(Command::Gc(args)) => repository::gc(context, &args),
     }
 }
 
-/// Ends the work when it takes longer than `seconds`.
-async fn deadline(
-    context: &Context,
-    seconds: Option<u64>,
-    work: impl Future<Output = Result<()>>,
-) -> Result<()> {
-    let Some(seconds) = seconds else { return work.await };
-    tokio::time::timeout(Duration::from_secs(seconds), work).await.unwrap_or_else(|_| {
-        context.cancel.cancel();
-        Err(Error::transient(format!("not done within {seconds} seconds"))
-            .with_hint("run again to go on from the finished layers"))
-    })
+/// Where large temporary files go: `$TMPDIR`, else `/var/tmp`, which unlike `/tmp` is seldom in memory.
+fn spool_dir() -> PathBuf {
+    let named = std::env::var_os("TMPDIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let usual = || Some(PathBuf::from("/var/tmp")).filter(|dir| dir.is_dir());
+    named.or_else(usual).unwrap_or_else(std::env::temp_dir)
 }
 
 /// `$XDG_DATA_HOME/oci-delta-fetch`, else below `~/.local/share` (XDG base directory specification).

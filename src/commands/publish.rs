@@ -17,6 +17,7 @@ use crate::artifact::{
     self, ARTIFACT_TYPE, BYTES, DeltaManifest, MAX_MANIFEST_SIZE, SOURCE, SOURCE_CONFIG, TARGET,
     parse_manifest,
 };
+use crate::cancel::Cancel;
 use crate::cli::{DeltasArgs, PruneArgs, PushArgs, SourceArgs};
 use crate::digest::{Digest, digest_of};
 use crate::discover::{Candidate, all_deltas, room_of_list};
@@ -49,7 +50,7 @@ struct Pushed {
 
 /// Runs `push`.
 pub(super) async fn push(context: &Context, args: &PushArgs) -> Result<()> {
-    let spool = std::env::temp_dir();
+    let spool = super::spool_dir();
     let reference = local_reference(&args.delta).map_or_else(|| args.delta.parse::<Reference>(), Ok)?;
     let layout = Layout::open(&reference, &spool)?.ok_or_else(|| {
         Error::usage(format!("{} is not on this machine", args.delta))
@@ -61,9 +62,9 @@ pub(super) async fn push(context: &Context, args: &PushArgs) -> Result<()> {
         return Err(Error::misfit(format!("{} is not an oci-delta artifact", args.delta)));
     }
     let manifest = with_subject(manifest)?;
-    let dir = tempfile::tempdir().at(spool.display())?;
-    copy_to(&layout, &manifest, dir.path())?;
-    let pushed = store(dir.path(), &manifest, &args.destination, &args.source).await?;
+    let dir = context.scratch()?;
+    copy_to(&layout, &manifest, &dir, &context.cancel)?;
+    let pushed = store(&dir, &manifest, &args.destination, &args.source).await?;
     context.print(&pushed, || format!("{}\n", pushed.reference))
 }
 
@@ -143,14 +144,15 @@ fn entry(manifest: &[u8]) -> Result<Descriptor> {
 }
 
 /// A layout with nothing but the artifact, as skopeo pushes it.
-fn copy_to(layout: &Layout, manifest: &[u8], dir: &Path) -> Result<()> {
+fn copy_to(layout: &Layout, manifest: &[u8], dir: &Path, cancel: &Cancel) -> Result<()> {
     let blobs = dir.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).at(blobs.display())?;
     let parsed = parse_manifest(manifest)?;
     for blob in std::iter::once(parsed.config()).chain(parsed.layers()) {
         let path = blobs.join(blob.digest().digest());
         let mut file = std::fs::File::create(&path).at(path.display())?;
-        std::io::copy(&mut layout.require_blob(blob)?.reader(), &mut file).at(path.display())?;
+        let mut blob = cancel.watch(layout.require_blob(blob)?.reader());
+        std::io::copy(&mut blob, &mut file).at(path.display())?;
     }
     let write = |name: &str, bytes: &[u8]| std::fs::write(dir.join(name), bytes).at(dir.display());
     let digest = digest_of(manifest);
@@ -194,7 +196,7 @@ pub(super) async fn deltas(context: &Context, args: &DeltasArgs) -> Result<()> {
         context.say(note);
     }
     let inventory = match context.repo.exists() {
-        true => context.repo.open()?.inventory()?,
+        true => context.repo.open(&context.cancel)?.inventory()?,
         false => Default::default(),
     };
     let full_pull_bytes = image.full_bytes();
@@ -305,7 +307,7 @@ async fn open(
         }
     };
     let place = name(delta_repo.unwrap_or(reference))?;
-    let opened = Opened::open(reference, &source.options()?, &std::env::temp_dir()).await?;
+    let opened = Opened::open(reference, &source.options()?, &super::spool_dir()).await?;
     let repository = Repository::new(&place, &source.options()?.skopeo(Platform::host()))?;
     Ok((repository, opened))
 }

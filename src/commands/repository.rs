@@ -36,7 +36,7 @@ impl Listed {
 
 /// Lists the images.
 pub(super) fn list(context: &Context) -> Result<()> {
-    let store = context.repo.open()?;
+    let store = context.repo.open(&context.cancel)?;
     let images: Vec<Listed> = store.inventory()?.images.iter().map(Listed::new).collect();
     context.print(&images, || {
         let mut out = String::new();
@@ -51,7 +51,7 @@ pub(super) fn list(context: &Context) -> Result<()> {
 /// Reads every image again.
 pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<()> {
     let mut broken = 0;
-    let verified = context.repo.open()?.verify(args.image.as_deref(), &mut |what| {
+    let verified = context.repo.open(&context.cancel)?.verify(args.image.as_deref(), &mut |what| {
         broken += 1;
         context.say(what);
     })?;
@@ -80,7 +80,7 @@ pub(super) fn init(context: &Context, args: &InitArgs) -> Result<()> {
             .with_hint(format!("composefs:{repo}")));
     }
     let algorithm = args.algorithm.unwrap_or(Algorithm::Sha512);
-    repo.init(InitOptions { insecure: args.insecure, algorithm })?;
+    repo.init(InitOptions { insecure: args.insecure, algorithm }, &context.cancel)?;
     let made = Initialized { repository: repo.to_string() };
     context.print(&made, || format!("{repo}\n"))
 }
@@ -126,6 +126,6 @@ pub(super) fn gc(context: &Context, args: &GcArgs) -> Result<()> {
 
 /// Opens the repository for changes, but does not make one.
 fn existing(context: &Context) -> Result<Arc<dyn Store>> {
-    context.repo.open()?;
-    context.repo.open_or_create()
+    context.repo.open(&context.cancel)?;
+    context.repo.open_or_create(&context.cancel)
 }

@@ -173,14 +173,14 @@ fn make_patches(
     cancel: &Cancel,
 ) -> Result<Vec<Patch>> {
     let (_, old_layers) = sources(old, 0..old.image.layers.len())?;
-    let files = LayeredFiles::new(old_layers, &options.spool, options.max_layer);
+    let files = LayeredFiles::stoppable(old_layers, &options.spool, options.max_layer, cancel);
     let tars = Mutex::new(vec![None; new_layers.len()]);
     // New layers first: they are hashed as well, so they take longest.
     let count = new_layers.len() + old.image.layers.len();
     parallel::for_each(count, options.jobs, |at| match at.checked_sub(new_layers.len()) {
         Some(old) => files.preload(old..old + 1, 1),
         None => {
-            let tar = unpack_checked(&new_layers[at], options)?;
+            let tar = unpack_checked(&new_layers[at], options, cancel)?;
             let members =
                 base::members(&tar).map_err(|e| e.context(format!("layer {}", new_layers[at].diff_id)))?;
             tars.lock().unwrap_or_else(|e| e.into_inner())[at] = Some((tar, members));
@@ -239,15 +239,15 @@ fn sources(
 }
 
 /// The plain tar of a layer, its diff_id checked even where the blob is the tar.
-fn unpack_checked(layer: &LayerSource, options: &Options) -> Result<Region> {
+fn unpack_checked(layer: &LayerSource, options: &Options, cancel: &Cancel) -> Result<Region> {
     let tar = layer
-        .unpack(&options.spool, options.max_layer)
+        .unpack(&options.spool, options.max_layer, cancel)
         .map_err(|e| e.context(format!("layer {}", layer.diff_id)))?;
     let mut head = [0; 4];
     let n = layer.blob.read_at(&mut head, 0).at("layer")?;
     if !encoding::is_compressed(&head[..n]) {
         let mut hasher = LayerHasher::new(std::io::sink(), options.max_layer);
-        std::io::copy(&mut tar.reader(), &mut hasher).at("layer")?;
+        std::io::copy(&mut cancel.watch(tar.reader()), &mut hasher).at("layer")?;
         hasher.finish(&layer.diff_id)?;
     }
     Ok(tar)

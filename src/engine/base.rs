@@ -9,6 +9,7 @@ use super::opened::Opened;
 use super::request::{BaseChoice, Limits, SourceOptions};
 use crate::artifact::TargetImage;
 use crate::base::{LayerSource, LayeredFiles, Part, RootfsFiles, SourceFiles};
+use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
 use crate::fetch::Source;
@@ -92,6 +93,7 @@ impl Base {
         limits: &Limits,
         spool: &Path,
         threads: usize,
+        cancel: &Cancel,
     ) -> Result<Arc<dyn SourceFiles>> {
         let (files, image) = match self {
             Base::Rootfs(files) => return Ok(files.clone()),
@@ -108,7 +110,7 @@ impl Base {
                 for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
                     layers.push(LayerSource { diff_id: diff_id.clone(), blob: layout.require_blob(layer)? });
                 }
-                (LayeredFiles::new(layers, spool, limits.max_layer_size), image)
+                (LayeredFiles::stoppable(layers, spool, limits.max_layer_size, cancel), image)
             }
         };
         let lowest_changed = image.diff_ids.iter().position(|d| !target.diff_ids.contains(d));

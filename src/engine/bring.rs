@@ -132,8 +132,8 @@ impl<'a> Bring<'a> {
         let Applied { base, links, .. } = applied;
         let concurrency = concurrency(&decision.places.delta, self.request.source.jobs);
         let (base_of, target, limits) = (base.clone(), decision.image.clone(), self.request.limits.clone());
-        let (spool, threads) = (self.store.spool(), concurrency.workers);
-        let files = LazyFiles::new(move || base_of.files(&target, &limits, &spool, threads));
+        let (spool, threads, cancel) = (self.store.spool(), concurrency.workers, self.session.cancel.clone());
+        let files = LazyFiles::new(move || base_of.files(&target, &limits, &spool, threads, &cancel));
         let files = Arc::new(files);
         if links.is_empty() && !decision.plan.uses_patches() {
             return Ok(Some(files));

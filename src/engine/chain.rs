@@ -12,6 +12,7 @@ use super::base::Base;
 use super::request::Limits;
 use crate::artifact::{DeltaManifest, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage, layer_size_bound};
 use crate::base::{LayerSource, Part, SourceFiles, View};
+use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest, LayerHasher};
 use crate::discover::Candidate;
 use crate::error::{Error, IoContext, Result};
@@ -126,6 +127,7 @@ impl Chain<'_> {
                 },
                 max_layer: self.limits.max_layer_size,
                 spool: store.spool(),
+                cancel: self.session.cancel.clone(),
             };
             let worker = Arc::new(worker);
             let regions =
@@ -156,6 +158,7 @@ struct Fuser {
     limits: tardiff::Limits,
     max_layer: u64,
     spool: PathBuf,
+    cancel: Cancel,
 }
 
 impl Worker<Region> for Fuser {
@@ -170,7 +173,7 @@ impl Worker<Region> for Fuser {
             let mut file = tempfile::tempfile_in(&self.spool).at(self.spool.display())?;
             std::io::copy(&mut blob, &mut file).at("blob")?;
             let blob = Region::whole(file).at(self.spool.display())?;
-            LayerSource { diff_id: diff_id.clone(), blob }.unpack(&self.spool, max)
+            LayerSource { diff_id: diff_id.clone(), blob }.unpack(&self.spool, max, &self.cancel)
         };
         match region {
             Ok(region) => Ok(Step::Done(region)),
@@ -186,7 +189,7 @@ impl Fuser {
         if files.is_ambiguous() {
             // The one thing that tells which candidates were meant.
             let mut hasher = LayerHasher::new(std::io::sink(), max);
-            std::io::copy(&mut region.reader(), &mut hasher).at("layer")?;
+            std::io::copy(&mut self.cancel.watch(region.reader()), &mut hasher).at("layer")?;
             hasher.finish(diff_id)?;
         }
         Ok(region)

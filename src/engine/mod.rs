@@ -227,10 +227,10 @@ async fn open_store(
     request: &FetchRequest,
     purpose: Purpose,
 ) -> Result<(Option<Arc<dyn Store>>, Inventory, PathBuf)> {
-    let place = request.repository.clone();
+    let (place, cancel) = (request.repository.clone(), session.cancel.clone());
     let open = move || match purpose {
-        Purpose::Fetch => place.open_or_create().map(Some),
-        Purpose::Look if place.exists() => place.open().map(Some),
+        Purpose::Fetch => place.open_or_create(&cancel).map(Some),
+        Purpose::Look if place.exists() => place.open(&cancel).map(Some),
         Purpose::Look => Ok(None),
     };
     let store = on_thread(open).await?;

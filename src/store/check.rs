@@ -5,6 +5,7 @@ use std::io;
 use oci_spec::image::Descriptor;
 
 use super::Verified;
+use crate::cancel::Cancel;
 use crate::digest::{LayerHasher, VerifyReader};
 use crate::encoding;
 use crate::error::{Error, IoContext, Result};
@@ -14,6 +15,7 @@ use crate::layout::{Layout, ref_name};
 pub(super) fn verify(
     layout: &Layout,
     wanted: Option<&str>,
+    cancel: &Cancel,
     broken: &mut dyn FnMut(&str),
 ) -> Result<Verified> {
     let mut verified = Verified::default();
@@ -24,21 +26,27 @@ pub(super) fn verify(
             continue;
         }
         verified.images += 1;
-        if let Err(e) = verify_image(layout, descriptor, &mut verified) {
+        if let Err(e) = verify_image(layout, descriptor, cancel, &mut verified) {
+            cancel.check()?;
             broken(&format!("{}: {e}", name.unwrap_or(&digest)));
         }
     }
     Ok(verified)
 }
 
-fn verify_image(layout: &Layout, descriptor: &Descriptor, verified: &mut Verified) -> Result<()> {
+fn verify_image(
+    layout: &Layout,
+    descriptor: &Descriptor,
+    cancel: &Cancel,
+    verified: &mut Verified,
+) -> Result<()> {
     let image = layout.image(descriptor)?.ok_or_else(|| Error::verification("the image is not complete"))?;
     verified.blobs += 2;
     verified.bytes += descriptor.size() + image.config_raw.len() as u64;
     for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
         let region = layout.require_blob(layer)?;
-        let mut blob = VerifyReader::new(region.reader(), layer.digest().clone(), layer.size());
-        let mut tar = LayerHasher::new(io::sink(), u64::MAX);
+        let mut blob = VerifyReader::new(cancel.watch(region.reader()), layer.digest().clone(), layer.size());
+        let mut tar = LayerHasher::new(cancel.watch(io::sink()), u64::MAX);
         let read = encoding::decompress(&mut blob, encoding::MAX_WINDOW_LOG)
             .and_then(|mut plain| io::copy(&mut plain, &mut tar));
         // A wrong digest says more than the stream that it breaks.

@@ -7,11 +7,12 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use oci_spec::image::Descriptor;
-use rustix::fs::{FlockOperation, flock};
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
+use super::lock;
 use super::sink::persist;
+use crate::cancel::Cancel;
 use crate::digest::Digest;
 use crate::error::{Error, IoContext, Result};
 use crate::layout::REF_NAME;
@@ -37,14 +38,14 @@ pub(super) struct IndexEdit<'a> {
 
 impl<'a> IndexEdit<'a> {
     /// Locks and reads the index; waits while another process publishes.
-    pub(super) fn begin(root: &'a Path, lock_path: &Path) -> Result<Self> {
+    pub(super) fn begin(root: &'a Path, lock_path: &Path, cancel: &Cancel) -> Result<Self> {
         let lock = File::options()
             .create(true)
             .truncate(false)
             .write(true)
             .open(lock_path)
             .at(lock_path.display())?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(std::io::Error::from).at(lock_path.display())?;
+        lock::take(&lock, lock_path.display(), cancel)?;
         let path = root.join("index.json");
         let index = match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)

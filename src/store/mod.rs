@@ -10,6 +10,7 @@ mod check;
 mod composefs;
 pub mod index;
 pub mod inventory;
+mod lock;
 pub mod oci_layout;
 pub mod reference;
 pub mod sink;

@@ -15,10 +15,12 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::index::{CONVERTED_CONFIG, CONVERTED_FROM, IndexEdit, TARGET_MANIFEST, sync_dir, write_durably};
 use super::inventory::{Inventory, StoredImage};
+use super::lock::{self, Alone};
 use super::sink::{BlobSink, TarSink};
 use super::{Fidelity, LayerSink, Published, Store, Swept, Verified, check};
 use crate::artifact::{self, MAX_MANIFEST_SIZE, TargetImage};
 use crate::base::{LayerSource, LayeredFiles, Part};
+use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest, digest_of, parse_digest};
 use crate::encoding::Encoding;
 use crate::error::{Error, IoContext, Result};
@@ -33,6 +35,7 @@ pub struct OciLayoutStore {
     root: PathBuf,
     layout: Layout,
     lock: Option<File>,
+    cancel: Cancel,
 }
 
 impl OciLayoutStore {
@@ -40,8 +43,8 @@ impl OciLayoutStore {
     /// sweeps what a killed run left.
     ///
     /// # Errors
-    /// Local I/O errors; Misfit when the directory holds something else.
-    pub fn open_or_create(root: &Path) -> Result<Self> {
+    /// Local I/O errors; Misfit when the directory holds something else; Interrupted.
+    pub fn open_or_create(root: &Path, cancel: &Cancel) -> Result<Self> {
         let fresh = !root.join("oci-layout").exists();
         let state = root.join(STATE);
         if fresh
@@ -55,31 +58,32 @@ impl OciLayoutStore {
         for dir in [root.join("blobs/sha256"), state.join("tmp"), state.join("finished")] {
             fs::create_dir_all(&dir).at(dir.display())?;
         }
-        let lock = open_lock(&state.join("lock"))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        let file = open_lock(&state.join("lock"))?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
             sweep(&state.join("tmp"))?;
         }
-        flock(&lock, FlockOperation::LockShared).map_err(std::io::Error::from).at(state.display())?;
+        lock::share(&file, root.display(), cancel)?;
         if fresh {
             let tmp = state.join("tmp");
-            IndexEdit::begin(root, &state.join("publish.lock"))?.commit(&tmp)?;
+            IndexEdit::begin(root, &state.join("publish.lock"), cancel)?.commit(&tmp)?;
             write_durably(&root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#, &tmp)?;
             sync_dir(root)?;
         }
-        Ok(OciLayoutStore { root: root.to_owned(), layout: Layout::open_dir(root)?, lock: Some(lock) })
+        let (layout, lock) = (Layout::open_dir(root)?, Some(file));
+        Ok(OciLayoutStore { root: root.to_owned(), layout, lock, cancel: cancel.clone() })
     }
 
     /// Opens an existing layout for reading; works on a read-only file system.
     ///
     /// # Errors
-    /// Misfit when it is no layout.
-    pub fn open(root: &Path) -> Result<Self> {
+    /// Misfit when it is no layout; Interrupted.
+    pub fn open(root: &Path, cancel: &Cancel) -> Result<Self> {
         let layout = Layout::open_dir(root)?;
         let lock = File::open(root.join(STATE).join("lock")).ok();
-        if let Some(lock) = &lock {
-            flock(lock, FlockOperation::LockShared).map_err(std::io::Error::from).at(root.display())?;
+        if let Some(file) = &lock {
+            lock::share(file, root.display(), cancel)?;
         }
-        Ok(OciLayoutStore { root: root.to_owned(), layout, lock })
+        Ok(OciLayoutStore { root: root.to_owned(), layout, lock, cancel: cancel.clone() })
     }
 
     fn tmp(&self) -> PathBuf {
@@ -139,7 +143,8 @@ impl OciLayoutStore {
     }
 
     fn edit(&self, change: impl FnOnce(&mut IndexEdit<'_>) -> Result<()>) -> Result<()> {
-        let mut index = IndexEdit::begin(&self.root, &self.root.join(STATE).join("publish.lock"))?;
+        let mut index =
+            IndexEdit::begin(&self.root, &self.root.join(STATE).join("publish.lock"), &self.cancel)?;
         change(&mut index)?;
         index.commit(&self.tmp())
     }
@@ -154,6 +159,7 @@ impl OciLayoutStore {
         let mut keep = HashSet::new();
         let mut queue: Vec<Descriptor> = self.layout.index()?.manifests().clone();
         while let Some(descriptor) = queue.pop() {
+            self.cancel.check()?;
             if !keep.insert(descriptor.digest().digest().to_owned()) {
                 continue;
             }
@@ -177,6 +183,7 @@ impl Store for OciLayoutStore {
     fn inventory(&self) -> Result<Inventory> {
         let mut inventory = Inventory::default();
         for descriptor in self.layout.index()?.manifests() {
+            self.cancel.check()?;
             let Some(image) = self.image(descriptor)? else { continue };
             for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
                 inventory.layers.insert(diff_id.clone(), layer.clone());
@@ -198,7 +205,7 @@ impl Store for OciLayoutStore {
             }
         };
         let layers = layers.into_iter().map(source).collect::<Result<_>>()?;
-        Ok(LayeredFiles::new(layers, &self.tmp(), max_layer))
+        Ok(LayeredFiles::stoppable(layers, &self.tmp(), max_layer, &self.cancel))
     }
 
     fn published(&self, stored: &StoredImage) -> Result<TargetImage> {
@@ -289,7 +296,7 @@ impl Store for OciLayoutStore {
     }
 
     fn verify(&self, wanted: Option<&str>, broken: &mut dyn FnMut(&str)) -> Result<Verified> {
-        check::verify(&self.layout, wanted, broken)
+        check::verify(&self.layout, wanted, &self.cancel, broken)
     }
 
     fn remove(&self, name_or_digest: &str) -> Result<usize> {
@@ -319,14 +326,11 @@ impl Store for OciLayoutStore {
         let lock = self.lock.as_ref().ok_or_else(|| {
             Error::local(format!("{}: read-only, or not our repository", self.root.display()))
         })?;
-        flock(lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| {
-            Error::local(format!("{}: another process is using the repository", self.root.display()))
-                .with_hint("run gc again when it is done")
-                .with_source(std::io::Error::from(e))
-        })?;
+        let _alone = Alone::at(lock, self.root.display())?;
         let keep = self.reachable()?;
         let mut swept = Swept::default();
         for entry in fs::read_dir(self.blobs()).at(self.blobs().display())? {
+            self.cancel.check()?;
             let entry = entry.at(self.blobs().display())?;
             if keep.contains(&*entry.file_name().to_string_lossy()) {
                 continue;
@@ -337,7 +341,6 @@ impl Store for OciLayoutStore {
         }
         sweep(&self.finished())?;
         sweep(&self.tmp())?;
-        flock(lock, FlockOperation::LockShared).map_err(std::io::Error::from).at(self.root.display())?;
         Ok(swept)
     }
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::{InitOptions, OciLayoutStore, Store};
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 
 /// What stands before the path of a composefs repository.
@@ -36,14 +37,15 @@ impl StoreRef {
         }
     }
 
-    /// Opens it for reading; a layout also on a read-only file system.
+    /// Opens it for reading; a layout also on a read-only file system. Waits for a `gc`; `cancel` ends that,
+    /// and whatever takes long in the store.
     ///
     /// # Errors
-    /// Misfit when there is none of this sort.
-    pub fn open(&self) -> Result<Arc<dyn Store>> {
+    /// Misfit when there is none of this sort; Interrupted.
+    pub fn open(&self, cancel: &Cancel) -> Result<Arc<dyn Store>> {
         match self {
-            StoreRef::Layout(path) => Ok(Arc::new(OciLayoutStore::open(path)?)),
-            StoreRef::Composefs(path) => composefs(path, false),
+            StoreRef::Layout(path) => Ok(Arc::new(OciLayoutStore::open(path, cancel)?)),
+            StoreRef::Composefs(path) => composefs(path, false, cancel),
         }
     }
 
@@ -51,11 +53,11 @@ impl StoreRef {
     /// repository is not, since someone must choose its hash and its security.
     ///
     /// # Errors
-    /// Local I/O errors; Misfit when the directory holds something else.
-    pub fn open_or_create(&self) -> Result<Arc<dyn Store>> {
+    /// Local I/O errors; Misfit when the directory holds something else; as [`open`](Self::open).
+    pub fn open_or_create(&self, cancel: &Cancel) -> Result<Arc<dyn Store>> {
         match self {
-            StoreRef::Layout(path) => Ok(Arc::new(OciLayoutStore::open_or_create(path)?)),
-            StoreRef::Composefs(path) => composefs(path, true),
+            StoreRef::Layout(path) => Ok(Arc::new(OciLayoutStore::open_or_create(path, cancel)?)),
+            StoreRef::Composefs(path) => composefs(path, true, cancel),
         }
     }
 
@@ -63,17 +65,17 @@ impl StoreRef {
     ///
     /// # Errors
     /// Local I/O errors; Misfit when the directory holds something else.
-    pub fn init(&self, options: InitOptions) -> Result<()> {
+    pub fn init(&self, options: InitOptions, cancel: &Cancel) -> Result<()> {
         match self {
-            StoreRef::Layout(path) => OciLayoutStore::open_or_create(path).map(drop),
+            StoreRef::Layout(path) => OciLayoutStore::open_or_create(path, cancel).map(drop),
             StoreRef::Composefs(path) => init_composefs(path, options),
         }
     }
 }
 
 #[cfg(feature = "composefs")]
-fn composefs(path: &Path, write: bool) -> Result<Arc<dyn Store>> {
-    super::composefs::open(path, write)
+fn composefs(path: &Path, write: bool, cancel: &Cancel) -> Result<Arc<dyn Store>> {
+    super::composefs::open(path, write, cancel)
 }
 
 #[cfg(feature = "composefs")]
@@ -82,7 +84,7 @@ fn init_composefs(path: &Path, options: InitOptions) -> Result<()> {
 }
 
 #[cfg(not(feature = "composefs"))]
-fn composefs(path: &Path, _write: bool) -> Result<Arc<dyn Store>> {
+fn composefs(path: &Path, _write: bool, _cancel: &Cancel) -> Result<Arc<dyn Store>> {
     Err(Error::usage(format!(
         "{COMPOSEFS}{}: this build has no support for composefs repositories",
         path.display()
@@ -92,7 +94,7 @@ fn composefs(path: &Path, _write: bool) -> Result<Arc<dyn Store>> {
 
 #[cfg(not(feature = "composefs"))]
 fn init_composefs(path: &Path, _options: InitOptions) -> Result<()> {
-    composefs(path, true).map(drop)
+    composefs(path, true, &Cancel::default()).map(drop)
 }
 
 impl FromStr for StoreRef {

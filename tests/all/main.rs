@@ -26,6 +26,7 @@ mod registry;
 mod registry_images;
 mod resume;
 mod scheduler;
+mod signals;
 mod started;
 mod store_conformance;
 mod surroundings;

@@ -4,10 +4,12 @@ use crate::support;
 
 use std::io::Read;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oci_delta_fetch::cancel::Cancel;
+use oci_delta_fetch::error::{Error, IoContext};
 use oci_delta_fetch::fetch::{Concurrency, Download, Job, Source, Step, run};
 use oci_delta_fetch::proxy::{Proxy, ProxyOptions};
 use oci_delta_fetch::registry::Blobs;
@@ -102,4 +104,39 @@ fn no_more_workers_than_allowed_are_at_work() {
         now
     });
     assert!(most.into_iter().max() <= Some(2));
+}
+
+#[test]
+fn an_error_ends_the_run_without_a_wait_for_what_stands_still() {
+    let layout = Layout::new(&[&noise(1, LARGE), &noise(2, LARGE)]);
+    // The first blob stands still half-way; the second one is bad.
+    let fake = FakeSkopeo::new(layout.path(), "0.2.8", "stall", 1);
+    let options =
+        ProxyOptions { skopeo: fake.program(), inactivity_timeout: 5 * NEVER, ..Default::default() };
+    let at_work = Arc::new(AtomicUsize::new(0));
+    let counted = at_work.clone();
+    let work = Arc::new(move |mut job: Job| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let result = match job.index {
+            0 => job.blob.read_to_end(&mut Vec::new()).map(|_| Step::Done(())).at("blob"),
+            _ => Err(Error::verification("bad")),
+        };
+        counted.fetch_sub(1, Ordering::SeqCst);
+        result
+    });
+    let started = Instant::now();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let error = runtime.block_on(async {
+        let blobs = Rc::new(Blobs::new(Proxy::new("docker://h/r:t", options), None));
+        let downloads = layout.layers.iter().enumerate().map(|(index, (digest, size))| {
+            let blob = Descriptor::new(MediaType::ImageLayer, *size, digest.clone());
+            Download::new(index, blob, Source::Remote(blobs.clone()))
+        });
+        let concurrency = Concurrency { downloads: 2, workers: 2 };
+        run(downloads.collect(), concurrency, &Cancel::default(), work).await.unwrap_err()
+    });
+    assert_eq!(error.to_string(), "bad");
+    assert!(started.elapsed() < NEVER, "{:?}", started.elapsed());
+    assert_eq!(at_work.load(Ordering::SeqCst), 0, "a worker is still at work");
+    fake.assert_gone();
 }

@@ -2,11 +2,11 @@
 
 use crate::support;
 
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use support::images::{noise, tar};
+use support::running::Running;
 use support::{Delta, Image, Layer, OciDir, Registry, Sandbox};
 
 const REMOTE: [&str; 2] = ["--tls-verify=false", "--insecure-policy"];
@@ -158,18 +158,11 @@ fn a_signal_ends_the_run_with_130() {
     sandbox.ok(&[&dir.reference("old"), "--tag", "old"]);
     let reference = dir.reference("delta");
     for signal in ["INT", "TERM"] {
-        let run = sandbox
-            .command()
-            .args([&reference, "--tag", "new", "--compress", "zstd:22", "-j", "1"])
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_millis(300));
-        let pid = run.id().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
-        let ended = support::cli::ended(run.wait_with_output().unwrap());
+        let args = [&reference, "--tag", "new", "--compress", "zstd:22", "-j", "1", "--progress", "json"];
+        let mut run = Running::start(sandbox.command().args(args));
+        run.wait_for_line("layer-start");
+        run.signal(signal);
+        let ended = run.end();
         assert_eq!(ended.code, 130, "{ended:#?}");
         assert!(ended.stderr.contains("interrupted"), "{ended:#?}");
     }

@@ -45,6 +45,7 @@ pub(super) fn verify<H: FsVerityHashValue>(
                     verified.bytes += bytes;
                 }
                 Err(e) => {
+                    shared.cancel.check()?;
                     let name = named.iter().flatten().next().unwrap_or(&text);
                     broken(&format!("{name}: layer {diff_id}: {e}"));
                     break;
@@ -59,7 +60,8 @@ pub(super) fn verify<H: FsVerityHashValue>(
 }
 
 fn verify_layer<H: FsVerityHashValue>(shared: &Shared<H>, diff_id: &DiffId) -> Result<u64> {
-    let tar = write_tar(&shared.repo, diff_id, LayerHasher::new(io::sink(), u64::MAX))?;
+    let tar = shared.cancel.watch(LayerHasher::new(io::sink(), u64::MAX));
+    let tar = write_tar(&shared.repo, diff_id, tar)?.into_inner();
     tar.finish(diff_id).map(|(_, layer)| layer.size())
 }
 

@@ -35,14 +35,16 @@ use composefs_oci::layer_sync::finalize_oci_image;
 use composefs_oci::oci_image::tag_image;
 use composefs_oci::{OciDigest, layer_content_id};
 use oci_spec::image::{Descriptor, MediaType};
-use rustix::fs::{CWD, FlockOperation, flock};
+use rustix::fs::CWD;
 
+use super::lock::{self, Alone};
 use super::sink::BlobSink;
 use super::{
     Algorithm, Fidelity, InitOptions, Inventory, LayerSink, Published, Store, StoredImage, Swept, Verified,
 };
 use crate::artifact::TargetImage;
 use crate::base::{BaseLayer, LayeredFiles, Part};
+use crate::cancel::Cancel;
 use crate::digest::DiffId;
 use crate::encoding::Encoding;
 use crate::error::{Error, IoContext, Kind, Result};
@@ -58,12 +60,14 @@ const SPOOL_CHUNK: usize = 1 << 20;
 ///
 /// # Errors
 /// Misfit when it is none, or one of a version or with features that are unknown here.
-pub(super) fn open(path: &Path, write: bool) -> Result<Arc<dyn Store>> {
+pub(super) fn open(path: &Path, write: bool, cancel: &Cancel) -> Result<Arc<dyn Store>> {
     let shown = &path.display();
     let dir = File::open(path).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => missing(path),
         _ => Error::from_io(e, shown),
     })?;
+    // The crate waits without an end.
+    lock::share(&dir, shown, cancel)?;
     let algorithm = read_repo_algorithm(&dir).map_err(|e| foreign(Kind::Misfit, shown, e))?;
     match algorithm {
         None if path.join("objects").is_dir() => Err(Error::misfit(format!(
@@ -71,8 +75,8 @@ pub(super) fn open(path: &Path, write: bool) -> Result<Arc<dyn Store>> {
         ))
         .with_hint("cfsctl init brings it up to date")),
         None => Err(missing(path)),
-        Some(fsverity::Algorithm::Sha256 { .. }) => open_as::<Sha256HashValue>(path, write),
-        Some(fsverity::Algorithm::Sha512 { .. }) => open_as::<Sha512HashValue>(path, write),
+        Some(fsverity::Algorithm::Sha256 { .. }) => open_as::<Sha256HashValue>(path, write, cancel),
+        Some(fsverity::Algorithm::Sha512 { .. }) => open_as::<Sha512HashValue>(path, write, cancel),
     }
 }
 
@@ -82,7 +86,7 @@ fn missing(path: &Path) -> Error {
         .with_hint(format!("oci-delta-fetch init {repo}"))
 }
 
-fn open_as<H: FsVerityHashValue>(path: &Path, write: bool) -> Result<Arc<dyn Store>> {
+fn open_as<H: FsVerityHashValue>(path: &Path, write: bool, cancel: &Cancel) -> Result<Arc<dyn Store>> {
     let shown = &path.display();
     let repo = Repository::<H>::open_path(CWD, path).map_err(|e| {
         let kind = if matches!(e, RepositoryOpenError::Io(_)) { Kind::Local } else { Kind::Misfit };
@@ -102,6 +106,7 @@ fn open_as<H: FsVerityHashValue>(path: &Path, write: bool) -> Result<Arc<dyn Sto
         path: path.to_owned(),
         unnamed: Mutex::default(),
         new_in_a_row: AtomicU32::new(0),
+        cancel: cancel.clone(),
     };
     Ok(Arc::new(ComposefsStore { shared: Arc::new(shared) }))
 }
@@ -144,6 +149,7 @@ struct Shared<H: FsVerityHashValue> {
     unnamed: Mutex<Unnamed<H>>,
     /// New objects since one was there already.
     new_in_a_row: AtomicU32,
+    cancel: Cancel,
 }
 
 /// Layers that are objects already, but have no name.
@@ -185,8 +191,12 @@ impl<H: FsVerityHashValue> Shared<H> {
 }
 
 impl<H: FsVerityHashValue> Drop for Shared<H> {
-    /// A run that fails keeps its finished layers.
+    /// A run that fails keeps its finished layers. One that is interrupted waits for no disk: it keeps those
+    /// that have their names.
     fn drop(&mut self) {
+        if self.cancel.is_cancelled() {
+            return;
+        }
         let mut unnamed = std::mem::take(&mut *self.unnamed());
         // Nobody is left to tell; the rerun makes these layers again.
         let _ = self.commit(&mut unnamed);
@@ -248,7 +258,7 @@ impl<H: FsVerityHashValue> Store for ComposefsStore<H> {
     fn files(&self, layers: Vec<Part>, max_layer: u64) -> Result<LayeredFiles> {
         let stored =
             |diff_id| -> Box<dyn BaseLayer> { Box::new(base::SplitLayer::new(self.repo().clone(), diff_id)) };
-        Ok(LayeredFiles::mixed(layers, stored, &self.spool(), max_layer))
+        Ok(LayeredFiles::mixed(layers, stored, &self.spool(), max_layer, &self.shared.cancel))
     }
 
     /// Manifests are kept as they were published.
@@ -258,7 +268,8 @@ impl<H: FsVerityHashValue> Store for ComposefsStore<H> {
 
     fn layer(&self, diff_id: &DiffId, _stored: &Descriptor, spool: &Path) -> Result<(Descriptor, Region)> {
         let file = tempfile::tempfile_in(spool).at(spool.display())?;
-        let tar = base::write_tar(self.repo(), diff_id, io::BufWriter::with_capacity(SPOOL_CHUNK, file))?;
+        let tar = self.shared.cancel.watch(io::BufWriter::with_capacity(SPOOL_CHUNK, file));
+        let tar = base::write_tar(self.repo(), diff_id, tar)?.into_inner();
         let file = tar.into_inner().map_err(|e| Error::from_io(e.into_error(), spool.display()))?;
         let tar = Region::whole(file).at(spool.display())?;
         Ok((Descriptor::new(MediaType::ImageLayer, tar.len(), diff_id.as_digest().clone()), tar))
@@ -327,16 +338,7 @@ impl<H: FsVerityHashValue> Store for ComposefsStore<H> {
     /// Images without a name stay, as in a layout; what cfsctl's own gc does not keep.
     fn gc(&self) -> Result<Swept> {
         let dir = self.repo().repo_fd();
-        if let Err(e) = flock(dir, FlockOperation::NonBlockingLockExclusive) {
-            // The attempt gave the shared lock up.
-            flock(dir, FlockOperation::LockShared).map_err(io::Error::from).at(self.path().display())?;
-            return Err(Error::local(format!(
-                "{}: another process is using the repository",
-                self.path().display()
-            ))
-            .with_hint("run gc again when it is done")
-            .with_source(io::Error::from(e)));
-        }
+        let _alone = Alone::at(dir, self.path().display())?;
         let keep = images::unnamed_streams(&self.shared)?;
         let keep: Vec<&str> = keep.iter().map(String::as_str).collect();
         let swept = self.repo().gc(&keep).map_err(|e| self.shared.failed(e))?;
