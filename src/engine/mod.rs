@@ -72,13 +72,15 @@ impl<'a> Plan<'a> {
     async fn make(session: &'a Session, request: &'a FetchRequest, purpose: Purpose) -> Result<Self> {
         let started = Instant::now();
         let (store, mut inventory, spool) = open_store(session, request, purpose).await?;
-        let opened = Opened::open(&request.reference, &request.source, &spool).await?;
+        // Nothing that is waited for here works on, so it can be dropped when the session is stopped.
+        let cancel = &session.cancel;
+        let opened = cancel.until(Opened::open(&request.reference, &request.source, &spool)).await?;
         if let Some(expected) = &request.expected {
-            opened.expect(expected, &request.source).await?;
+            cancel.until(opened.expect(expected, &request.source)).await?;
         }
         let delta = opened.delta()?;
         let wanted = delta.as_ref().map_or(&opened.digest, |d| d.target_manifest.digest());
-        let here = opened.find(&inventory, wanted).await?.filter(|_| store.is_some()).cloned();
+        let here = cancel.until(opened.find(&inventory, wanted)).await?.filter(|_| store.is_some()).cloned();
         let decided = match here {
             Some(stored) => {
                 opened.require_platform(&stored.image)?;
@@ -93,7 +95,7 @@ impl<'a> Plan<'a> {
                     inventory: &inventory,
                     spool: &spool,
                 };
-                match hand.decide(&opened).await? {
+                match cancel.until(hand.decide(&opened)).await? {
                     Step::Decided(decision) => break Decided::Bring(decision),
                     Step::FetchBase(base) => {
                         session.say(&format!("fetching the base image {base}"));

@@ -6,11 +6,16 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use oci_delta_fetch::engine;
+use oci_delta_fetch::engine::request::FetchRequest;
+use oci_delta_fetch::error::Kind;
+use oci_delta_fetch::session::Session;
+use oci_delta_fetch::store::StoreRef;
 use rustix::fs::{FlockOperation, flock};
 use support::images::{TAR_GZIP, gzip, noise, tar};
-use support::running::{Running, runs, wait_for};
+use support::running::{Running, SOON, runs, wait_for};
 use support::{Delta, Ended, Image, Layer, OciDir, Sandbox};
 
 const REMOTE: [&str; 2] = ["--tls-verify=false", "--insecure-policy"];
@@ -154,4 +159,27 @@ fn while_a_registry_is_silent() {
     times_out(&sandbox, &[&image, REMOTE[0], REMOTE[1]]);
     wait_for("skopeo to end", || !runs(&address));
     assert_eq!(spooled(&sandbox), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn while_a_registry_is_silent_to_a_program_that_uses_the_library() {
+    let sandbox = Sandbox::new();
+    let (_listener, address) = silent();
+    let reference = format!("docker://{address}/os:1").parse().unwrap();
+    let mut request = FetchRequest::new(reference, StoreRef::Layout(sandbox.repo()));
+    request.source.proxy.insecure_policy = true;
+    let session = Session::new(sandbox.path(""));
+    let cancel = session.cancel.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let started = Instant::now();
+    let error = runtime.block_on(async {
+        let stop = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            cancel.cancel();
+        };
+        tokio::join!(engine::fetch(&session, &request), stop).0.unwrap_err()
+    });
+    assert_eq!(error.kind(), Kind::Interrupted, "{error}");
+    assert!(started.elapsed() < SOON);
+    wait_for("skopeo to end", || !runs(&address));
 }

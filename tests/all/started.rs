@@ -134,15 +134,19 @@ fn a_killed_look_at_an_index_leaves_no_skopeo_and_no_credentials() {
 #[test]
 fn a_push_that_stands_still_is_given_up() {
     let sandbox = Sandbox::new();
-    let skopeo = script(&sandbox, "exec sleep 1234568");
+    let words = sandbox.path("words");
+    let skopeo = script(&sandbox, &format!("echo \"$*\" > {}; exec sleep 1234568", words.display()));
     let delta = delta(&sandbox);
     let started = Instant::now();
     let mut command = sandbox.command();
+    command.env_remove("TMPDIR");
     command.args(["push", &delta, "docker://127.0.0.1:1/os", "--stall-timeout", "1", "--retries", "1"]);
     let ended = Running::start(command.arg("--skopeo").arg(skopeo)).end();
     assert_eq!(ended.code, 5, "{ended:#?}");
     assert!(ended.stderr.contains("stood still for 1.0 s"), "{ended:#?}");
     assert!(started.elapsed() < SOON);
+    let words = fs::read_to_string(words).unwrap();
+    assert!(words.contains(" oci:/var/tmp/"), "it is copied to where memory is scarce: {words}");
     wait_for("skopeo to be gone", || !runs("1234568"));
 }
 

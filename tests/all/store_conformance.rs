@@ -6,6 +6,8 @@ use crate::support;
 use std::process::Stdio;
 use std::time::Duration;
 
+use oci_delta_fetch::cancel::Cancel;
+use oci_delta_fetch::store::StoreRef;
 use serde_json::Value;
 use support::images::{noise, tree};
 use support::{Delta, Image, Layer, OciDir, Sandbox};
@@ -296,5 +298,24 @@ fn a_damaged_repository_is_told() {
         assert_eq!(ended.code, 4, "{ended:#?}");
         let name = largest.file_name().unwrap().to_str().unwrap();
         assert!(ended.stderr.contains(name), "no {name} in {ended:#?}");
+    }
+}
+
+#[test]
+fn a_gc_that_fails_keeps_what_others_must_not_take() {
+    for sandbox in Sandbox::of_each_store() {
+        let place: StoreRef = sandbox.repo_reference().parse().unwrap();
+        let open = || place.open_or_create(&Cancel::default()).unwrap();
+        let (one, other) = (open(), open());
+        let refused = one.gc().unwrap_err();
+        assert!(refused.to_string().contains("another process"), "{refused}");
+        drop(other);
+        // The first one is still at work.
+        let third = open();
+        assert!(third.gc().is_err(), "{place}");
+        drop(one);
+        third.gc().unwrap();
+        // After its gc it shares the repository again.
+        assert!(open().gc().is_err(), "{place}");
     }
 }
