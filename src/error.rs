@@ -4,6 +4,7 @@
 //! cross a `Read` or `Write` border travel inside an [`io::Error`] and are
 //! taken out again by [`Error::from_io`], so no kind is lost on the way.
 
+use std::time::Duration;
 use std::{error, fmt, io};
 
 /// Shorthand for results of this crate.
@@ -63,13 +64,14 @@ pub struct Error {
     kind: Kind,
     message: String,
     hint: Option<String>,
+    retry_after: Option<Duration>,
     source: Option<Box<dyn error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// Makes an error of `kind`; `message` says what, which, expected and found.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), hint: None, source: None }
+        Error { kind, message: message.into(), hint: None, retry_after: None, source: None }
     }
 
     /// Something on this machine failed.
@@ -104,6 +106,20 @@ impl Error {
         self
     }
 
+    /// The same as a fault that may pass, for those who know more of it than it says.
+    #[must_use]
+    pub fn that_may_pass(mut self) -> Self {
+        self.kind = Kind::Transient;
+        self
+    }
+
+    /// Adds how long the other side wants to be left alone.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.retry_after = wait;
+        self
+    }
+
     /// Adds the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
@@ -134,6 +150,11 @@ impl Error {
     /// The kind of failure.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// How long the other side wants to be left alone, if it said so: its word, so bound it.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// The next step, if there is one to name.

@@ -11,6 +11,7 @@ mod command;
 mod connection;
 mod failure;
 mod inspect;
+mod notice;
 mod push;
 mod retry;
 mod stream;
@@ -18,6 +19,7 @@ mod stream;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -29,6 +31,7 @@ use connection::Connection;
 
 pub use failure::classify;
 pub use inspect::inspect_raw;
+pub use notice::tell_waits;
 pub use push::push_layout;
 pub use retry::{Attempts, with_retry};
 pub use stream::BlobStream;
@@ -120,6 +123,8 @@ pub struct Proxy {
     reference: String,
     options: ProxyOptions,
     state: Mutex<State>,
+    /// The last blob that was asked for was denied.
+    denied: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -132,7 +137,12 @@ struct State {
 impl Proxy {
     /// Describes an image, as `docker://host/repo:tag`. Starts nothing yet.
     pub fn new(reference: &str, options: ProxyOptions) -> Proxy {
-        Proxy { reference: reference.to_owned(), options, state: Mutex::default() }
+        Proxy {
+            reference: reference.to_owned(),
+            options,
+            state: Mutex::default(),
+            denied: AtomicBool::new(false),
+        }
     }
 
     /// Gets the manifest as the registry stores it, and the digest of that.
@@ -179,7 +189,23 @@ impl Proxy {
     /// # Errors
     /// As [`Proxy::manifest`].
     pub async fn open_blob(&self, digest: &Digest, size: u64) -> Result<BlobStream> {
-        BlobStream::open(self.connection().await?, digest.clone(), size).await.map_err(|e| self.name(e))
+        let connection = self.connection().await?;
+        match BlobStream::open(Arc::clone(&connection), digest.clone(), size).await {
+            Ok(stream) => {
+                self.denied.store(false, Ordering::Relaxed);
+                Ok(stream)
+            }
+            Err(e) => {
+                // Skopeo keeps the token that it began with. Where the registry no longer takes it, another
+                // skopeo gets another one; denied to that one as well, it stays denied.
+                let again = failure::is_denied(&e) && !self.denied.swap(true, Ordering::Relaxed);
+                let e = if again { e.that_may_pass() } else { e };
+                if again {
+                    connection.retire();
+                }
+                Err(self.name(e.context(format!("blob {digest}"))))
+            }
+        }
     }
 
     /// The connection in use, or a new one if there is none or it is not to be used.

@@ -21,6 +21,7 @@ use crate::cancel::Cancel;
 use crate::cli::{Cli, Command, GlobalArgs};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::progress::{Event, Reporter};
+use crate::proxy;
 use crate::reference::Reference;
 use crate::session::Session;
 use crate::store::StoreRef;
@@ -43,6 +44,8 @@ struct Context {
 impl Context {
     fn new(global: &GlobalArgs, cancel: Cancel) -> Result<Self> {
         let reporter = terminal::reporter(global.progress, global.quiet);
+        let waits = reporter.clone();
+        proxy::tell_waits(move |line| waits.event(Event::Message(line)));
         let repo = match &global.repo {
             Some(repo) => repo.clone(),
             None => StoreRef::Layout(default_repo()?),

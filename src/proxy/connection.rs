@@ -8,13 +8,15 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::command::{self, Leash};
-use super::{ProxyOptions, failure};
+use super::{ProxyOptions, failure, notice};
 use crate::error::{Error, Result};
 
 /// A connection. Dropping it kills the process.
 #[derive(Debug)]
 pub(super) struct Connection {
     leash: Leash,
+    /// What it was started for.
+    reference: String,
     pub(super) proxy: ImageProxy,
     pub(super) image: OpenedImage,
     /// Held during a request: [`ImageProxy`] panics if it is asked while it reports skopeo's death.
@@ -36,12 +38,13 @@ impl Connection {
             .map_err(|_| stalled(patience))?
             .map_err(|e| failure::of_start(e, &options.skopeo))?;
         leash.grasp();
-        let image = timeout(patience, proxy.open_image(reference))
+        let image = timeout(patience, notice::of_waiting(reference, proxy.open_image(reference)))
             .await
             .map_err(|_| stalled(patience))?
-            .map_err(failure::of_request)?;
+            .map_err(|e| failure::of_request(e, reference))?;
         let (dead, retired) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Connection { leash, proxy, image, turn: Mutex::new(()), dead, retired, patience })
+        let reference = reference.to_owned();
+        Ok(Connection { leash, reference, proxy, image, turn: Mutex::new(()), dead, retired, patience })
     }
 
     /// The digest and the bytes of the image's manifest.
@@ -66,7 +69,12 @@ impl Connection {
         if !matches!(&result, Err(e) if failure::is_fatal(e)) {
             std::mem::forget(guard);
         }
-        result.map_err(failure::of_request)
+        result.map_err(|e| self.failed(e))
+    }
+
+    /// What an error of a request means.
+    pub(super) fn failed(&self, e: ProxyError) -> Error {
+        failure::of_request(e, &self.reference)
     }
 
     /// Bounds a wait. A request that is too late is given up, which kills the process.

@@ -96,11 +96,11 @@ const WORDS: &[(&[&str], Kind, Option<&str>)] = &[
     (&["unknown command", "unknown flag"], Kind::Local, Some(OLD)),
 ];
 
-/// Makes an error of skopeo's `text`; `retryable` is skopeo's own opinion, which
-/// counts only if the text says nothing (it is often wrong).
-pub fn classify(text: &str, retryable: bool) -> Error {
+/// Makes an error of skopeo's `text` about `reference`, whose names are no words about what went wrong;
+/// `retryable` is skopeo's own opinion, which counts only if the text says nothing (it is often wrong).
+pub fn classify(text: &str, reference: &str, retryable: bool) -> Error {
     let text = clean(text);
-    let (kind, hint) = meaning(&text.to_lowercase()).unwrap_or(match retryable {
+    let (kind, hint) = meaning(&without_names(&text, reference).to_lowercase()).unwrap_or(match retryable {
         true => (Kind::Transient, None),
         false => (Kind::Local, None),
     });
@@ -109,6 +109,39 @@ pub fn classify(text: &str, retryable: bool) -> Error {
         Some(hint) => error.with_hint(hint),
         None => error,
     }
+}
+
+/// The text without the names in `reference` and without addresses: whoever names an image chooses them, and
+/// `unauthorized/tls:eof` is as good a name as any.
+fn without_names(text: &str, reference: &str) -> String {
+    let place = reference.split_once(':').map_or(reference, |(_, place)| place.trim_start_matches('/'));
+    let (name, tag) = match place.rsplit_once('@') {
+        Some((name, _)) => (name, ""),
+        // Not that of a port.
+        None => place.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).unwrap_or((place, "")),
+    };
+    let path = name.split_once('/').map_or(name, |(_, path)| path);
+    let mut text = text.to_owned();
+    // Whole ones first, for there may be blanks in them.
+    for whole in [reference, place, name] {
+        if whole.len() > 3 {
+            text = text.replace(whole, "…");
+        }
+    }
+    let word = |word: &str| {
+        let bare = word.trim_matches(|c: char| "\"'(),;:".contains(c));
+        let named = !bare.is_empty() && (bare == tag || bare == path);
+        let inside = !path.is_empty() && bare.contains(&format!("/{path}"));
+        // What stands behind a colon matters where a name ends.
+        let end = if word.ends_with(':') { "…:" } else { "…" };
+        if named || inside || bare.contains("://") { end.to_owned() } else { word.to_owned() }
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// Was access denied?
+pub(super) fn is_denied(e: &Error) -> bool {
+    e.hint() == Some(AUTH)
 }
 
 fn meaning(text: &str) -> Option<(Kind, Option<&'static str>)> {
@@ -155,15 +188,15 @@ pub(super) fn is_fatal(e: &ProxyError) -> bool {
     )
 }
 
-/// An error of a request.
-pub(super) fn of_request(e: ProxyError) -> Error {
+/// An error of a request about `reference`.
+pub(super) fn of_request(e: ProxyError, reference: &str) -> Error {
     match e {
         ProxyError::RequestInitiationFailure { error, .. } | ProxyError::RequestReturned(error) => {
-            classify(&error, false)
+            classify(&error, reference, false)
         }
-        ProxyError::RetryableRequestFailure { error, .. } => classify(&error, true),
-        ProxyError::BlobError(GetBlobError::Retryable(error)) => classify(&error, true),
-        ProxyError::BlobError(e) => classify(&e.to_string(), false),
+        ProxyError::RetryableRequestFailure { error, .. } => classify(&error, reference, true),
+        ProxyError::BlobError(GetBlobError::Retryable(error)) => classify(&error, reference, true),
+        ProxyError::BlobError(e) => classify(&e.to_string(), reference, false),
         e => Error::transient(format!("the connection to skopeo broke: {}", clean(&e.to_string()))),
     }
 }
@@ -231,14 +264,47 @@ mod tests {
             ("something new", true, Kind::Transient),
             ("something new", false, Kind::Local),
         ] {
-            assert_eq!(classify(text, retryable).kind(), kind, "{text}");
+            assert_eq!(classify(text, "docker://h/r:t", retryable).kind(), kind, "{text}");
         }
+    }
+
+    #[test]
+    fn names_are_no_words_about_what_went_wrong() {
+        for name in [
+            "unauthorized",
+            "forbidden",
+            "timeout",
+            "manifest-unknown/x509",
+            "policy.json",
+            "tls/eof",
+            "status/404",
+        ] {
+            for tag in ["1", "unauthorized", "404", "timed-out"] {
+                let place = format!("localhost:5000/{name}");
+                let reference = format!("docker://{place}:{tag}");
+                for text in [
+                    format!("Error parsing image name \"{reference}\": something new"),
+                    format!("reading manifest {tag} in {place}: something new"),
+                    format!("Get \"http://localhost:5000/v2/{name}/manifests/{tag}\": something new"),
+                    format!(
+                        "(Mirrors also failed: [{place}:{tag}: something new]): /v2/{name}/blobs/: something new"
+                    ),
+                ] {
+                    assert_eq!(classify(&text, &reference, false).kind(), Kind::Local, "{text}");
+                    assert!(classify(&text, &reference, false).hint().is_none(), "{text}");
+                    let known = format!("{text}: unexpected EOF");
+                    assert_eq!(classify(&known, &reference, false).kind(), Kind::Transient, "{known}");
+                }
+            }
+        }
+        let text = "open /a b/unauthorized/index.json: no such file or directory";
+        assert_eq!(classify(text, "oci:/a b/unauthorized:x", false).kind(), Kind::Misfit);
     }
 
     proptest! {
         #[test]
         fn any_text_becomes_one_bounded_line(text in ".{0,3000}", retryable: bool) {
-            let shown = classify(&text, retryable).to_string();
+            let shown = classify(&text, "docker://h/r", retryable).to_string();
             prop_assert!(shown.len() < MAX_TEXT + 20);
             prop_assert!(!shown.chars().any(char::is_control));
         }

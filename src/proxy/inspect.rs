@@ -49,5 +49,5 @@ async fn inspect_once(reference: &str, options: &ProxyOptions) -> Result<Vec<u8>
     if status.success() {
         return Ok(bytes);
     }
-    Err(classify(&String::from_utf8_lossy(&said), false).context(reference))
+    Err(classify(&String::from_utf8_lossy(&said), reference, false).context(reference))
 }

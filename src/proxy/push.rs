@@ -56,7 +56,7 @@ async fn push_once(dir: &Path, reference: &str, options: &ProxyOptions) -> Resul
     if status.success() {
         return Ok(());
     }
-    Err(classify(&String::from_utf8_lossy(&said), false).context(reference))
+    Err(classify(&String::from_utf8_lossy(&said), reference, false).context(reference))
 }
 
 /// Ends when the process has read and written nothing for so long.

@@ -1,26 +1,31 @@
 //! Trying again, a bounded number of times.
 
 use std::cell::Cell;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::error::{Kind, Result};
+use super::notice;
+use crate::error::{Error, Kind, Result};
 
 /// Wait before the first retry; each further one waits twice as long.
 const FIRST_DELAY: Duration = Duration::from_millis(400);
 /// No single wait is longer than this.
 const LONGEST_DELAY: Duration = Duration::from_secs(15);
+/// Longest wait that the other side may ask for. One that wants more is not asked again: somebody waits for us.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// The tries that one piece of work may take, however it goes about each of them.
 #[derive(Debug)]
 pub struct Attempts {
     retries: u32,
     tried: Cell<u32>,
+    /// When the latest one began.
+    began: Cell<Instant>,
 }
 
 impl Attempts {
     /// One, and as many `retries`.
     pub fn new(retries: u32) -> Self {
-        Attempts { retries, tried: Cell::new(0) }
+        Attempts { retries, tried: Cell::new(0), began: Cell::new(Instant::now()) }
     }
 
     /// Runs `attempt` until it succeeds, fails for good, or nothing is left.
@@ -30,7 +35,7 @@ impl Attempts {
     pub async fn run<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
         loop {
             match attempt().await {
-                Err(e) if e.kind() == Kind::Transient && self.next().await => {}
+                Err(e) if e.kind() == Kind::Transient && self.next(&e).await => {}
                 Err(e) if self.tried.get() > 0 => {
                     return Err(e.context(format!("tried {} times", self.tried.get() + 1)));
                 }
@@ -39,14 +44,23 @@ impl Attempts {
         }
     }
 
-    /// Waits until the next attempt is due; false when none is left.
-    pub async fn next(&self) -> bool {
-        let tried = self.tried.get();
-        if tried < self.retries {
-            self.tried.set(tried + 1);
-            tokio::time::sleep(delay(tried, noise())).await;
+    /// Waits until the next attempt after `failure` is due; false when none is left, or when it would be too
+    /// long until then.
+    pub async fn next(&self, failure: &Error) -> bool {
+        let (tried, asked) = (self.tried.get(), failure.retry_after().unwrap_or_default());
+        if tried >= self.retries || asked > LONGEST_RETRY_AFTER {
+            return false;
         }
-        tried < self.retries
+        self.tried.set(tried + 1);
+        // A little more than what was asked for, for others were told the same.
+        let wait = asked + delay(tried, noise());
+        if wait + self.began.get().elapsed() >= notice::LONG {
+            let (now, all) = (tried + 2, self.retries.saturating_add(1));
+            notice::tell(&format!("{failure}; trying again in {:.0} s, {now} of {all}", wait.as_secs_f64()));
+        }
+        tokio::time::sleep(wait).await;
+        self.began.set(Instant::now());
+        true
     }
 
     /// The last attempt does not count: it only found out that there is no such way.

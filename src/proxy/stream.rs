@@ -11,7 +11,6 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::connection::{Connection, stalled};
-use super::failure;
 use crate::digest::Digest;
 use crate::error::{Error, IoContext as _, Result};
 
@@ -274,5 +273,5 @@ async fn raw_session(
     let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE);
     let _ = give.send(Box::new(reader));
     let _ = asked.await;
-    verdict.await.map_err(|e| failure::of_request(e.into()))
+    verdict.await.map_err(|e| connection.failed(e.into()))
 }

@@ -128,7 +128,7 @@ impl Blob<'_> {
             return Ok(());
         }
         let Some(http) = self.blobs.http() else { return Err(broken) };
-        while self.attempts.next().await {
+        while self.attempts.next(&broken).await {
             match http.rest_of(&self.digest, self.received, self.size).await {
                 Ok(Some(response)) => {
                     self.part = Part::Rest(response);
