@@ -182,6 +182,8 @@ impl Search<'_> {
         self.spend(listing.bytes, listing.requests * HEAD);
         // The next ones come the way that this one came.
         self.requests = 1;
+        let odd = listing.odd.iter().map(|what| format!("an entry of the list is passed over: {what}"));
+        self.found.notes.extend(odd);
         let candidates = listing.entries.into_iter().filter(may_be_delta);
         Ok(candidates.map(|descriptor| Entry::new(descriptor, subject)).collect())
     }

@@ -86,7 +86,7 @@ async fn store(dir: &Path, manifest: &[u8], to: &str, source: &SourceArgs) -> Re
     push_layout(dir, &place, &options).await?;
     let delta = DeltaManifest::parse(manifest)?;
     let subject = delta.target_manifest.digest().clone();
-    let repository = Repository::new(name, &options)?.remembered();
+    let repository = Repository::new(name, &options).remembered();
     let has_api = repository.referrers_by_api(&subject, ARTIFACT_TYPE, u64::MAX).await?.is_some();
     if !has_api {
         let room = room_of_list(replaced_bytes(dir, &delta)?);
@@ -308,6 +308,6 @@ async fn open(
     };
     let place = name(delta_repo.unwrap_or(reference))?;
     let opened = Opened::open(reference, &source.options()?, &super::spool_dir()).await?;
-    let repository = Repository::new(&place, &source.options()?.skopeo(Platform::host()))?;
+    let repository = Repository::new(&place, &source.options()?.skopeo(Platform::host()));
     Ok((repository, opened))
 }

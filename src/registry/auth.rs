@@ -3,14 +3,18 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use oci_client::secrets::RegistryAuth;
 use serde::Deserialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::Command;
+
+use super::access::Login;
 
 /// Largest credentials file, and largest answer of a helper, in bytes.
 const MAX_FILE: u64 = 4 << 20;
@@ -36,24 +40,31 @@ impl std::fmt::Debug for Auth {
     }
 }
 
-/// The credentials for `host`/`repository`. `named` is the file that the user named.
-/// The error says what only skopeo can use.
-pub(super) fn credentials(
+/// The credentials for `host`/`repository`. `named` is the file that the user named; a helper may take as
+/// long as `patience`. The error says what only skopeo can use.
+pub(super) async fn credentials(
     host: &str,
     repository: &str,
     named: Option<&Path>,
-) -> Result<RegistryAuth, String> {
+    patience: Duration,
+) -> Result<Option<Login>, String> {
     let files = named.map_or_else(default_files, |path| vec![path.to_owned()]);
     for path in files {
         let file: File = match read(&path)? {
             Some(file) => file,
             None => continue,
         };
-        if let Some(auth) = lookup(&file, host, repository).map_err(|e| format!("{}: {e}", path.display()))? {
-            return Ok(auth);
+        let found = match lookup(&file, host, repository) {
+            Ok(Found::Login(login)) => Ok(Some(login)),
+            Ok(Found::Helper(helper)) => ask_helper(&helper, host, patience).await,
+            Ok(Found::Nothing) => Ok(None),
+            Err(e) => Err(e),
+        };
+        if let Some(login) = found.map_err(|e| format!("{}: {e}", path.display()))? {
+            return Ok(Some(login));
         }
     }
-    Ok(RegistryAuth::Anonymous)
+    Ok(None)
 }
 
 /// The files in the order in which they are asked.
@@ -82,10 +93,19 @@ fn read(path: &Path) -> Result<Option<File>, String> {
     serde_json::from_slice(&bytes).map(Some).map_err(|_| format!("{} is no credentials file", path.display()))
 }
 
+/// What a file has for a repository.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Login(Login),
+    /// This program knows.
+    Helper(String),
+    Nothing,
+}
+
 /// `host/a/b`, `host/a`, `host`: the longest key counts. Helpers are for hosts.
-fn lookup(file: &File, host: &str, repository: &str) -> Result<Option<RegistryAuth>, String> {
+fn lookup(file: &File, host: &str, repository: &str) -> Result<Found, String> {
     if let Some(helper) = file.cred_helpers.get(host) {
-        return ask_helper(helper, host);
+        return Ok(Found::Helper(helper.clone()));
     }
     let mut key = format!("{host}/{repository}");
     loop {
@@ -108,28 +128,25 @@ fn lookup(file: &File, host: &str, repository: &str) -> Result<Option<RegistryAu
             return decode(auth);
         }
     }
-    match &file.creds_store {
-        Some(helper) => ask_helper(helper, host),
-        None => Ok(None),
-    }
+    Ok(file.creds_store.as_ref().map_or(Found::Nothing, |helper| Found::Helper(helper.clone())))
 }
 
-fn decode(auth: &Auth) -> Result<Option<RegistryAuth>, String> {
+fn decode(auth: &Auth) -> Result<Found, String> {
     if !auth.identitytoken.is_empty() {
         return Err("has an identity token".into());
     }
     if auth.auth.is_empty() {
-        return Ok(None);
+        return Ok(Found::Nothing);
     }
     let broken = || "has credentials that cannot be read".to_owned();
     let text = STANDARD.decode(auth.auth.trim()).map_err(|_| broken())?;
     let text = String::from_utf8(text).map_err(|_| broken())?;
     let (user, password) = text.split_once(':').ok_or_else(broken)?;
-    Ok(Some(RegistryAuth::Basic(user.to_owned(), password.trim_end_matches('\0').to_owned())))
+    Ok(Found::Login(Login { user: user.to_owned(), password: password.trim_end_matches('\0').to_owned() }))
 }
 
-/// Runs `docker-credential-HELPER get` (the protocol of docker-credential-helpers).
-fn ask_helper(helper: &str, host: &str) -> Result<Option<RegistryAuth>, String> {
+/// Runs `docker-credential-HELPER get` (the protocol of docker-credential-helpers), for as long as `patience`.
+async fn ask_helper(helper: &str, host: &str, patience: Duration) -> Result<Option<Login>, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Answer {
@@ -137,43 +154,55 @@ fn ask_helper(helper: &str, host: &str) -> Result<Option<RegistryAuth>, String> 
         secret: String,
     }
     let failed = |what: String| format!("the credential helper {helper} {what}");
-    let name = format!("docker-credential-{helper}");
-    let mut child = Command::new(&name)
+    // Names of files and not of places.
+    if helper.is_empty() || helper.contains('/') {
+        return Err(failed("has no name of a program".into()));
+    }
+    let mut child = Command::new(format!("docker-credential-{helper}"))
         .arg("get")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
+        .kill_on_drop(true)
         .spawn()
         .map_err(|e| failed(e.to_string()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that wants no input says what it wants with its answer.
-        let _ = stdin.write_all(host.as_bytes());
-    }
-    let mut answer = String::new();
-    let read = child.stdout.take().map(|out| out.take(MAX_FILE).read_to_string(&mut answer));
-    let status = child.wait().map_err(|e| failed(e.to_string()))?;
-    read.transpose().map_err(|e| failed(e.to_string()))?;
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let talk = async {
+        if let Some(mut stdin) = stdin {
+            // One that wants no input says what it wants with its answer.
+            let _ = stdin.write_all(host.as_bytes()).await;
+        }
+        let mut answer = Vec::new();
+        if let Some(stdout) = stdout {
+            stdout.take(MAX_FILE).read_to_end(&mut answer).await?;
+        }
+        std::io::Result::Ok((child.wait().await?, answer))
+    };
+    let (status, answer) = tokio::time::timeout(patience, talk)
+        .await
+        .map_err(|_| failed(format!("did not answer within {:.1} s", patience.as_secs_f64())))?
+        .map_err(|e| failed(e.to_string()))?;
     if !status.success() {
-        let absent = answer.contains("credentials not found");
+        let absent = String::from_utf8_lossy(&answer).contains("credentials not found");
         return if absent { Ok(None) } else { Err(failed("failed".into())) };
     }
-    let answer: Answer = serde_json::from_str(&answer).map_err(|_| failed("answers nonsense".into()))?;
+    let answer: Answer = serde_json::from_slice(&answer).map_err(|_| failed("answers nonsense".into()))?;
     if answer.username == "<token>" {
         return Err(failed("gives an identity token".into()));
     }
-    Ok(Some(RegistryAuth::Basic(answer.username, answer.secret)))
+    Ok(Some(Login { user: answer.username, password: answer.secret }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn found(json: &str, host: &str, repository: &str) -> Result<Option<RegistryAuth>, String> {
+    fn found(json: &str, host: &str, repository: &str) -> Result<Found, String> {
         lookup(&serde_json::from_str(json).unwrap(), host, repository)
     }
 
-    fn basic(user: &str, password: &str) -> Result<Option<RegistryAuth>, String> {
-        Ok(Some(RegistryAuth::Basic(user.into(), password.into())))
+    fn basic(user: &str, password: &str) -> Result<Found, String> {
+        Ok(Found::Login(Login { user: user.into(), password: password.into() }))
     }
 
     #[test]
@@ -182,14 +211,14 @@ mod tests {
         let json = r#"{"auths": {"h:5000": {"auth": "YToxCg=="}, "h:5000/ns": {"auth": "Yjoy"}}}"#;
         assert_eq!(found(json, "h:5000", "ns/repo"), basic("b", "2"));
         assert_eq!(found(json, "h:5000", "nsx/repo"), basic("a", "1\n"));
-        assert_eq!(found(json, "other", "ns/repo"), Ok(None));
+        assert_eq!(found(json, "other", "ns/repo"), Ok(Found::Nothing));
     }
 
     #[test]
     fn dockers_keys_are_addresses() {
         let json = r#"{"auths": {"https://index.docker.io/v1/": {"auth": "Yjoy"}}}"#;
         assert_eq!(found(json, "docker.io", "library/x"), basic("b", "2"));
-        assert_eq!(found(json, "docker.iox", "library/x"), Ok(None));
+        assert_eq!(found(json, "docker.iox", "library/x"), Ok(Found::Nothing));
     }
 
     #[test]
@@ -197,9 +226,16 @@ mod tests {
         for json in [
             r#"{"auths": {"h": {"auth": "Yjoy", "identitytoken": "x"}}}"#,
             r#"{"auths": {"h": {"auth": "!"}}}"#,
-            r#"{"credHelpers": {"h": "is-not-there"}}"#,
         ] {
             assert!(found(json, "h", "r").is_err(), "{json}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_helper_that_is_not_there_is_an_error() {
+        assert_eq!(found(r#"{"credHelpers": {"h": "x"}}"#, "h", "r"), Ok(Found::Helper("x".into())));
+        for helper in ["is-not-there", "", "../bin/true"] {
+            assert!(ask_helper(helper, "h", Duration::from_secs(5)).await.is_err(), "{helper}");
         }
     }
 }

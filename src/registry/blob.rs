@@ -1,14 +1,15 @@
 //! The blobs of an image: streamed by skopeo, and where a transfer broke, on from there by
 //! a request of our own, since the image proxy has no ranges.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 
 use bytes::Bytes;
 use oci_spec::distribution::Reference as DockerReference;
 use reqwest::Response;
 
 use super::Repository;
-use super::http::{Http, failed};
+use super::answer::failed;
+use super::http::Http;
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::proxy::{Attempts, BlobStream, Proxy};
@@ -17,9 +18,8 @@ use crate::proxy::{Attempts, BlobStream, Proxy};
 #[derive(Debug)]
 pub struct Blobs {
     proxy: Proxy,
-    image: Option<DockerReference>,
-    /// Made when the first transfer breaks.
-    repository: OnceCell<Option<Repository>>,
+    /// Asked when the first transfer breaks.
+    repository: Option<Repository>,
     /// The server was asked for the rest of a blob and gave something else.
     no_ranges: Cell<bool>,
 }
@@ -27,7 +27,8 @@ pub struct Blobs {
 impl Blobs {
     /// Those that `proxy` streams. The rest of one is asked of the repository of `image`, if there is such.
     pub fn new(proxy: Proxy, image: Option<DockerReference>) -> Self {
-        Blobs { proxy, image, repository: OnceCell::new(), no_ranges: Cell::new(false) }
+        let repository = image.map(|image| Repository::new(&image, proxy.options()));
+        Blobs { proxy, repository, no_ranges: Cell::new(false) }
     }
 
     /// Streams them.
@@ -51,12 +52,11 @@ impl Blobs {
     }
 
     /// Who is asked for the rest of a blob.
-    fn http(&self) -> Option<&Http> {
-        if self.no_ranges.get() {
-            return None;
+    async fn http(&self) -> Option<&Http> {
+        match &self.repository {
+            Some(repository) if !self.no_ranges.get() => repository.http().await.ok()?,
+            _ => None,
         }
-        let new = || Repository::new(self.image.as_ref()?, self.proxy.options()).ok();
-        self.repository.get_or_init(new).as_ref()?.http()
     }
 }
 
@@ -115,7 +115,7 @@ impl Blob<'_> {
                 "the transfer ended after {} of {} bytes",
                 self.received, self.size
             ))),
-            Err(e) => Err(failed(&e)),
+            Err(e) => Err(failed(e, None)),
         }
         .map_err(|e| e.context(format!("blob {}", self.digest)))
     }
@@ -127,7 +127,7 @@ impl Blob<'_> {
             // Only the verdict is missing, and the digest says as much.
             return Ok(());
         }
-        let Some(http) = self.blobs.http() else { return Err(broken) };
+        let Some(http) = self.blobs.http().await else { return Err(broken) };
         while self.attempts.next(&broken).await {
             match http.rest_of(&self.digest, self.received, self.size).await {
                 Ok(Some(response)) => {

@@ -1,14 +1,18 @@
 //! What this machine's configuration says about a registry (containers-registries.conf(5)
-//! version 2, containers-certs.d(5)). Only as much is read as is needed to tell whether
-//! a request of our own would do what skopeo does; where it would not, none is made.
+//! version 2, containers-certs.d(5)). It is read as a list of what is allowed: with any key that is not
+//! known here, a request of our own might do what skopeo would not, so none is made. The same goes where
+//! versions of skopeo do not read the same files.
 
-use std::fs;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-/// Largest configuration file in bytes; real ones have some KiB.
-const MAX_FILE: u64 = 1 << 20;
+use super::places::{Machine, read_bytes};
+use crate::proxy::ProxyOptions;
+
+/// The only credential helper that is none: the files of containers-auth.json(5).
+const AUTH_FILES: &str = "containers-auth.json";
 
 /// May we ask a registry ourselves, and how?
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +28,26 @@ pub(super) enum Rules {
     OnlySkopeo(String),
 }
 
+/// A file; what is not named here is not known, and refused where it matters.
 #[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct File {
     #[serde(default)]
     registry: Vec<Entry>,
     /// Version 1 of the format, by its tables.
     registries: Option<toml::Value>,
+    credential_helpers: Option<Vec<String>>,
+    /// About short names, which were resolved before a registry is asked, and layers, which we do not store.
+    #[serde(rename = "unqualified-search-registries")]
+    _search: Option<toml::Value>,
+    #[serde(rename = "short-name-mode")]
+    _mode: Option<toml::Value>,
+    #[serde(rename = "aliases")]
+    _aliases: Option<toml::Value>,
+    #[serde(rename = "additional-layer-store-auth-helper")]
+    _layer_helper: Option<toml::Value>,
+    #[serde(flatten)]
+    unknown: BTreeMap<String, toml::Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -43,159 +61,298 @@ struct Entry {
     blocked: bool,
     #[serde(default)]
     mirror: Vec<toml::Value>,
+    /// Says something of mirrors only.
+    #[serde(rename = "mirror-by-digest-only")]
+    _by_digest: Option<bool>,
+    #[serde(flatten)]
+    unknown: BTreeMap<String, toml::Value>,
 }
 
 impl Entry {
     fn prefix(&self) -> &str {
-        self.prefix.as_deref().or(self.location.as_deref()).unwrap_or_default()
+        self.prefix.as_deref().filter(|p| !p.is_empty()).or(self.location.as_deref()).unwrap_or_default()
     }
 
-    /// Does this entry speak of `name` (host and repository)?
-    fn covers(&self, name: &str) -> bool {
+    /// How many bytes of `name` (host and repository) this entry speaks of; `None` where of others.
+    fn covers(&self, name: &str) -> Option<usize> {
         let prefix = self.prefix();
-        if let Some(domain) = prefix.strip_prefix("*.") {
-            let (host, _) = name.split_once('/').unwrap_or((name, ""));
-            return host.strip_suffix(domain).is_some_and(|sub| sub.ends_with('.'));
+        let ends = |rest: &str| rest.is_empty() || rest.starts_with(['/', ':', '@']);
+        if let Some(domain) = prefix.strip_prefix('*') {
+            let host = name.split('/').next().unwrap_or_default();
+            // With or without the port.
+            let without = host.split(':').next().unwrap_or_default();
+            return [host, without].iter().find(|host| host.ends_with(domain)).map(|host| host.len());
         }
-        name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
+        // One for a single tag or digest counts as well: who knows which will be asked for.
+        let single = prefix.strip_prefix(name).is_some_and(|rest| rest.starts_with([':', '@']));
+        (single || name.strip_prefix(prefix).is_some_and(ends)).then_some(prefix.len())
     }
-}
 
-/// The rules for `host`/`repository`. `conf` and `certs` are what the user named instead of the default places.
-pub(super) fn rules(host: &str, repository: &str, conf: Option<&Path>, certs: Option<&Path>) -> Rules {
-    rules_of(host, repository, &conf_files(conf), certs)
-}
-
-fn rules_of(host: &str, repository: &str, files: &[PathBuf], certs: Option<&Path>) -> Rules {
-    let name = format!("{host}/{repository}");
-    let mut found: Option<Entry> = None;
-    for path in files {
-        let file = match read(path) {
-            Ok(Some(file)) => file,
-            Ok(None) => continue,
-            Err(why) => return Rules::OnlySkopeo(why),
+    /// What only skopeo can do about it.
+    fn restriction(&self) -> Option<String> {
+        let moved = self.location.as_deref().is_some_and(|l| !l.is_empty() && l != self.prefix());
+        let unknown = self.unknown.keys().next();
+        let what = if self.blocked {
+            "is blocked".to_owned()
+        } else if !self.mirror.is_empty() {
+            "has mirrors".to_owned()
+        } else if moved {
+            "is elsewhere".to_owned()
+        } else {
+            format!("has the key {}", unknown?)
         };
-        if file.registries.is_some() {
-            return Rules::OnlySkopeo(format!("{} has the old format", path.display()));
-        }
-        // A later file overrides the same prefix; the longest prefix counts.
-        for entry in file.registry.into_iter().filter(|e| e.covers(&name)) {
-            if found.as_ref().is_none_or(|f| entry.prefix().len() >= f.prefix().len()) {
-                found = Some(entry);
-            }
-        }
+        Some(format!("{} {what} by registries.conf", self.prefix()))
     }
-    let entry = found.unwrap_or_default();
-    let moved = entry.location.as_deref().is_some_and(|l| l != entry.prefix());
-    for (says, what) in
-        [(entry.blocked, "is blocked"), (!entry.mirror.is_empty(), "has mirrors"), (moved, "is elsewhere")]
-    {
-        if says {
-            return Rules::OnlySkopeo(format!("{} {what} by registries.conf", entry.prefix()));
-        }
-    }
-    match authorities(host, certs) {
-        Ok(authorities) => Rules::Direct { insecure: entry.insecure, authorities },
+}
+
+/// The rules for `host`/`repository`.
+pub(super) fn rules(host: &str, repository: &str, options: &ProxyOptions) -> Rules {
+    let machine = Machine::this();
+    let name = format!("{host}/{repository}");
+    let insecure = match insecure_here(&name, &machine, options.registries_conf.as_deref()) {
+        Ok(insecure) => insecure || !options.tls_verify,
+        Err(why) => return Rules::OnlySkopeo(why),
+    };
+    match machine.authorities(host, options.cert_dir.as_deref()) {
+        Ok(authorities) => Rules::Direct { insecure, authorities },
         Err(why) => Rules::OnlySkopeo(why),
     }
 }
 
-/// The files in the order in which they count, last wins.
-fn conf_files(named: Option<&Path>) -> Vec<PathBuf> {
-    if let Some(named) = named.map(Path::to_owned).or_else(|| {
-        std::env::var_os("CONTAINERS_REGISTRIES_CONF").filter(|v| !v.is_empty()).map(PathBuf::from)
-    }) {
-        return vec![named];
+/// Is `name` marked as insecure on this machine? All ways to read its configuration must agree.
+fn insecure_here(name: &str, machine: &Machine, named: Option<&Path>) -> Result<bool, String> {
+    let mut found = None;
+    for files in [machine.files(named)?, machine.files_of_old(named)?] {
+        let insecure = insecure(name, &files)?;
+        if *found.get_or_insert(insecure) != insecure {
+            return Err(format!("versions of skopeo disagree on what registries.conf says of {name}"));
+        }
     }
-    let user = std::env::var_os("XDG_CONFIG_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")))
-        .map(|config| config.join("containers"));
-    let system = PathBuf::from("/etc/containers");
-    let main = user.iter().map(|u| u.join("registries.conf")).find(|p| p.exists());
-    let mut files = vec![main.unwrap_or_else(|| system.join("registries.conf"))];
-    for dir in std::iter::once(system).chain(user) {
-        let entries = fs::read_dir(dir.join("registries.conf.d")).into_iter().flatten().flatten();
-        let mut more: Vec<PathBuf> =
-            entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "conf")).collect();
-        more.sort();
-        files.extend(more);
+    Ok(found.unwrap_or_default())
+}
+
+/// Is `name` marked as insecure by these files, of which later ones count more? The error says what only
+/// skopeo can do.
+fn insecure(name: &str, files: &[PathBuf]) -> Result<bool, String> {
+    let mut entries: HashMap<String, Entry> = HashMap::new();
+    for path in files {
+        let Some(file) = read(path)? else { continue };
+        if file.registries.is_some() {
+            return Err(format!("{} has the old format", path.display()));
+        }
+        if let Some(key) = file.unknown.keys().next() {
+            return Err(format!("{} has the key {key}", path.display()));
+        }
+        if file.credential_helpers.is_some_and(|helpers| helpers.iter().any(|h| h != AUTH_FILES)) {
+            return Err(format!("{} names credential helpers", path.display()));
+        }
+        entries.extend(file.registry.into_iter().map(|entry| (entry.prefix().to_owned(), entry)));
     }
-    files
+    // Of the longest match; two may be equally long, as `*.a.io` and `b.a.io`.
+    let matches = entries.values().filter_map(|entry| Some((entry.covers(name)?, entry)));
+    let matches: Vec<_> = matches.collect();
+    let longest = matches.iter().map(|(length, _)| *length.min(&name.len())).max();
+    let mut chosen =
+        matches.iter().filter(|(length, _)| Some(*length.min(&name.len())) == longest).map(|(_, e)| e);
+    if let Some(restriction) = chosen.clone().find_map(|entry| entry.restriction()) {
+        return Err(restriction);
+    }
+    let marks: Vec<bool> = chosen.by_ref().map(|entry| entry.insecure).collect();
+    match marks.iter().all(|mark| *mark == marks[0]) {
+        true => Ok(marks.first().copied().unwrap_or_default()),
+        false => Err(format!("registries.conf says two things of {name}")),
+    }
 }
 
 fn read(path: &Path) -> Result<Option<File>, String> {
-    let text = match fs::metadata(path) {
-        Ok(meta) if meta.len() > MAX_FILE => return Err(format!("{} is too large", path.display())),
-        Ok(_) => fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(format!("{}: {e}", path.display())),
-    };
+    let Some(bytes) = read_bytes(path)? else { return Ok(None) };
+    let text = String::from_utf8(bytes).map_err(|_| format!("{} is no text", path.display()))?;
     toml::from_str(&text).map(Some).map_err(|e| format!("{}: {}", path.display(), e.message()))
-}
-
-/// Certificates of authorities for a host; client certificates are skopeo's to use.
-fn authorities(host: &str, named: Option<&Path>) -> Result<Vec<Vec<u8>>, String> {
-    let mut dirs: Vec<PathBuf> = match named {
-        Some(dir) => vec![dir.to_owned()],
-        None => ["/etc/containers/certs.d", "/etc/docker/certs.d"]
-            .iter()
-            .map(|place| Path::new(place).join(host))
-            .collect(),
-    };
-    if named.is_none()
-        && let Some(home) = std::env::var_os("HOME")
-    {
-        dirs.push(Path::new(&home).join(".config/containers/certs.d").join(host));
-    }
-    let mut found = Vec::new();
-    for entry in dirs.iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten()) {
-        let path = entry.path();
-        match path.extension().and_then(|e| e.to_str()) {
-            Some("crt") => found.push(fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?),
-            Some("cert" | "key") => return Err(format!("{} is a client certificate", path.display())),
-            _ => {}
-        }
-    }
-    Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
-    fn rules_by(text: &str, name: &str) -> Rules {
+    /// `None` where only skopeo may ask.
+    fn marked(text: &str, name: &str) -> Option<bool> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("registries.conf");
         fs::write(&path, text).unwrap();
-        let (host, repository) = name.split_once('/').unwrap();
-        rules_of(host, repository, &[path], Some(dir.path()))
+        insecure(name, &[path]).ok()
     }
 
     #[test]
     fn what_only_skopeo_honours_is_left_to_it() {
-        let direct = |insecure| Rules::Direct { insecure, authorities: vec![] };
         for (text, name, expected) in [
-            ("", "h.io/a", Some(direct(false))),
-            ("[[registry]]\nlocation='h.io'\ninsecure=true", "h.io/a/b", Some(direct(true))),
-            ("[[registry]]\nlocation='h.io'\ninsecure=true", "h.iox/a", Some(direct(false))),
+            ("", "h.io/a", Some(false)),
+            ("[[registry]]\nlocation='h.io'\ninsecure=true", "h.io/a/b", Some(true)),
+            ("[[registry]]\nlocation='h.io'\ninsecure=true", "h.iox/a", Some(false)),
             ("[[registry]]\nprefix='*.h.io'\nblocked=true", "x.h.io/a", None),
-            ("[[registry]]\nprefix='*.h.io'\nblocked=true", "xh.io/a", Some(direct(false))),
+            ("[[registry]]\nprefix='*.h.io'\nblocked=true", "x.h.io:5000/a", None),
+            ("[[registry]]\nprefix='*.h.io'\nblocked=true", "xh.io/a", Some(false)),
+            ("[[registry]]\nprefix='*.h.io'\ninsecure=true", "x.h.io/a", Some(true)),
             ("[[registry]]\nprefix='h.io'\nlocation='other.io'", "h.io/a", None),
             ("[[registry]]\nlocation='h.io'\n[[registry.mirror]]\nlocation='m.io'", "h.io/a", None),
             (
                 "[[registry]]\nlocation='h.io'\nblocked=true\n[[registry]]\nlocation='h.io/ok'",
                 "h.io/ok/a",
-                Some(direct(false)),
+                Some(false),
             ),
+            ("[[registry]]\nlocation='h.io/a:1'\nblocked=true", "h.io/a", None),
+            ("[[registry]]\nlocation='h.io'\nproxy='http://p:1'", "h.io/a", None),
+            ("[[registry]]\nlocation='h.io'\nproxy='http://p:1'", "other.io/a", Some(false)),
+            ("[[registry]]\nlocation='h.io'\nfrom-the-future=1", "h.io/a", None),
+            ("[[registry]]\nlocation='h.io'\nmirror-by-digest-only=true", "h.io/a", Some(false)),
+            ("[[registry]]\nlocation='h.io'\ninsecure='yes'", "h.io/a", None),
+            (
+                "unqualified-search-registries=['x']\nshort-name-mode='enforcing'\n[aliases]\na='b'",
+                "h.io/a",
+                Some(false),
+            ),
+            ("credential-helpers=['containers-auth.json']", "h.io/a", Some(false)),
+            ("credential-helpers=['secretservice']", "h.io/a", None),
+            ("from-the-future=1", "h.io/a", None),
             ("[registries.search]\nregistries=['h.io']", "h.io/a", None),
             ("not toml", "h.io/a", None),
         ] {
-            let found = rules_by(text, name);
-            match expected {
-                Some(expected) => assert_eq!(found, expected, "{text}"),
-                None => assert!(matches!(found, Rules::OnlySkopeo(_)), "{text}: {found:?}"),
-            }
+            assert_eq!(marked(text, name), expected, "{text} {name}");
+        }
+    }
+
+    /// A machine with these files, each of which says something of `h.io`.
+    fn with(files: &[(&str, &str)], user: u32, ask: impl Fn(&Machine)) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().to_owned();
+        for (path, text) in files {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let home = Some(root.join("home"));
+        ask(&Machine { home, root, config: None, named: None, last: None, user });
+    }
+
+    const BLOCKED: &str = "[[registry]]\nlocation='h.io'\nblocked=true";
+    const FREE: &str = "[[registry]]\nlocation='h.io'";
+
+    #[test]
+    fn all_places_are_read_in_their_order() {
+        for (files, user, free) in [
+            (&[("usr/share/containers/registries.conf", BLOCKED)][..], 0, false),
+            (
+                &[
+                    ("usr/share/containers/registries.conf", BLOCKED),
+                    ("etc/containers/registries.conf", FREE),
+                ],
+                0,
+                true,
+            ),
+            (&[("usr/share/containers/registries.conf.d/5.conf", BLOCKED)], 0, false),
+            // The same name: the later directory. Another name: the order of the names.
+            (
+                &[
+                    ("usr/share/containers/registries.conf.d/5.conf", BLOCKED),
+                    ("etc/containers/registries.conf.d/5.conf", FREE),
+                ],
+                0,
+                true,
+            ),
+            (
+                &[
+                    ("usr/share/containers/registries.conf.d/9.conf", BLOCKED),
+                    ("etc/containers/registries.conf.d/5.conf", FREE),
+                ],
+                0,
+                false,
+            ),
+            (&[("etc/containers/registries.rootful.conf.d/5.conf", BLOCKED)], 0, false),
+            (&[("etc/containers/registries.rootful.conf.d/5.conf", BLOCKED)], 7, true),
+            (&[("etc/containers/registries.rootless.conf.d/5.conf", BLOCKED)], 7, false),
+            (&[("etc/containers/registries.rootless.conf.d/7/5.conf", BLOCKED)], 7, false),
+            (&[("etc/containers/registries.rootless.conf.d/8/5.conf", BLOCKED)], 7, true),
+            (&[("home/.config/containers/registries.conf.d/5.conf", BLOCKED)], 7, false),
+            (&[("home/.config/containers/registries.conf", BLOCKED)], 7, false),
+            (
+                &[
+                    ("home/.config/containers/registries.conf", FREE),
+                    ("etc/containers/registries.conf", BLOCKED),
+                ],
+                7,
+                true,
+            ),
+            // Skopeo of old lets the user's directory win whatever the names are; so it is not clear.
+            (
+                &[
+                    ("etc/containers/registries.conf.d/9.conf", BLOCKED),
+                    ("home/.config/containers/registries.conf.d/5.conf", FREE),
+                ],
+                7,
+                false,
+            ),
+            (&[("etc/containers/registries.conf.d/5.txt", BLOCKED)], 7, true),
+        ] {
+            with(files, user, |machine| {
+                assert_eq!(insecure_here("h.io/a", machine, None).is_ok(), free, "{files:?} {user}");
+            });
+        }
+    }
+
+    #[test]
+    fn files_may_be_named() {
+        let files = [("named", BLOCKED), ("free", FREE), ("etc/containers/registries.conf", FREE)];
+        with(&files, 0, |machine| {
+            let path = |name: &str| machine.root.join(name);
+            let asked = |named: &str, last: &str| {
+                let set = |name: &str| Some(path(name)).filter(|_| !name.is_empty());
+                let machine = Machine {
+                    named: set(named),
+                    last: set(last),
+                    root: path(""),
+                    home: None,
+                    config: None,
+                    ..*machine
+                };
+                insecure_here("h.io/a", &machine, None).is_ok()
+            };
+            assert!(asked("", "") && asked("free", "") && asked("", "free"));
+            assert!(!asked("named", "") && !asked("", "named") && !asked("free", "named"));
+            assert!(insecure_here("h.io/a", machine, Some(&path("named"))).is_err());
+            assert!(insecure_here("h.io/a", machine, Some(&path("free"))).is_ok());
+            assert!(insecure_here("h.io/a", machine, Some(Path::new("/dev/null"))).is_ok());
+        });
+        // Skopeo of old reads the parts as well, whichever file is named.
+        with(&[("etc/containers/registries.conf.d/5.conf", BLOCKED)], 0, |machine| {
+            assert!(insecure_here("h.io/a", machine, Some(Path::new("/dev/null"))).is_err());
+        });
+    }
+
+    #[test]
+    fn the_first_directory_of_certificates_is_the_only_one() {
+        let here = |text: &'static str| Some(vec![text.as_bytes().to_vec()]);
+        for (files, expected) in [
+            (&[("etc/containers/certs.d/h:1/a.crt", "a")][..], here("a")),
+            (&[("etc/docker/certs.d/h:1/a.crt", "a")], here("a")),
+            (&[("etc/docker/certs.d/h:1/a.crt", "a"), ("etc/containers/certs.d/h:1/b.crt", "b")], here("b")),
+            (
+                &[
+                    ("home/.config/containers/certs.d/h:1/c.crt", "c"),
+                    ("etc/containers/certs.d/h:1/b.crt", "b"),
+                ],
+                here("c"),
+            ),
+            (&[("etc/containers/certs.d/h:1/a.pem", "a")], Some(vec![])),
+            (&[("etc/containers/certs.d/h:2/a.crt", "a")], Some(vec![])),
+            (&[("etc/containers/certs.d/h:1/a.cert", "a")], None),
+            (&[("etc/containers/certs.d/h:1/a.key", "a")], None),
+            // Skopeo of old does not look there.
+            (&[("usr/share/containers/certs.d/h:1/a.crt", "a")], None),
+        ] {
+            with(files, 0, |machine| {
+                assert_eq!(machine.authorities("h:1", None).ok(), expected, "{files:?}")
+            });
         }
     }
 }

@@ -1,53 +1,51 @@
 //! Single requests to one repository of a registry: bounded, authorised, retried.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
-use oci_client::secrets::RegistryAuth;
-use oci_client::{Client as TokenClient, RegistryOperation};
 use oci_spec::distribution::Reference as DockerReference;
-use reqwest::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RANGE, WWW_AUTHENTICATE};
-use reqwest::{Method, Response, StatusCode, Url, redirect};
-use tokio::sync::Mutex;
+use reqwest::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RANGE};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, redirect};
 
+use super::access::{self, Challenge, Login, Pass};
+use super::answer::{LOGIN, failed, refused};
+use super::proxies::Proxies;
+use super::tls;
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::proxy::with_retry;
 
 /// Redirects followed; registries need one or two.
 const MAX_REDIRECTS: usize = 5;
+/// Bytes of a token server's answer; tokens have a few KiB.
+const MAX_TOKEN: u64 = 1 << 20;
+/// Times that one request is authorised: once, and once more where another request's token was of no use.
+const MAX_PASSES: usize = 2;
 
 /// How one repository is reached.
 #[derive(Debug)]
 pub(super) struct Http {
     client: reqwest::Client,
     image: DockerReference,
+    proxies: Proxies,
     /// With plain HTTP as second choice, where the configuration allows it.
     insecure: bool,
-    authorities: Vec<Vec<u8>>,
-    auth: RegistryAuth,
+    login: Option<Login>,
     retries: u32,
     patience: Duration,
+    /// Never held while a request is on its way.
     state: Mutex<State>,
+    /// One asks for a token, the others wait for it.
+    asking: tokio::sync::Mutex<()>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct State {
     scheme: Option<&'static str>,
     /// What the registry wants to see with each request.
     pass: Option<Pass>,
-}
-
-#[derive(Clone)]
-enum Pass {
-    Basic(String, String),
-    Bearer(String),
-}
-
-impl std::fmt::Debug for Pass {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Pass(…)")
-    }
+    /// Counts the passes.
+    passes: u64,
 }
 
 /// What is asked.
@@ -77,47 +75,47 @@ pub(super) struct Answer {
 pub(super) struct Settings {
     pub insecure: bool,
     pub authorities: Vec<Vec<u8>>,
-    pub auth: RegistryAuth,
+    pub login: Option<Login>,
     pub patience: Duration,
     pub retries: u32,
 }
 
 impl Http {
     pub(super) fn new(image: &DockerReference, settings: Settings) -> Result<Self> {
-        // The first one stays; it is always this one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let unusable = |e: reqwest::Error| Error::local(format!("cannot set up HTTPS: {}", chain(&e)));
-        let mut authorities = Vec::new();
-        for pem in &settings.authorities {
-            authorities.extend(reqwest::Certificate::from_pem_bundle(pem).map_err(unusable)?);
-        }
+        let tls = tls::client_config(settings.authorities, settings.insecure)
+            .map_err(|e| Error::local(format!("cannot set up HTTPS: {e}")).with_source(e))?;
+        let proxies = Proxies::of_environment();
+        let ways = proxies.clone();
         let client = reqwest::Client::builder()
             .user_agent(concat!("oci-delta-fetch/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(settings.patience)
             .read_timeout(settings.patience)
             .redirect(redirect::Policy::custom(follow))
-            .tls_certs_merge(authorities)
-            .tls_danger_accept_invalid_certs(settings.insecure)
+            .no_proxy()
+            .proxy(reqwest::Proxy::custom(move |url| ways.way_to(url).cloned()))
+            .tls_backend_preconfigured(tls)
             .build()
-            .map_err(unusable)?;
+            .map_err(|e| Error::local(format!("cannot set up HTTPS: {e}")).with_source(e))?;
         Ok(Http {
             client,
             image: image.clone(),
+            proxies,
             insecure: settings.insecure,
-            authorities: settings.authorities,
-            auth: settings.auth,
+            login: settings.login,
             retries: settings.retries,
             patience: settings.patience,
             state: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
         })
     }
 
-    /// Makes a request; `None` when there is no such thing (404).
+    /// Makes a request.
     ///
     /// # Errors
-    /// Transient for trouble that may pass, after the allowed retries; Verification for more bytes
-    /// than allowed; Local when the registry does not let us in.
-    pub(super) async fn ask(&self, request: &Request<'_>) -> Result<Option<Answer>> {
+    /// Transient for trouble that may pass, after the allowed retries; Verification for more bytes than allowed;
+    /// Local when the registry does not let us in or takes nothing; else Misfit. The
+    /// [status](super::answer::status_of) tells them apart.
+    pub(super) async fn ask(&self, request: &Request<'_>) -> Result<Answer> {
         with_retry(self.retries, async || self.ask_once(request).await).await
     }
 
@@ -129,74 +127,94 @@ impl Http {
         let path = format!("blobs/{blob}");
         let request = Request { path: &path, from: Some(first), ..Default::default() };
         let response = self.answer(&request).await?;
-        match response.status() {
-            StatusCode::PARTIAL_CONTENT => Ok(continues(&response, first, size).then_some(response)),
-            status if may_pass(status) => Err(Error::transient(format!("GET {}: {status}", response.url()))),
+        if response.status() == StatusCode::PARTIAL_CONTENT {
+            return Ok(continues(&response, first, size).then_some(response));
+        }
+        if response.status().is_success() {
+            return Ok(None);
+        }
+        match self.refused(&request.method, response).await {
+            e if e.kind() == Kind::Transient => Err(e),
             _ => Ok(None),
         }
     }
 
-    /// Sends a request, and again with what the registry wants to see.
-    async fn answer(&self, request: &Request<'_>) -> Result<Response> {
-        let response = self.send(request).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return Ok(response);
-        }
-        self.authorise(&response, ![Method::GET, Method::HEAD].contains(&request.method)).await?;
-        self.send(request).await
-    }
-
-    /// The same, once.
+    /// The same as [`ask`](Self::ask), once.
     ///
     /// # Errors
     /// As [`ask`](Self::ask).
-    pub(super) async fn ask_once(&self, request: &Request<'_>) -> Result<Option<Answer>> {
+    pub(super) async fn ask_once(&self, request: &Request<'_>) -> Result<Answer> {
         let response = self.answer(request).await?;
-        let status = response.status();
-        if status.is_success() {
-            let headers = response.headers().clone();
-            return Ok(Some(Answer { headers, body: body(response, request.max).await? }));
+        if !response.status().is_success() {
+            return Err(self.refused(&request.method, response).await);
         }
-        let what = format!("{} {}: {status}", request.method, response.url());
-        match status.as_u16() {
-            404 => Ok(None),
-            401 | 403 => {
-                Err(Error::local(what).with_hint("log in with `skopeo login` or name an --authfile"))
+        let headers = response.headers().clone();
+        Ok(Answer { headers, body: self.body(response, request.max).await? })
+    }
+
+    /// Sends a request, and again with what the registry wants to see.
+    async fn answer(&self, request: &Request<'_>) -> Result<Response> {
+        let mut passes = 0;
+        loop {
+            let (response, pass) = self.send(request).await?;
+            if response.status() != StatusCode::UNAUTHORIZED || passes == MAX_PASSES {
+                return Ok(response);
             }
-            _ if may_pass(status) => Err(Error::transient(what)),
-            _ => Err(Error::misfit(what)),
+            passes += 1;
+            let challenges = access::challenges(response.headers());
+            let write = ![Method::GET, Method::HEAD].contains(&request.method);
+            let _turn = self.asking.lock().await;
+            if self.state().passes != pass {
+                continue; // Somebody else got a new one meanwhile.
+            }
+            let Some(new) = self.pass(&challenges, write).await? else { return Ok(response) };
+            let mut state = self.lock();
+            if state.pass.as_ref() == Some(&new) {
+                return Ok(response); // The same name and password, that is: they are refused.
+            }
+            state.pass = Some(new);
+            state.passes += 1;
         }
     }
 
-    /// Sends it with what the registry wanted last time; finds out which scheme it speaks.
-    async fn send(&self, request: &Request<'_>) -> Result<Response> {
-        let mut state = self.state.lock().await;
-        let schemes: &[&str] = match (state.scheme, self.insecure) {
-            (Some(known), _) => &[known],
-            (None, false) => &["https"],
+    fn state(&self) -> State {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends it with what the registry wanted last time, and tells which that was; finds out which scheme
+    /// it speaks.
+    async fn send(&self, request: &Request<'_>) -> Result<(Response, u64)> {
+        let state = self.state();
+        let schemes: &[&'static str] = match (state.scheme, self.insecure) {
+            (Some("http"), _) => &["http"],
+            (Some(_), _) | (None, false) => &["https"],
             (None, true) => &["https", "http"],
         };
         let mut last = None;
-        for scheme in schemes {
-            match self.build(request, scheme, state.pass.as_ref())?.send().await {
+        for &scheme in schemes {
+            let url = self.url(scheme, request.path)?;
+            match self.build(request, url.clone(), state.pass.as_ref()).send().await {
                 Ok(response) => {
-                    state.scheme = Some(if *scheme == "http" { "http" } else { "https" });
-                    return Ok(response);
+                    self.lock().scheme = Some(scheme);
+                    return Ok((response, state.passes));
                 }
-                Err(e) if e.is_connect() && schemes.len() > 1 => last = Some(failed(&e)),
-                Err(e) => return Err(failed(&e)),
+                Err(e) => {
+                    let next = e.is_connect();
+                    last = Some(self.failed(e, &url));
+                    if !next {
+                        break;
+                    }
+                }
             }
         }
         Err(last.unwrap_or_else(|| Error::transient("no answer came")))
     }
 
-    fn build(
-        &self,
-        request: &Request<'_>,
-        scheme: &str,
-        pass: Option<&Pass>,
-    ) -> Result<reqwest::RequestBuilder> {
-        let url = self.url(scheme, request.path)?;
+    fn build(&self, request: &Request<'_>, url: Url, pass: Option<&Pass>) -> RequestBuilder {
         let mut builder = self.client.request(request.method.clone(), url);
         if let Some(accept) = request.accept {
             builder = builder.header(ACCEPT, accept);
@@ -209,11 +227,11 @@ impl Http {
         if let Some((media_type, bytes)) = request.body {
             builder = builder.header(CONTENT_TYPE, media_type).body(bytes.to_vec());
         }
-        Ok(match pass {
-            Some(Pass::Basic(user, password)) => builder.basic_auth(user, Some(password)),
+        match pass {
+            Some(Pass::Basic(login)) => builder.basic_auth(&login.user, Some(&login.password)),
             Some(Pass::Bearer(token)) => builder.bearer_auth(token),
             None => builder,
-        })
+        }
     }
 
     fn url(&self, scheme: &str, path: &str) -> Result<Url> {
@@ -229,55 +247,99 @@ impl Http {
         Ok(url)
     }
 
-    /// Gets what the registry asks for in its answer: basic authentication or a token.
-    async fn authorise(&self, response: &Response, write: bool) -> Result<()> {
-        let mut state = self.state.lock().await;
-        let wanted = response.headers().get(WWW_AUTHENTICATE).and_then(|v| v.to_str().ok());
-        let basic = wanted.is_some_and(|w| w.trim_start().to_ascii_lowercase().starts_with("basic"));
-        if basic {
-            if let RegistryAuth::Basic(user, password) = &self.auth {
-                state.pass = Some(Pass::Basic(user.clone(), password.clone()));
+    /// What one of the challenges asks for, the first one that can be met; `None` where none can.
+    async fn pass(&self, challenges: &[Challenge], write: bool) -> Result<Option<Pass>> {
+        let mut failure = None;
+        for challenge in challenges {
+            match challenge {
+                Challenge::Basic => {
+                    if let Some(login) = &self.login {
+                        return Ok(Some(Pass::Basic(login.clone())));
+                    }
+                }
+                Challenge::Bearer { realm, service, scope } => {
+                    match self.token(realm, service.as_deref(), scope.as_deref(), write).await {
+                        Ok(token) => return Ok(Some(Pass::Bearer(token))),
+                        Err(e) => failure = failure.or(Some(e)),
+                    }
+                }
             }
-            return Ok(());
         }
-        let protocol =
-            if state.scheme == Some("http") { ClientProtocol::Http } else { ClientProtocol::Https };
-        let config = ClientConfig {
-            protocol,
-            accept_invalid_certificates: self.insecure,
-            extra_root_certificates: self.authorities.iter().map(|data| pem(data)).collect(),
-            read_timeout: Some(self.patience),
-            connect_timeout: Some(self.patience),
-            ..Default::default()
-        };
-        let client = TokenClient::try_from(config)
-            .map_err(|e| Error::local(format!("cannot set up HTTPS: {e}")).with_source(e))?;
-        let operation = if write { RegistryOperation::Push } else { RegistryOperation::Pull };
-        let token = tokio::time::timeout(self.patience, client.auth(&self.image, &self.auth, operation))
-            .await
-            .map_err(|_| Error::transient("no token came from the registry in time"))?
-            .map_err(|e| {
-                Error::local(format!("{}: no access: {e}", self.image.registry()))
-                    .with_hint("log in with `skopeo login` or name an --authfile")
-            })?;
-        state.pass = token.map(Pass::Bearer);
-        Ok(())
+        failure.map_or(Ok(None), Err)
     }
-}
 
-/// Trouble of a server or with it, of the kind that a later try may not meet.
-fn may_pass(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 408 | 429 | 500..600)
+    /// A token from the server at `realm` (distribution specification, "token authentication").
+    async fn token(
+        &self,
+        realm: &str,
+        service: Option<&str>,
+        scope: Option<&str>,
+        write: bool,
+    ) -> Result<String> {
+        let context = |e: Error| e.context(format!("{}: no token", self.image.registry()));
+        let mut url = Url::parse(realm)
+            .map_err(|e| Error::local(format!("{realm:?} is no address: {e}")))
+            .map_err(context)?;
+        let plain = url.scheme() != "https" && !self.insecure;
+        if plain && self.login.is_some() && self.state().scheme == Some("https") {
+            return Err(context(Error::local(format!("{realm} wants the password without encryption"))));
+        }
+        let actions = if write { "pull,push" } else { "pull" };
+        let own = format!("repository:{}:{actions}", self.image.repository());
+        let more = scope.filter(|scope| *scope != own);
+        url.query_pairs_mut().extend_pairs(service.map(|service| ("service", service)));
+        url.query_pairs_mut().append_pair("scope", &own).extend_pairs(more.map(|scope| ("scope", scope)));
+        let account = self.login.as_ref().map(|login| ("account", &login.user));
+        url.query_pairs_mut().extend_pairs(account);
+        let mut request = self.client.get(url.clone()).timeout(self.patience);
+        if let Some(login) = &self.login {
+            request = request.basic_auth(&login.user, Some(&login.password));
+        }
+        let response = request.send().await.map_err(|e| context(self.failed(e, &url)))?;
+        if !response.status().is_success() {
+            let refused = context(self.refused(&Method::GET, response).await);
+            // No other way leads on from here.
+            return Err(match refused.kind() {
+                Kind::Misfit => Error::local(refused.to_string()).with_hint(LOGIN),
+                _ => refused,
+            });
+        }
+        let body = self.body(response, MAX_TOKEN).await.map_err(context)?;
+        access::token_in(&body).ok_or_else(|| context(Error::local(format!("{realm} gives none"))))
+    }
+
+    /// Reads an answer, at most `max` bytes.
+    async fn body(&self, mut response: Response, max: u64) -> Result<Vec<u8>> {
+        let url = response.url().clone();
+        let too_large = || Error::verification(format!("{url}: the answer has more than {max} bytes"));
+        if response.content_length().is_some_and(|n| n > max) {
+            return Err(too_large());
+        }
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.failed(e, &url))? {
+            if (bytes.len() + chunk.len()) as u64 > max {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+
+    async fn refused(&self, method: &Method, response: Response) -> Error {
+        let via = self.proxies.name_of_way_to(response.url());
+        refused(method, response, via).await
+    }
+
+    /// What a request that failed means; `url` is where it went.
+    pub(super) fn failed(&self, e: reqwest::Error, url: &Url) -> Error {
+        failed(e, self.proxies.name_of_way_to(url))
+    }
 }
 
 /// Is this answer of a range the rest of a blob of `size` bytes from `first` on?
 fn continues(response: &Response, first: u64, size: u64) -> bool {
     let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
     range.is_some_and(|range| range.trim() == format!("bytes {first}-{}/{size}", size - 1))
-}
-
-fn pem(data: &[u8]) -> Certificate {
-    Certificate { encoding: CertificateEncoding::Pem, data: data.to_owned() }
 }
 
 /// Follows redirects, but not from HTTPS to plain HTTP. Credentials stay with the first host.
@@ -290,42 +352,4 @@ fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
         return attempt.error("redirect from HTTPS to plain HTTP");
     }
     attempt.follow()
-}
-
-/// Reads an answer, at most `max` bytes.
-async fn body(mut response: Response, max: u64) -> Result<Vec<u8>> {
-    let url = response.url().to_string();
-    let too_large = || Error::verification(format!("{url}: the answer has more than {max} bytes"));
-    if response.content_length().is_some_and(|n| n > max) {
-        return Err(too_large());
-    }
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| failed(&e))? {
-        if (bytes.len() + chunk.len()) as u64 > max {
-            return Err(too_large());
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
-}
-
-/// What a failed request means.
-pub(super) fn failed(e: &reqwest::Error) -> Error {
-    let text = chain(e);
-    let tls = text.contains("certificate") || text.contains("redirect");
-    if tls { Error::local(text) } else { Error::transient(text) }
-}
-
-/// The error and its causes, since the first alone says only that a request failed.
-fn chain(e: &dyn std::error::Error) -> String {
-    let mut text = e.to_string();
-    let mut cause = e.source();
-    while let Some(c) = cause {
-        let more = c.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = c.source();
-    }
-    text
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use oci_spec::image::Descriptor;
 use serde_json::{Value, json};
 
-use super::{IMAGE_INDEX, Repository};
+use super::{IMAGE_INDEX, MAX_LISTING, Repository, page};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -96,12 +96,11 @@ impl Repository {
     }
 }
 
+/// What stands there and is no list is no list yet.
 async fn read(repository: &Repository, subject: &Digest) -> Result<Value> {
-    match repository.fallback_list(subject).await? {
-        Some(bytes) => serde_json::from_slice(&bytes)
-            .map_err(|e| Error::verification(format!("the list of deltas is no index: {e}")).with_source(e)),
-        None => Ok(json!({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": []})),
-    }
+    let bytes = repository.fallback_list(subject, MAX_LISTING).await?;
+    let list = bytes.and_then(|bytes| page::to_change(&bytes));
+    Ok(list.unwrap_or_else(|| json!({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": []})))
 }
 
 fn entries_of(list: &mut Value) -> Result<&mut Vec<Value>> {

@@ -6,25 +6,33 @@
 //! an identity token) leaves the reading to `skopeo inspect --raw`, which knows the
 //! fallback tag but not the referrers API.
 
+mod access;
+mod answer;
 mod auth;
 mod blob;
 mod config;
 mod http;
 mod list;
 mod memory;
+mod page;
+mod places;
+mod proxies;
+mod tls;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use oci_client::secrets::RegistryAuth;
 use oci_spec::distribution::Reference as DockerReference;
-use oci_spec::image::{Descriptor, ImageIndex};
+use oci_spec::image::Descriptor;
 use reqwest::Method;
+use tokio::sync::OnceCell;
 
 use crate::artifact::MAX_MANIFEST_SIZE;
 use crate::digest::{Digest, digest_of};
 use crate::error::{Error, Kind, Result};
 use crate::proxy::{ProxyOptions, inspect_raw};
+use access::Login;
+use answer::{is_absent, status_of};
 pub use blob::{Blob, Blobs};
 use config::Rules;
 use http::{Answer, Http, Request, Settings};
@@ -50,7 +58,8 @@ pub const MAX_LISTING: u64 = MAX_MANIFEST_SIZE;
 pub struct Repository {
     image: DockerReference,
     options: ProxyOptions,
-    way: Way,
+    /// Found out when first needed.
+    way: OnceCell<Way>,
     memory: Option<Memory>,
 }
 
@@ -61,11 +70,22 @@ enum Way {
     Skopeo(String),
 }
 
+/// What came of asking the referrers API.
+enum Asked {
+    Lists(Listing),
+    /// The registry has no such API.
+    NoApi,
+    /// It does not answer this question, which the tag need not share.
+    Refused(Error),
+}
+
 /// What points to an image.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// As the list has them: claims, no more.
     pub entries: Vec<Descriptor>,
+    /// What is wrong with other entries; for people.
+    pub odd: Vec<String>,
     /// Bytes of the answers, without their heads.
     pub bytes: u64,
     /// Requests that were made for it.
@@ -74,34 +94,34 @@ pub struct Listing {
 
 impl Repository {
     /// The repository of `image`; its tag and digest do not matter.
-    ///
-    /// # Errors
-    /// Local when TLS cannot be set up.
-    pub fn new(image: &DockerReference, options: &ProxyOptions) -> Result<Self> {
-        let (host, repository) = (image.registry(), image.repository());
-        let rules =
-            config::rules(host, repository, options.registries_conf.as_deref(), options.cert_dir.as_deref());
-        let access = match rules {
-            Rules::OnlySkopeo(why) => Err(why),
-            Rules::Direct { insecure, authorities } => credentials(image, options).map(|auth| Settings {
-                insecure: insecure || !options.tls_verify,
-                authorities,
-                auth,
-                patience: options.inactivity_timeout,
-                retries: options.retries,
-            }),
+    pub fn new(image: &DockerReference, options: &ProxyOptions) -> Self {
+        Repository { image: image.clone(), options: options.clone(), way: OnceCell::new(), memory: None }
+    }
+
+    /// How it is reached, by what this machine's configuration says.
+    async fn way(&self) -> Result<&Way> {
+        self.way.get_or_try_init(|| self.find_way()).await
+    }
+
+    async fn find_way(&self) -> Result<Way> {
+        let (image, options) = (&self.image, &self.options);
+        let (insecure, authorities) = match config::rules(image.registry(), image.repository(), options) {
+            Rules::OnlySkopeo(why) => return Ok(Way::Skopeo(why)),
+            Rules::Direct { insecure, authorities } => (insecure, authorities),
         };
-        let way = match access {
-            Ok(settings) => Way::Http(Box::new(Http::new(image, settings)?)),
-            Err(why) => Way::Skopeo(why),
+        let login = match credentials(image, options).await {
+            Ok(login) => login,
+            Err(why) => return Ok(Way::Skopeo(why)),
         };
-        Ok(Repository { image: image.clone(), options: options.clone(), way, memory: None })
+        let (patience, retries) = (options.inactivity_timeout, options.retries);
+        let settings = Settings { insecure, authorities, login, patience, retries };
+        Ok(Way::Http(Box::new(Http::new(image, settings)?)))
     }
 
     /// The same, with what was seen of this registry before, and taking notes.
     #[must_use]
     pub fn remembered(mut self) -> Self {
-        self.memory = self.http().and_then(|_| Memory::of(&self.image));
+        self.memory = Memory::of(&self.image);
         self
     }
 
@@ -116,14 +136,20 @@ impl Repository {
         if tag_first && let Some(listing) = self.read_tag(subject, budget).await? {
             return Ok(listing);
         }
-        if let Some(listing) = self.referrers_by_api(subject, artifact_type, budget).await? {
-            return Ok(listing);
-        }
+        let refusal = match self.ask_api(subject, artifact_type, budget).await? {
+            Asked::Lists(listing) => return Ok(listing),
+            Asked::NoApi => None,
+            Asked::Refused(e) => Some(e),
+        };
         let by_tag = if tag_first { None } else { self.read_tag(subject, budget).await? };
-        Ok(Listing { requests: 2, ..by_tag.unwrap_or_default() })
+        match (by_tag, refusal) {
+            // Nobody knows what it would have listed.
+            (None, Some(refusal)) => Err(refusal),
+            (by_tag, _) => Ok(Listing { requests: 2, ..by_tag.unwrap_or_default() }),
+        }
     }
 
-    /// What points to `subject`, as the registry itself lists it; `None` where it has no referrers API.
+    /// What points to `subject`, as the registry itself lists it; `None` where it has no referrers API, or not for us.
     ///
     /// # Errors
     /// As [`referrers`](Self::referrers).
@@ -133,24 +159,35 @@ impl Repository {
         artifact_type: &str,
         budget: u64,
     ) -> Result<Option<Listing>> {
-        let Some(http) = self.http() else { return Ok(None) };
-        let listing = read_pages(http, subject, artifact_type, budget.min(MAX_LISTING)).await?;
-        self.note(if listing.is_some() { Lists::Api } else { Lists::Tag });
-        Ok(listing)
+        match self.ask_api(subject, artifact_type, budget.min(MAX_LISTING)).await? {
+            Asked::Lists(listing) => Ok(Some(listing)),
+            Asked::Refused(e) if e.kind() == Kind::Transient => Err(e),
+            Asked::NoApi | Asked::Refused(_) => Ok(None),
+        }
+    }
+
+    async fn ask_api(&self, subject: &Digest, artifact_type: &str, budget: u64) -> Result<Asked> {
+        let Some(http) = self.http().await? else { return Ok(Asked::NoApi) };
+        let asked = read_pages(http, subject, artifact_type, budget).await;
+        let asked = asked.map_err(|e| e.context(self.name()))?;
+        match &asked {
+            Asked::Lists(_) => self.note(Lists::Api),
+            Asked::NoApi => self.note(Lists::Tag),
+            Asked::Refused(_) => {}
+        }
+        Ok(asked)
     }
 
     /// Finds out, with one request and without its answer's body, where the registry lists what points to an
     /// image, for the sake of the first search to come. Trouble is no matter.
     pub async fn look_at_registry(&self, subject: &Digest) {
-        let (Some(http), Some(memory)) = (self.http(), &self.memory) else { return };
-        if memory.lists().is_some() {
-            return;
-        }
+        let Some(memory) = self.memory.as_ref().filter(|memory| memory.lists().is_none()) else { return };
+        let Ok(Some(http)) = self.http().await else { return };
         let path = format!("referrers/{subject}");
         let request = Request { method: Method::HEAD, path: &path, ..Default::default() };
         match tokio::time::timeout(LOOK, http.ask_once(&request)).await {
-            Ok(Ok(Some(_))) => self.note(Lists::Api),
-            Ok(Ok(None)) => self.note(Lists::Tag),
+            Ok(Ok(_)) => memory.note(Lists::Api),
+            Ok(Err(e)) if is_no_api(&e) => memory.note(Lists::Tag),
             Ok(Err(_)) | Err(_) => {}
         }
     }
@@ -161,14 +198,12 @@ impl Repository {
         }
     }
 
-    /// What stands under the fallback tag, if anything does.
+    /// The list under the fallback tag, if there is one. Some registries show other things there, as the
+    /// image itself (GitLab).
     async fn read_tag(&self, subject: &Digest, budget: u64) -> Result<Option<Listing>> {
-        let Some(bytes) = self.read(&fallback_tag(subject), IMAGE_INDEX, budget).await? else {
-            return Ok(None);
-        };
+        let Some(bytes) = self.fallback_list(subject, budget).await? else { return Ok(None) };
         let mut listing = Listing { bytes: bytes.len() as u64, requests: 1, ..Default::default() };
-        add_page(&mut listing.entries, &bytes)?;
-        Ok(Some(listing))
+        Ok(add_page(&mut listing, &bytes, subject)?.then_some(listing))
     }
 
     /// The manifest with this digest, verified.
@@ -177,8 +212,11 @@ impl Repository {
     /// Misfit when it is not there; Verification when it is another, or larger than `max` bytes;
     /// Transient for trouble that may pass; Local when the registry does not let us in.
     pub async fn manifest(&self, digest: &Digest, max: u64) -> Result<Vec<u8>> {
-        let bytes = self.read(digest.as_ref(), IMAGE_MANIFEST, max).await?;
-        let bytes = bytes.ok_or_else(|| Error::misfit(format!("{}: no manifest {digest}", self.name())))?;
+        let read = self.read(digest.as_ref(), IMAGE_MANIFEST, max).await;
+        let bytes = read.map_err(|e| match is_absent(&e) {
+            true => e.context(format!("no manifest {digest}")),
+            false => e,
+        })?;
         let found = digest_of(&bytes);
         if found != *digest {
             return Err(Error::verification(format!(
@@ -189,12 +227,18 @@ impl Repository {
         Ok(bytes)
     }
 
-    /// The list under the fallback tag of `subject`, as bytes; `None` when there is none.
+    /// What stands under the fallback tag of `subject`, as bytes; `None` when nothing does.
     ///
     /// # Errors
     /// As [`manifest`](Self::manifest).
-    pub async fn fallback_list(&self, subject: &Digest) -> Result<Option<Vec<u8>>> {
-        self.read(&fallback_tag(subject), IMAGE_INDEX, MAX_LISTING).await
+    pub async fn fallback_list(&self, subject: &Digest, max: u64) -> Result<Option<Vec<u8>>> {
+        match self.read(&fallback_tag(subject), IMAGE_INDEX, max.min(MAX_LISTING)).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if is_absent(&e) => Ok(None),
+            // Skopeo has no other word for it.
+            Err(e) if e.kind() == Kind::Misfit && status_of(&e).is_none() => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Writes the list under the fallback tag of `subject`.
@@ -208,53 +252,53 @@ impl Repository {
     /// Deletes a manifest; false when it is not there.
     ///
     /// # Errors
-    /// As [`put_fallback_list`](Self::put_fallback_list); Misfit where the registry deletes nothing.
+    /// As [`put_fallback_list`](Self::put_fallback_list); Local where the registry deletes nothing.
     pub async fn delete_manifest(&self, digest: &Digest) -> Result<bool> {
-        Ok(self.write(Method::DELETE, digest.as_ref(), None).await?.is_some())
+        match self.write(Method::DELETE, digest.as_ref(), None).await {
+            Ok(_) => Ok(true),
+            Err(e) if is_absent(&e) => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
-    async fn write(&self, method: Method, what: &str, body: Option<(&str, &[u8])>) -> Result<Option<Answer>> {
-        let Way::Http(http) = &self.way else {
-            let Way::Skopeo(why) = &self.way else { unreachable!() };
-            return Err(Error::local(format!(
-                "{}: the list of deltas cannot be written: {why}",
-                self.name()
-            )));
+    async fn write(&self, method: Method, what: &str, body: Option<(&str, &[u8])>) -> Result<Answer> {
+        let http = match self.way().await? {
+            Way::Http(http) => http,
+            Way::Skopeo(why) => {
+                let text = format!("{}: the list of deltas cannot be written: {why}", self.name());
+                return Err(Error::local(text));
+            }
         };
         let path = format!("manifests/{what}");
         let request = Request { method, path: &path, body, max: MAX_MANIFEST_SIZE, ..Default::default() };
         http.ask(&request).await.map_err(|e| e.context(self.name()))
     }
 
-    /// Reads what stands under a tag or digest; `None` when nothing does.
-    async fn read(&self, what: &str, accept: &str, max: u64) -> Result<Option<Vec<u8>>> {
-        match &self.way {
+    /// Reads what stands under a tag or digest.
+    async fn read(&self, what: &str, accept: &str, max: u64) -> Result<Vec<u8>> {
+        match self.way().await? {
             Way::Http(http) => {
                 let path = format!("manifests/{what}");
                 let request = Request { path: &path, accept: Some(accept), max, ..Default::default() };
-                let answer = http.ask(&request).await.map_err(|e| e.context(self.name()))?;
-                Ok(answer.map(|a| a.body))
+                Ok(http.ask(&request).await.map_err(|e| e.context(self.name()))?.body)
             }
             Way::Skopeo(_) => {
                 let separator = if what.contains(':') { '@' } else { ':' };
                 let reference = format!("docker://{}{separator}{what}", self.name());
-                match inspect_raw(&reference, &self.options).await {
-                    Ok(bytes) if bytes.len() as u64 > max => {
-                        Err(Error::verification(format!("{reference}: more than {max} bytes")))
-                    }
-                    Ok(bytes) => Ok(Some(bytes)),
-                    Err(e) if e.kind() == Kind::Misfit => Ok(None),
-                    Err(e) => Err(e),
+                let bytes = inspect_raw(&reference, &self.options).await?;
+                if bytes.len() as u64 > max {
+                    return Err(Error::verification(format!("{reference}: more than {max} bytes")));
                 }
+                Ok(bytes)
             }
         }
     }
 
     /// For requests of our own, where they are allowed.
-    fn http(&self) -> Option<&Http> {
-        match &self.way {
-            Way::Http(http) => Some(http),
-            Way::Skopeo(_) => None,
+    async fn http(&self) -> Result<Option<&Http>> {
+        match self.way().await? {
+            Way::Http(http) => Ok(Some(http)),
+            Way::Skopeo(_) => Ok(None),
         }
     }
 
@@ -263,13 +307,24 @@ impl Repository {
     }
 }
 
-fn credentials(image: &DockerReference, options: &ProxyOptions) -> std::result::Result<RegistryAuth, String> {
-    match &options.creds {
-        Some(creds) => {
-            let (user, password) = creds.parts();
-            Ok(RegistryAuth::Basic(user.to_owned(), password.to_owned()))
-        }
-        None => auth::credentials(image.registry(), image.repository(), options.authfile.as_deref()),
+async fn credentials(
+    image: &DockerReference,
+    options: &ProxyOptions,
+) -> std::result::Result<Option<Login>, String> {
+    if let Some(creds) = &options.creds {
+        let (user, password) = creds.parts();
+        return Ok(Some(Login { user: user.to_owned(), password: password.to_owned() }));
+    }
+    let (file, patience) = (options.authfile.as_deref(), options.inactivity_timeout);
+    auth::credentials(image.registry(), image.repository(), file, patience).await
+}
+
+/// Is that how a registry says that it has no such API? Not only with 404: there are gateways before registries.
+fn is_no_api(e: &Error) -> bool {
+    match status_of(e) {
+        Some(401 | 403 | 407 | 408 | 425 | 429) | None => false,
+        Some(501 | 505) => true,
+        Some(status) => status < 500,
     }
 }
 
@@ -278,42 +333,33 @@ fn fallback_tag(subject: &Digest) -> String {
     subject.to_string().replacen(':', "-", 1).chars().take(128).collect()
 }
 
-/// All pages of the referrers API; `None` where the registry has none.
-async fn read_pages(
-    http: &Http,
-    subject: &Digest,
-    artifact_type: &str,
-    budget: u64,
-) -> Result<Option<Listing>> {
+/// All pages of the referrers API.
+async fn read_pages(http: &Http, subject: &Digest, artifact_type: &str, budget: u64) -> Result<Asked> {
     let mut listing = Listing::default();
     let mut next = format!("referrers/{subject}?artifactType={artifact_type}");
     let mut seen = HashSet::new();
-    while seen.insert(next.clone()) {
+    while seen.len() < MAX_PAGES && seen.insert(next.clone()) {
+        let first = seen.len() == 1;
         let max = budget.saturating_sub(listing.bytes);
         let request = Request { path: &next, accept: Some(IMAGE_INDEX), max, ..Default::default() };
         let answer = match http.ask(&request).await {
-            Ok(Some(answer)) => answer,
-            Ok(None) if seen.len() == 1 => return Ok(None),
-            // Registries of before the specification call it a bad request.
-            Err(e) if e.kind() == Kind::Misfit && seen.len() == 1 => return Ok(None),
-            Ok(None) => break,
+            Ok(answer) => answer,
+            Err(e) if first && is_no_api(&e) => return Ok(Asked::NoApi),
+            Err(e) if first && status_of(&e).is_some() => return Ok(Asked::Refused(e)),
             Err(e) => return Err(e),
         };
         listing.bytes += answer.body.len() as u64;
         listing.requests += 1;
-        if add_page(&mut listing.entries, &answer.body).is_err() && seen.len() == 1 {
-            return Ok(None); // a web page, say
-        }
-        if listing.entries.len() > MAX_ENTRIES {
-            return Err(Error::verification(format!("more than {MAX_ENTRIES} things point to {subject}")));
+        if !add_page(&mut listing, &answer.body, subject)? {
+            if first {
+                return Ok(Asked::NoApi); // a web page, say
+            }
+            return Err(Error::verification(format!("page {} of the list is no image index", seen.len())));
         }
         let links = answer.headers.get_all("link");
         match links.iter().filter_map(|link| link.to_str().ok()).find_map(next_page) {
             Some(page) => next = page.to_owned(),
-            None => return Ok(Some(listing)),
-        }
-        if seen.len() >= MAX_PAGES {
-            break;
+            None => return Ok(Asked::Lists(listing)),
         }
     }
     Err(Error::verification(format!("the list of what points to {subject} does not end")))
@@ -325,11 +371,19 @@ fn next_page(link: &str) -> Option<&str> {
     parameters.replace(['"', ' '], "").contains("rel=next").then_some(address)
 }
 
-fn add_page(entries: &mut Vec<Descriptor>, bytes: &[u8]) -> Result<()> {
-    let index: ImageIndex = serde_json::from_slice(bytes)
-        .map_err(|e| Error::verification(format!("not an image index: {e}")).with_source(e))?;
-    entries.extend(index.manifests().iter().cloned());
-    Ok(())
+/// Adds a page of a list; false when it is none.
+fn add_page(listing: &mut Listing, bytes: &[u8], subject: &Digest) -> Result<bool> {
+    let Some(entries) = page::entries(bytes) else { return Ok(false) };
+    if listing.entries.len() + listing.odd.len() + entries.len() > MAX_ENTRIES {
+        return Err(Error::verification(format!("more than {MAX_ENTRIES} things point to {subject}")));
+    }
+    for entry in entries {
+        match entry {
+            Ok(entry) => listing.entries.push(entry),
+            Err(odd) => listing.odd.push(odd),
+        }
+    }
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 mod support;
 
 mod base_files;
+mod certificates;
 mod codec;
 #[cfg(feature = "composefs")]
 mod composefs;
@@ -19,10 +20,12 @@ mod hostile_patch;
 mod hostile_registry;
 mod house;
 mod interface;
+mod network;
 mod outages;
 mod patch_readers;
 mod proxy;
 mod registry;
+mod registry_answers;
 mod registry_images;
 mod resume;
 mod scheduler;
