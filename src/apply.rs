@@ -67,7 +67,7 @@ impl<W: LayerWrite> Visitor for Applier<'_, W> {
 
     fn copied(&mut self, file: &mut Arc<SourceFile>, mut at: u64, len: u64) -> Result<()> {
         self.stats.copied += len;
-        if let Some(object) = &file.object
+        if let Some(object) = file.object()
             && at == 0
             && len == file.size()
         {

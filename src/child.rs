@@ -13,9 +13,8 @@ use rustix::process::{self, Resource, Rlimit, Signal, getrlimit, setrlimit};
 /// The limit on open files before it was raised.
 static GIVEN: OnceLock<Rlimit> = OnceLock::new();
 
-/// As many open files as this user may have at all: base files are open by the hundred in each layer
-/// that is rebuilt, and systems begin with 1,024 only for programs that call `select`. Programs that are
-/// started get the old limit.
+/// As many open files as this user may have at all, where the shell gives fewer; what is kept open does not grow with
+/// an image. Programs that are started get the old limit.
 pub fn allow_open_files() {
     let limit = *GIVEN.get_or_init(|| getrlimit(Resource::Nofile));
     // Refused, it stays as it is.

@@ -6,10 +6,7 @@
 //! unlinked file; what it copies stays where it is, in the image before. Nothing here
 //! is checked by a digest; the layer of the target that comes out in the end is.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use crate::base::path::Paths;
@@ -17,6 +14,7 @@ use crate::base::{Held, SourceFile, SourcePath, View};
 use crate::error::{Error, IoContext, Result};
 use crate::patch::{self, Unpack, Visitor};
 use crate::region::{ReadAt, Region};
+use crate::spool::{Spool, Spooled};
 use crate::tardiff::Limits;
 
 /// Bytes moved at once.
@@ -52,21 +50,20 @@ struct Fused {
     pieces: Vec<Piece>,
     len: u64,
     files: Vec<Arc<SourceFile>>,
-    carried: File,
+    carried: Spooled,
 }
 
 /// Reads a patch to its end and gives the plain tar that it would make of `files`, of at most `max` bytes.
-/// What it carries is kept in an unlinked file in `spool`.
+/// What it carries is kept in `spool`.
 ///
 /// # Errors
 /// As for [`apply_patch`](crate::apply::apply_patch); Misfit for a patch with too many pieces.
-pub fn fuse(patch: impl Read, files: &View<'_>, limits: &Limits, max: u64, spool: &Path) -> Result<Region> {
-    let carried = tempfile::tempfile_in(spool).at(spool.display())?;
+pub fn fuse(patch: impl Read, files: &View<'_>, limits: &Limits, max: u64, spool: &Spool) -> Result<Region> {
+    let carried = spool.begin().at(spool.dir().display())?;
     let mut table = Table {
         files,
         fused: Fused { pieces: Vec::new(), len: 0, files: Vec::new(), carried },
         used: Paths::default(),
-        written: 0,
         buf: vec![0; CHUNK],
     };
     let len = patch::run(patch, limits, max, &mut table)?;
@@ -78,8 +75,6 @@ struct Table<'a> {
     fused: Fused,
     /// The files of pieces by path, as positions in [`Fused::files`].
     used: Paths<u32>,
-    /// Bytes in the file of what is carried.
-    written: u64,
     buf: Vec<u8>,
 }
 
@@ -142,11 +137,8 @@ impl Visitor for Table<'_> {
     }
 
     fn unpacked(&mut self, unpack: &mut Unpack<'_>) -> Result<u64> {
-        let at = self.written;
-        let mut out = &self.fused.carried;
-        out.seek(SeekFrom::Start(at)).at("spool file")?;
-        let made = unpack(&mut out)?;
-        self.written += made;
+        let at = self.fused.carried.len();
+        let made = unpack(&mut self.fused.carried)?;
         if made > 0 {
             self.push(Content::Carried { at }, made)?;
         }
@@ -179,9 +171,8 @@ impl Table<'_> {
 
     /// Keeps the first `n` bytes of the buffer; says where.
     fn keep(&mut self, n: usize) -> Result<u64> {
-        let at = self.written;
-        self.fused.carried.write_all_at(&self.buf[..n], at).at("spool file")?;
-        self.written += n as u64;
+        let at = self.fused.carried.len();
+        self.fused.carried.write_all(&self.buf[..n]).at("spool file")?;
         Ok(at)
     }
 

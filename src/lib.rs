@@ -25,6 +25,7 @@ pub mod cli;
 #[cfg(feature = "cli")]
 pub mod commands;
 pub mod create;
+mod descriptors;
 pub mod digest;
 pub mod discover;
 pub mod encoding;
@@ -48,6 +49,7 @@ pub mod reference;
 pub mod region;
 pub mod registry;
 pub mod session;
+pub mod spool;
 pub mod store;
 pub mod tardiff;
 #[cfg(feature = "cli")]

@@ -32,7 +32,7 @@ const CALLER_WAITS: usize = UNSEEN + 2;
 /// are busy with reading it.
 const GAPS: usize = 8192;
 
-/// Most base files that the gaps of a chunk keep open, but for those that come again.
+/// Most base files that the gaps of a chunk are from, but for those that come again.
 const FILES: usize = 64;
 
 /// Chunks that wait to be written; more of them make nothing faster.
@@ -340,7 +340,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&(0..size).map(|i| i as u8).collect::<Vec<_>>()).unwrap();
         let path = SourcePath::clean(b"base").unwrap();
-        Arc::new(SourceFile { path, content: Region::whole(file).unwrap(), object: None })
+        Arc::new(SourceFile::new(path, Region::whole(file).unwrap()))
     }
 
     #[test]
@@ -413,9 +413,7 @@ mod tests {
 
     #[test]
     fn a_file_that_was_cut_is_an_error_of_finish() {
-        let file = base(10);
-        let content = file.content.slice(0, 5);
-        let file = Arc::new(SourceFile { content, ..SourceFile::clone(&file) });
+        let file = base(5);
         let mut pipeline = Pipeline::new(io::sink(), io::sink()).unwrap();
         pipeline.fill_from(20_000, &file, 0, &mut Blocks::default(), None).unwrap();
         let error = pipeline.finish().unwrap_err();

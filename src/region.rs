@@ -18,9 +18,29 @@ pub trait ReadAt: Send + Sync + Debug {
     /// The system's.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// The file, if it is one.
-    fn as_file(&self) -> Option<&File> {
+    /// The file, if it is one; it may have to be opened.
+    fn file(&self) -> Option<io::Result<Arc<File>>> {
         None
+    }
+}
+
+impl ReadAt for Arc<File> {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        ReadAt::read_at(&**self, buf, offset)
+    }
+
+    fn file(&self) -> Option<io::Result<Arc<File>>> {
+        Some(Ok(self.clone()))
+    }
+}
+
+/// What is nowhere but in memory.
+impl ReadAt for Box<[u8]> {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let from = usize::try_from(offset).map_or(self.len(), |offset| offset.min(self.len()));
+        let n = buf.len().min(self.len() - from);
+        buf[..n].copy_from_slice(&self[from..from + n]);
+        Ok(n)
     }
 }
 
@@ -28,10 +48,6 @@ impl ReadAt for File {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         // Without the C library, which makes every such call a point where a thread may be cancelled.
         Ok(rustix::io::pread(self, buf, offset)?)
-    }
-
-    fn as_file(&self) -> Option<&File> {
-        Some(self)
     }
 }
 
@@ -52,7 +68,7 @@ impl Region {
     /// When the file's size cannot be read.
     pub fn whole(file: File) -> io::Result<Self> {
         let len = file.metadata()?.len();
-        Ok(Self::of(Arc::new(file), len))
+        Ok(Self::of(Arc::new(Arc::new(file)), len))
     }
 
     /// The first `len` bytes of something readable.
@@ -123,23 +139,34 @@ impl Region {
         Ok(())
     }
 
-    /// Maps the region, which lies in a file that nobody changes any more: an
-    /// unlinked one of ours, or an object of a store that never writes one twice.
+    /// A reader from the region's start, with its own position.
+    pub fn reader(&self) -> RegionReader {
+        RegionReader { region: self.clone(), position: 0 }
+    }
+}
+
+/// A region of a file that nobody changes or shortens any more. Only this crate can say so of one.
+#[derive(Debug, Clone)]
+pub struct Frozen(Region);
+
+impl Frozen {
+    /// Of an unlinked file of ours that is written, or an object of a store that never writes one twice.
+    pub(crate) fn promised(region: Region) -> Self {
+        Frozen(region)
+    }
+
+    /// Maps it.
     ///
     /// # Errors
     /// The system's; the region must not be empty.
     #[allow(unsafe_code)]
-    pub fn map_unchanging(&self) -> io::Result<Mmap> {
-        let len = usize::try_from(self.len).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let file = self.file.as_file().ok_or(io::ErrorKind::Unsupported)?;
-        // SAFETY: the file is not changed or shortened while it is mapped, says the caller. Who
-        // breaks that rule of the store by force ends this process; it reads nothing else by it.
-        unsafe { MmapOptions::new().offset(self.offset).len(len).map(file) }
-    }
-
-    /// A reader from the region's start, with its own position.
-    pub fn reader(&self) -> RegionReader {
-        RegionReader { region: self.clone(), position: 0 }
+    pub fn map(&self) -> io::Result<Mmap> {
+        let Region { file, offset, len, .. } = &self.0;
+        let len = usize::try_from(*len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let file = file.file().ok_or(io::ErrorKind::Unsupported)??;
+        // SAFETY: nobody changes or shortens the file while it is mapped: that is what the type is for. Who
+        // breaks that rule of a store by force ends this process; it reads nothing else by it.
+        unsafe { MmapOptions::new().offset(*offset).len(len).map(&*file) }
     }
 }
 

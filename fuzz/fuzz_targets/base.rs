@@ -19,7 +19,7 @@ impl SourceFiles for OneFile {
             file.write_all(&[7; 4096]).unwrap();
             Region::whole(file).unwrap()
         });
-        let file = SourceFile { path: path.clone(), content: CONTENT.clone(), object: None };
+        let file = SourceFile::new(path.clone(), CONTENT.clone());
         Ok(OpenedFile { file: Arc::new(file), doubt: Doubt::None })
     }
 }

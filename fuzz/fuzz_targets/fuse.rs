@@ -7,6 +7,7 @@ use std::io::Read;
 
 use libfuzzer_sys::fuzz_target;
 use oci_delta_fetch::base::View;
+use oci_delta_fetch::spool::Spool;
 use oci_delta_fetch::{apply::apply_patch, fuse::fuse, tardiff::Limits};
 
 /// Most bytes of the layer.
@@ -15,7 +16,7 @@ const MAX: u64 = 1 << 20;
 fuzz_target!(|data: &[u8]| {
     let patch = base::patch(data);
     let limits = Limits::default();
-    let Ok(region) = fuse(&patch[..], &View::new(&base::OneFile, 0), &limits, MAX, &std::env::temp_dir())
+    let Ok(region) = fuse(&patch[..], &View::new(&base::OneFile, 0), &limits, MAX, &Spool::in_dir(&std::env::temp_dir()))
     else {
         return;
     };

@@ -151,7 +151,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         let path = SourcePath::clean(b"base").unwrap();
-        SourceFile { path, content: Region::whole(file).unwrap(), object: None }
+        SourceFile::new(path, Region::whole(file).unwrap())
     }
 
     fn bytes() -> Vec<u8> {

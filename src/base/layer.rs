@@ -1,9 +1,7 @@
 //! One layer of the base image, as its store keeps it.
 
 use std::fmt::Debug;
-use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
 
 use super::tar_index::LayerIndex;
 use super::tar_walk::FileNode;
@@ -13,6 +11,7 @@ use crate::digest::{DiffId, LayerHasher};
 use crate::encoding;
 use crate::error::{Error, IoContext, Result};
 use crate::region::Region;
+use crate::spool::Spool;
 
 /// A layer whose table of contents can be read.
 pub(crate) trait BaseLayer: Send + Sync + Debug {
@@ -50,25 +49,26 @@ pub struct LayerSource {
 }
 
 impl LayerSource {
-    /// The plain tar: the blob itself, or its content in an unlinked file in
-    /// `spool` of at most `max` bytes, whose diff_id was checked on the way.
+    /// The plain tar: the blob itself, or its content of at most `max` bytes in `spool`, whose diff_id was
+    /// checked on the way.
     ///
     /// # Errors
     /// Verification when the blob is damaged or too large; local I/O errors; Interrupted.
-    pub fn unpack(&self, spool: &Path, max: u64, cancel: &Cancel) -> Result<Region> {
+    pub fn unpack(&self, spool: &Spool, max: u64, cancel: &Cancel) -> Result<Region> {
         let mut head = [0; 4];
         let n = self.blob.read_at(&mut head, 0).at("layer")?;
         if !encoding::is_compressed(&head[..n]) {
             return Ok(self.blob.clone());
         }
-        let file: File = tempfile::tempfile_in(spool).at(spool.display())?;
-        let mut writer = LayerHasher::new(io::BufWriter::with_capacity(SPOOL_CHUNK, file), max);
+        let dir = spool.dir().display();
+        let spooled = spool.begin().at(&dir)?;
+        let mut writer = LayerHasher::new(io::BufWriter::with_capacity(SPOOL_CHUNK, spooled), max);
         let mut plain =
             encoding::decompress(cancel.watch(self.blob.reader()), encoding::MAX_WINDOW_LOG).at("layer")?;
-        io::copy(&mut plain, &mut cancel.watch(&mut writer)).at(spool.display())?;
+        io::copy(&mut plain, &mut cancel.watch(&mut writer)).at(&dir)?;
         let (writer, _) = writer.finish(&self.diff_id)?;
-        let file = writer.into_inner().map_err(|e| Error::from_io(e.into_error(), spool.display()))?;
-        Region::whole(file).at(spool.display())
+        let spooled = writer.into_inner().map_err(|e| Error::from_io(e.into_error(), &dir))?;
+        Ok(spooled.into_region())
     }
 }
 
@@ -76,7 +76,7 @@ impl LayerSource {
 #[derive(Debug)]
 pub(super) struct TarLayer {
     source: LayerSource,
-    spool: PathBuf,
+    spool: Spool,
     max_size: u64,
     cancel: Cancel,
 }
@@ -88,8 +88,8 @@ struct LoadedTar {
 }
 
 impl TarLayer {
-    pub(super) fn new(source: LayerSource, spool: &Path, max_size: u64, cancel: &Cancel) -> Self {
-        TarLayer { source, spool: spool.to_owned(), max_size, cancel: cancel.clone() }
+    pub(super) fn new(source: LayerSource, spool: &Spool, max_size: u64, cancel: &Cancel) -> Self {
+        TarLayer { source, spool: spool.clone(), max_size, cancel: cancel.clone() }
     }
 }
 
@@ -112,6 +112,6 @@ impl LoadedLayer for LoadedTar {
 
     fn open(&self, path: &SourcePath, file: &FileNode) -> Result<SourceFile> {
         let content = self.tar.slice(file.offset, file.size);
-        Ok(SourceFile { path: path.clone(), content, object: None })
+        Ok(SourceFile::new(path.clone(), content))
     }
 }

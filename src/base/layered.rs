@@ -26,6 +26,7 @@ use crate::digest::DiffId;
 use crate::error::{Error, Result};
 use crate::parallel;
 use crate::region::Region;
+use crate::spool::Spool;
 
 /// Links followed before a path is given up; the bound of Linux itself (`ELOOP`).
 const MAX_LINKS: usize = 40;
@@ -75,15 +76,16 @@ struct Layer {
 
 impl LayeredFiles {
     /// Takes the layers bottom to top. Nothing is read yet. Compressed layers
-    /// are spooled to unlinked files in `spool`, at most `max_layer` bytes each.
+    /// are spooled to an unlinked file in `spool`, at most `max_layer` bytes each.
     pub fn new(layers: Vec<LayerSource>, spool: &Path, max_layer: u64) -> Self {
         Self::stoppable(layers, spool, max_layer, &Cancel::default())
     }
 
     /// The same; `cancel` ends the unpacking of a layer.
     pub fn stoppable(layers: Vec<LayerSource>, spool: &Path, max_layer: u64, cancel: &Cancel) -> Self {
+        let spool = Spool::in_dir(spool);
         let tar =
-            |source| -> Box<dyn BaseLayer> { Box::new(TarLayer::new(source, spool, max_layer, cancel)) };
+            |source| -> Box<dyn BaseLayer> { Box::new(TarLayer::new(source, &spool, max_layer, cancel)) };
         Self::of_layers(layers.into_iter().map(tar).collect())
     }
 
@@ -96,10 +98,11 @@ impl LayeredFiles {
         max_layer: u64,
         cancel: &Cancel,
     ) -> Self {
+        let spool = Spool::in_dir(spool);
         let layers = parts.into_iter().map(|part| match part {
             Part::Stored { diff_id, .. } => stored(diff_id),
             Part::Given(source) => {
-                Box::new(TarLayer::new(source, spool, max_layer, cancel)) as Box<dyn BaseLayer>
+                Box::new(TarLayer::new(source, &spool, max_layer, cancel)) as Box<dyn BaseLayer>
             }
         });
         Self::of_layers(layers.collect())

@@ -19,7 +19,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::error::{Error, IoContext, Result};
-use crate::region::Region;
+use crate::region::{Frozen, Region};
 pub use blocks::Blocks;
 pub use layer::LayerSource;
 #[cfg(feature = "composefs")]
@@ -89,12 +89,11 @@ impl Doubt {
 /// One old file, readable at any position.
 #[derive(Debug, Clone)]
 pub struct SourceFile {
-    /// Its path, for messages.
-    pub path: SourcePath,
-    /// Its bytes.
-    pub content: Region,
-    /// Under which name the store of this base keeps the content as a whole, if it does.
-    pub object: Option<Arc<str>>,
+    /// For messages.
+    path: SourcePath,
+    content: Region,
+    /// Under which name the store of this base keeps the content as a whole, if it does. Then it never changes.
+    object: Option<Arc<str>>,
 }
 
 /// The whole content of an old file.
@@ -118,6 +117,27 @@ impl std::ops::Deref for Held {
 }
 
 impl SourceFile {
+    /// A file with this content; the path is for messages.
+    pub fn new(path: SourcePath, content: Region) -> Self {
+        SourceFile { path, content, object: None }
+    }
+
+    /// One that its store keeps as the object of this name, and never changes.
+    #[cfg(feature = "composefs")]
+    pub(crate) fn of_object(path: SourcePath, content: Region, name: Arc<str>) -> Self {
+        SourceFile { path, content, object: Some(name) }
+    }
+
+    /// The name of the store's object that has the same content, if there is one.
+    pub fn object(&self) -> Option<&Arc<str>> {
+        self.object.as_ref()
+    }
+
+    /// Its bytes.
+    pub fn content(&self) -> &Region {
+        &self.content
+    }
+
     /// Size in bytes, when it was opened.
     pub fn size(&self) -> u64 {
         self.content.len()
@@ -146,9 +166,8 @@ impl SourceFile {
     /// As [`read_exact_at`](Self::read_exact_at).
     pub fn held(&self) -> Result<Held> {
         if self.object.is_some() && self.size() > 0 {
-            return self
-                .content
-                .map_unchanging()
+            return Frozen::promised(self.content.clone())
+                .map()
                 .map(Held::Mapped)
                 .at(format_args!("base file {}", self.path));
         }

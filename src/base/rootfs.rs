@@ -4,6 +4,7 @@
 //! the root, so neither `..`, an absolute link nor a race leads out of it.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,13 +14,14 @@ use rustix::io::Errno;
 
 use super::layered::etc_twin;
 use super::{Doubt, OpenedFile, SourceFile, SourceFiles, SourcePath};
+use crate::descriptors;
 use crate::error::{Error, IoContext, Result};
 use crate::region::Region;
 
 /// A directory that is the root of the base image.
 #[derive(Debug)]
 pub struct RootfsFiles {
-    root: OwnedFd,
+    root: Arc<OwnedFd>,
 }
 
 impl RootfsFiles {
@@ -32,40 +34,43 @@ impl RootfsFiles {
         let root = rustix::fs::openat(CWD, path, flags, Mode::empty())
             .map_err(std::io::Error::from)
             .at(path.display())?;
-        Ok(RootfsFiles { root })
+        Ok(RootfsFiles { root: Arc::new(root) })
     }
 
-    fn open_beneath(&self, path: &SourcePath) -> Result<Option<OwnedFd>> {
-        // NONBLOCK: a FIFO must not hang us before it is seen to be none of a regular file.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        match rustix::fs::openat2(&self.root, path.as_bytes(), flags, Mode::empty(), resolve) {
-            Ok(fd) => Ok(Some(fd)),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => Ok(None),
-            Err(Errno::NOSYS) => Err(Error::local("--rootfs needs the openat2 system call (Linux 5.6)")),
-            Err(e) => Err(Error::from_io(e.into(), format!("base file {path}"))),
+    fn content(&self, path: &SourcePath) -> Result<Option<Region>> {
+        let (root, name) = (self.root.clone(), path.clone());
+        match descriptors::reopened(move || open_beneath(&root, &name)) {
+            Ok(content) => Ok(Some(content)),
+            Err(e) => match Errno::from_io_error(&e) {
+                Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => Ok(None),
+                Some(Errno::NOSYS) => Err(Error::local("--rootfs needs the openat2 system call (Linux 5.6)")),
+                _ => Err(Error::from_io(e, format!("base file {path}"))),
+            },
         }
     }
 }
 
+fn open_beneath(root: &OwnedFd, path: &SourcePath) -> io::Result<File> {
+    // NONBLOCK: a FIFO must not hang us before it is seen to be none of a regular file.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let file = File::from(rustix::fs::openat2(root, path.as_bytes(), flags, Mode::empty(), resolve)?);
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(Error::misfit(format!("base file {path} is not a regular file")).into())
+}
+
 impl SourceFiles for RootfsFiles {
     fn open(&self, path: &SourcePath, _attempt: u32) -> Result<OpenedFile> {
-        let mut fd = self.open_beneath(path)?;
-        if let (None, Some(twin)) = (&fd, etc_twin(path)) {
-            fd = self.open_beneath(&twin)?;
+        let mut content = self.content(path)?;
+        if let (None, Some(twin)) = (&content, etc_twin(path)) {
+            content = self.content(&twin)?;
         }
-        let file = File::from(fd.ok_or_else(|| {
+        let content = content.ok_or_else(|| {
             Error::misfit(format!("the root file system has no file {path}"))
                 .with_hint("fetch the full image")
-        })?);
-        let meta = file.metadata().at(path)?;
-        if !meta.is_file() {
-            return Err(Error::misfit(format!("base file {path} is not a regular file")));
-        }
-        let content = Region::whole(file).at(path)?;
-        Ok(OpenedFile {
-            file: Arc::new(SourceFile { path: path.clone(), content, object: None }),
-            doubt: Doubt::None,
-        })
+        })?;
+        Ok(OpenedFile { file: Arc::new(SourceFile::new(path.clone(), content)), doubt: Doubt::None })
     }
 }

@@ -7,7 +7,7 @@ use memmap2::Mmap;
 
 use crate::base::Source;
 use crate::error::{IoContext, Result};
-use crate::region::Region;
+use crate::region::{Frozen, Region};
 
 /// Bytes copied at once.
 const CHUNK: usize = 1 << 20;
@@ -50,7 +50,7 @@ impl Corpus {
         out.flush().at(dir.display())?;
         drop(out);
         let written = Region::whole(file).at(dir.display())?;
-        let map = if start == 0 { None } else { Some(written.map_unchanging().at(dir.display())?) };
+        let map = if start == 0 { None } else { Some(Frozen::promised(written).map().at(dir.display())?) };
         Ok(Corpus { map, spans })
     }
 

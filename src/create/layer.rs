@@ -5,7 +5,6 @@
 //! to the base and compares the result with the layer.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +22,7 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::layer_write::LayerWrite;
 use crate::region::Region;
+use crate::spool::Spooled;
 use crate::tardiff::{Limits, OpWriter, Version, WriterOptions};
 
 /// Small files are worked on together up to this many bytes.
@@ -51,7 +51,7 @@ pub(super) struct Encoder<'a> {
     pub progress: &'a (dyn Fn(u64) + Sync),
 }
 
-/// A finished patch in an unlinked file.
+/// A finished patch in a spool file.
 #[derive(Debug)]
 pub(super) struct Patch {
     pub content: Region,
@@ -61,11 +61,11 @@ pub(super) struct Patch {
 }
 
 impl Encoder<'_> {
-    /// Makes the patch for a layer in an unlinked file `out`.
+    /// Makes the patch for a layer in `out`.
     ///
     /// # Errors
     /// When the layer cannot be read or the disk is full.
-    pub fn encode(&self, layer: &NewLayer, out: File) -> Result<Patch> {
+    pub fn encode(&self, layer: &NewLayer, out: Spooled) -> Result<Patch> {
         let ranges = cut(layer);
         let (chunks, checked) = sync_channel(UNCHECKED);
         std::thread::scope(|scope| {
@@ -81,7 +81,7 @@ impl Encoder<'_> {
         &self,
         layer: &NewLayer,
         ranges: &[Range<u64>],
-        out: File,
+        out: Spooled,
         chunks: SyncSender<Vec<u8>>,
     ) -> Result<(Region, Digest)> {
         let search = Search {
@@ -103,7 +103,7 @@ impl Encoder<'_> {
         })?;
         let sink = writer.finish().at("patch")?;
         let file = sink.file.into_inner().map_err(|e| Error::from_io(e.into_error(), "patch"))?;
-        Ok((Region::whole(file).at("patch")?, sink.hasher.finish()))
+        Ok((file.into_region(), sink.hasher.finish()))
     }
 
     /// Applies the patch that comes through `chunks` and compares the result with the layer.
@@ -238,7 +238,7 @@ impl<T> Drop for Stop<'_, T> {
 
 /// Takes the compressed patch: to the file, the hash, and the checker.
 struct Sink {
-    file: BufWriter<File>,
+    file: BufWriter<Spooled>,
     hasher: Hasher,
     /// Gone when the checker has seen enough.
     checker: Option<SyncSender<Vec<u8>>>,

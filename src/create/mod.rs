@@ -34,6 +34,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::parallel;
 use crate::progress::{Event, Reporter};
 use crate::region::Region;
+use crate::spool::Spool;
 use crate::tardiff::Version;
 use analysis::{Analysis, Means};
 use layer::{Encoder, Patch};
@@ -174,13 +175,14 @@ fn make_patches(
 ) -> Result<Vec<Patch>> {
     let (_, old_layers) = sources(old, 0..old.image.layers.len())?;
     let files = LayeredFiles::stoppable(old_layers, &options.spool, options.max_layer, cancel);
+    let spool = Spool::in_dir(&options.spool);
     let tars = Mutex::new(vec![None; new_layers.len()]);
     // New layers first: they are hashed as well, so they take longest.
     let count = new_layers.len() + old.image.layers.len();
     parallel::for_each(count, options.jobs, |at| match at.checked_sub(new_layers.len()) {
         Some(old) => files.preload(old..old + 1, 1),
         None => {
-            let tar = unpack_checked(&new_layers[at], options, cancel)?;
+            let tar = unpack_checked(&new_layers[at], &spool, options, cancel)?;
             let members =
                 base::members(&tar).map_err(|e| e.context(format!("layer {}", new_layers[at].diff_id)))?;
             tars.lock().unwrap_or_else(|e| e.into_inner())[at] = Some((tar, members));
@@ -218,7 +220,7 @@ fn make_patches(
             cancel,
             progress: &|delta| reporter.event(Event::LayerBytes { index, delta }),
         };
-        let out = tempfile::tempfile_in(&options.spool).at(options.spool.display())?;
+        let out = spool.begin().at(options.spool.display())?;
         patches.push(encoder.encode(layer, out)?);
         reporter.event(Event::LayerDone { index, outcome: "patch" });
     }
@@ -239,9 +241,9 @@ fn sources(
 }
 
 /// The plain tar of a layer, its diff_id checked even where the blob is the tar.
-fn unpack_checked(layer: &LayerSource, options: &Options, cancel: &Cancel) -> Result<Region> {
+fn unpack_checked(layer: &LayerSource, spool: &Spool, options: &Options, cancel: &Cancel) -> Result<Region> {
     let tar = layer
-        .unpack(&options.spool, options.max_layer, cancel)
+        .unpack(spool, options.max_layer, cancel)
         .map_err(|e| e.context(format!("layer {}", layer.diff_id)))?;
     let mut head = [0; 4];
     let n = layer.blob.read_at(&mut head, 0).at("layer")?;

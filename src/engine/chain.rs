@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
@@ -20,6 +19,7 @@ use crate::fetch::{self as scheduler, Concurrency, Download, Job, Received, Sour
 use crate::fuse::fuse;
 use crate::region::Region;
 use crate::session::Session;
+use crate::spool::Spool;
 use crate::store::Inventory;
 use crate::tardiff;
 
@@ -111,6 +111,7 @@ impl Chain<'_> {
             return Err(Error::misfit("a chain of deltas begins at an image in the repository"));
         };
         let mut files = first;
+        let spool = Spool::in_dir(&store.spool());
         let mut made: HashMap<DiffId, Region> = HashMap::new();
         for link in links {
             let downloads = link.needed.iter().map(|(index, blob)| Download {
@@ -126,7 +127,7 @@ impl Chain<'_> {
                     ..Default::default()
                 },
                 max_layer: self.limits.max_layer_size,
-                spool: store.spool(),
+                spool: spool.clone(),
                 cancel: self.session.cancel.clone(),
             };
             let worker = Arc::new(worker);
@@ -157,7 +158,7 @@ struct Fuser {
     image: TargetImage,
     limits: tardiff::Limits,
     max_layer: u64,
-    spool: PathBuf,
+    spool: Spool,
     cancel: Cancel,
 }
 
@@ -170,9 +171,9 @@ impl Worker<Region> for Fuser {
         let region = if is_patch {
             self.fuse(blob, &view, diff_id, max)
         } else {
-            let mut file = tempfile::tempfile_in(&self.spool).at(self.spool.display())?;
-            std::io::copy(&mut blob, &mut file).at("blob")?;
-            let blob = Region::whole(file).at(self.spool.display())?;
+            let mut whole = self.spool.begin().at(self.spool.dir().display())?;
+            std::io::copy(&mut blob, &mut whole).at("blob")?;
+            let blob = whole.into_region();
             LayerSource { diff_id: diff_id.clone(), blob }.unpack(&self.spool, max, &self.cancel)
         };
         match region {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, MediaType};
 
 use super::{MAX_INDEX_SIZE, Storage, parse_index};
+use crate::descriptors;
 use crate::digest::{Digest, digest_of};
 use crate::error::{Error, IoContext, Result};
 use crate::region::Region;
@@ -93,15 +94,19 @@ impl Storage for PlainDir {
 }
 
 fn open_blob(path: &Path) -> Result<Option<Region>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::from_io(e, path.display())),
+    let again = path.to_owned();
+    let open = move || {
+        let file = File::open(&again)?;
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(Error::verification(format!("{}: not a regular file", again.display())).into()),
+        }
     };
-    if !file.metadata().at(path.display())?.is_file() {
-        return Err(Error::verification(format!("{}: not a regular file", path.display())));
+    match descriptors::reopened(open) {
+        Ok(region) => Ok(Some(region)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::from_io(e, path.display())),
     }
-    Region::whole(file).map(Some).at(path.display())
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {

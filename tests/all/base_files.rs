@@ -233,7 +233,8 @@ fn the_file_that_was_meant_is_found_however_the_other_one_fails() {
     let copy = |path: &str, len: usize| [open_op(path), op(2, len as u64, b"")].concat();
     let dictionary = [open_op("linked"), op(5, frame.len() as u64, &frame)].concat();
     // Two files at once, of which the likelier candidates are in different views.
-    let cases: [(&str, &[u8; 8], Vec<u8>, Vec<Vec<u8>>); 7] = [
+    type Case<'a> = (&'a str, &'a [u8; 8], Vec<u8>, Vec<Vec<u8>>);
+    let cases: [Case<'_>; 7] = [
         ("too short", V1, stale.clone(), vec![copy("linked", 10_000)]),
         (
             "no such place",

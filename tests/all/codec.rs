@@ -25,7 +25,7 @@ impl SourceFiles for Memory {
         let file = self.files.get(path.as_bytes()).ok_or_else(|| Error::misfit("absent"))?;
         let mut copy = tempfile::tempfile().unwrap();
         copy.write_all(file).unwrap();
-        let file = SourceFile { path: path.clone(), content: Region::whole(copy).unwrap(), object: None };
+        let file = SourceFile::new(path.clone(), Region::whole(copy).unwrap());
         Ok(OpenedFile { file: Arc::new(file), doubt: Doubt::None })
     }
 }

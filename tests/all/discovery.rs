@@ -429,6 +429,37 @@ fn a_chain_of_deltas_leads_over_images_that_are_not_here() {
 }
 
 #[test]
+fn a_chain_over_more_files_than_may_be_open() {
+    for sandbox in Sandbox::of_each_store() {
+        let dir = OciDir::create(&sandbox.path("source"));
+        let mut case = Case { sandbox, registry: Registry::start(), dir };
+        let images: Vec<Image> = (1..=3u8)
+            .map(|n| {
+                let mut contents: Vec<Vec<u8>> = (0..300).map(|at| noise(at, 8_000)).collect();
+                contents.iter_mut().for_each(|content| content[usize::from(n)] ^= n);
+                let names: Vec<String> = (0..300).map(|at| format!("files/{at}")).collect();
+                let files: Vec<(&str, &[u8])> =
+                    names.iter().zip(&contents).map(|(n, c)| (&**n, &**c)).collect();
+                let image = Image::new(vec![Layer::gzip(tree(&files))]);
+                case.dir.image(&n.to_string(), &image);
+                case.registry.push(&case.dir.reference(&n.to_string()), &format!("os:{n}"));
+                image
+            })
+            .collect();
+        images.windows(2).for_each(|pair| drop(case.publish(&Delta::new(&pair[0], &pair[1]))));
+        case.fetch(1, &[]);
+        let mut command = case.sandbox.limited("ulimit -n 128");
+        let reference = case.registry.reference("os:3");
+        let ended = support::cli::ended(command.args([&*reference, "--json"]).args(REMOTE).output().unwrap());
+        assert_eq!(ended.code, 0, "{ended:#?}");
+        let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!(report["fallback_reason"], Value::Null, "{report:#}");
+        assert_eq!(report["deltas"].as_array().unwrap().len(), 2);
+        case.sandbox.ok(&["verify"]);
+    }
+}
+
+#[test]
 fn a_chain_over_an_ambiguous_file_finds_the_one_that_was_meant() {
     let content = noise(1, 300_000);
     for other in [&b"much shorter"[..], &noise(2, 300_000)] {

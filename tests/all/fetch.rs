@@ -223,25 +223,71 @@ fn the_base_may_be_a_root_file_system() {
     assert_eq!(ended.code, 3, "{ended:#?}");
 }
 
+/// What a process may have open in these tests: the hard limit as well, so that it cannot be raised.
+const FEW_FILES: &str = "ulimit -n 128";
+
+/// An image of one layer with 300 files in `folder`.
+fn many_files(folder: &str) -> Image {
+    let content: Vec<Vec<u8>> = (0..300).map(|n| noise(n, 20_000)).collect();
+    let names: Vec<String> = (0..300).map(|n| format!("{folder}/{n}")).collect();
+    let files: Vec<(&str, &[u8])> = names.iter().zip(&content).map(|(n, c)| (&**n, &**c)).collect();
+    Image::new(vec![Layer::plain(tar(&files))])
+}
+
 #[test]
 fn a_base_of_more_files_than_may_be_open() {
+    let (old, new) = (many_files("old"), many_files("new"));
+    for sandbox in Sandbox::of_each_store() {
+        let mut dir = OciDir::create(&sandbox.path("source"));
+        dir.image("old", &old).delta("delta", &Delta::new(&old, &new));
+        sandbox.ok(&[&dir.reference("old"), "--tag", "old"]);
+        let mut command = sandbox.limited(FEW_FILES);
+        let ended = support::cli::ended(command.arg(dir.reference("delta")).output().unwrap());
+        assert_eq!(ended.code, 0, "{ended:#?}");
+        sandbox.ok(&["verify"]);
+    }
+}
+
+#[test]
+fn a_root_directory_of_more_files_than_may_be_open() {
     let sandbox = Sandbox::new();
-    let content: Vec<Vec<u8>> = (0..300).map(|n| noise(n, 20_000)).collect();
-    let names = |dir: &str| -> Vec<String> { (0..300).map(|n| format!("{dir}/{n}")).collect() };
-    let layer = |names: &[String]| {
-        let files: Vec<(&str, &[u8])> = names.iter().zip(&content).map(|(n, c)| (&**n, &**c)).collect();
-        Layer::plain(tar(&files))
-    };
-    let (old, new) = (Image::new(vec![layer(&names("old"))]), Image::new(vec![layer(&names("new"))]));
+    let (old, new) = (many_files("old"), many_files("new"));
     let mut dir = OciDir::create(&sandbox.path("source"));
     dir.delta("delta", &Delta::new(&old, &new));
     let root = sandbox.path("root");
     tar::Archive::new(&old.layers[0].tar[..]).unpack(&root).unwrap();
-    let mut command = sandbox.limited("ulimit -Sn 64");
+    let mut command = sandbox.limited(FEW_FILES);
     let ended =
         support::cli::ended(command.args([&dir.reference("delta"), "--rootfs"]).arg(&root).output().unwrap());
     assert_eq!(ended.code, 0, "{ended:#?}");
     sandbox.ok(&["verify"]);
+}
+
+#[test]
+fn an_image_of_more_layers_than_files_may_be_open() {
+    let contents: Vec<Vec<u8>> = (0..150).map(|n| noise(n, 3_000)).collect();
+    let packed: [fn(Vec<u8>) -> Layer; 2] = [Layer::gzip, Layer::plain];
+    let layers = contents.iter().enumerate().map(|(n, c)| packed[n % 2](tar(&[(&format!("old/{n}"), c)])));
+    let old = Image::new(layers.collect());
+    let names: Vec<String> = (0..150).map(|n| format!("new/{n}")).collect();
+    let files: Vec<(&str, &[u8])> = names.iter().zip(&contents).map(|(n, c)| (&**n, &**c)).collect();
+    let new = Image::new(vec![Layer::gzip(tar(&files))]);
+    for sandbox in Sandbox::of_each_store() {
+        let mut dir = OciDir::create(&sandbox.path("source"));
+        dir.image("old", &old).image("new", &new);
+        let delta = format!("oci:{}:delta", sandbox.path("made").display());
+        for args in [
+            &["create", &dir.reference("old"), &dir.reference("new"), &delta][..],
+            &[&*dir.reference("old"), "--tag", "old"],
+            &[&*delta, "--tag", "new"],
+            // Patches for all layers, and the way back.
+            &["create", &dir.reference("new"), &dir.reference("old"), &format!("{delta}-back")],
+        ] {
+            let ended = support::cli::ended(sandbox.limited(FEW_FILES).args(args).output().unwrap());
+            assert_eq!(ended.code, 0, "{args:?}: {ended:#?}");
+        }
+        sandbox.ok(&["verify"]);
+    }
 }
 
 #[test]

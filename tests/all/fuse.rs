@@ -8,6 +8,7 @@ use oci_delta_fetch::digest::{DiffId, digest_of};
 use oci_delta_fetch::error::Kind;
 use oci_delta_fetch::fuse::fuse;
 use oci_delta_fetch::region::Region;
+use oci_delta_fetch::spool::Spool;
 use oci_delta_fetch::tardiff::Limits;
 use proptest::prelude::*;
 use support::hostile::{V1, V2, op, open, patch};
@@ -22,7 +23,7 @@ fn base() -> LayeredFiles {
 }
 
 fn fused(patch: &[u8], max: u64) -> oci_delta_fetch::error::Result<Region> {
-    fuse(patch, &View::new(&base(), 0), &Limits::default(), max, &std::env::temp_dir())
+    fuse(patch, &View::new(&base(), 0), &Limits::default(), max, &Spool::in_dir(&std::env::temp_dir()))
 }
 
 fn applied(patch: &[u8]) -> Vec<u8> {

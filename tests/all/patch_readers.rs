@@ -12,6 +12,7 @@ use oci_delta_fetch::digest::{DiffId, digest_of};
 use oci_delta_fetch::error::{Error, Kind, Result};
 use oci_delta_fetch::fuse::fuse;
 use oci_delta_fetch::region::Region;
+use oci_delta_fetch::spool::Spool;
 use oci_delta_fetch::tardiff::Limits;
 use support::hostile::{V1, V2, op, open, patch};
 use support::images::{self, noise, tar};
@@ -40,7 +41,7 @@ fn ends(patch: &[u8]) -> [(&'static str, Result<()>); 3] {
     let mut out = Vec::new();
     [
         ("apply", apply_patch(patch, &View::new(&files, 0), &limits, &mut out).map(drop)),
-        ("fuse", fuse(patch, &View::new(&files, 0), &limits, MAX, &spool).map(drop)),
+        ("fuse", fuse(patch, &View::new(&files, 0), &limits, MAX, &Spool::in_dir(&spool)).map(drop)),
         ("account", account(patch, &limits, MAX, &spool).map(drop)),
     ]
 }

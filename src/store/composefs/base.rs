@@ -16,11 +16,12 @@ use composefs::splitstream::SplitStreamReader;
 use composefs::tree::{LeafContent, RegularFile};
 use composefs_oci::tar::{TarItem, get_entry};
 use composefs_oci::{LAYER_CONTENT_TYPE, layer_content_id};
-use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, openat};
+use rustix::fs::{Mode, OFlags, openat};
 
 use super::foreign;
 use super::objects::object_path;
 use crate::base::{BaseLayer, FileNode, LayerIndex, LoadedLayer, Node, SourceFile, SourcePath};
+use crate::descriptors;
 use crate::digest::DiffId;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::region::Region;
@@ -120,36 +121,40 @@ impl<H: FsVerityHashValue> LoadedSplit<H> {
             };
             index.insert(path, node);
         }
-        Ok(LoadedSplit { repo, index, contents, inline: in_memory(&inline)? })
+        Ok(LoadedSplit { repo, index, contents, inline: in_memory(inline) })
     }
 
     fn object(&self, path: &SourcePath, id: &H, size: u64) -> Result<SourceFile> {
         let name = object_path(id);
-        // With fs-verity the kernel checks what is read; without, the layer's diff_id does.
-        let fd = if self.repo.is_insecure() {
-            let dir = self.repo.objects_dir().map_err(io::Error::from).at("objects")?;
-            openat(dir, &name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|e| damaged(path, &name, &io::Error::from(e).to_string()))?
-        } else {
-            self.repo
-                .open_object(id)
-                .map_err(|e| foreign(Kind::Verification, format!("base file {path}"), e).with_hint(HINT))?
-        };
-        let content = Region::whole(fd.into()).at(format_args!("base file {path}"))?;
+        let (repo, id) = (self.repo.clone(), id.clone());
+        let content = descriptors::reopened(move || open_object(&repo, &id)).map_err(|e| {
+            if e.kind() == io::ErrorKind::NotFound {
+                return damaged(path, &name, &e.to_string());
+            }
+            Error::from_io(e, format!("object {name}")).context(format!("base file {path}")).with_hint(HINT)
+        })?;
         if content.len() != size {
             let how = format!("it has {} bytes, not {size}", content.len());
             return Err(damaged(path, &name, &how));
         }
-        Ok(SourceFile { path: path.clone(), content, object: Some(name.into()) })
+        Ok(SourceFile::of_object(path.clone(), content, name.into()))
     }
 }
 
-/// A file that is nowhere but in memory.
-fn in_memory(bytes: &[u8]) -> Result<Region> {
-    let fd = memfd_create("inline", MemfdFlags::CLOEXEC).map_err(io::Error::from).at("memory")?;
-    let mut file = File::from(fd);
-    file.write_all(bytes).at("memory")?;
-    Region::whole(file).at("memory")
+/// With fs-verity the kernel checks what is read; without, the layer's diff_id does.
+fn open_object<H: FsVerityHashValue>(repo: &Repository<H>, id: &H) -> io::Result<File> {
+    if !repo.is_insecure() {
+        let opened = repo.open_object(id);
+        return Ok(opened.map_err(|e| foreign(Kind::Verification, object_path(id), e))?.into());
+    }
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    Ok(openat(repo.objects_dir()?, object_path(id), flags, Mode::empty())?.into())
+}
+
+/// What is nowhere but in memory.
+fn in_memory(bytes: Vec<u8>) -> Region {
+    let len = bytes.len() as u64;
+    Region::of(Arc::new(bytes.into_boxed_slice()), len)
 }
 
 impl<H: FsVerityHashValue> LoadedLayer for LoadedSplit<H> {
@@ -161,7 +166,7 @@ impl<H: FsVerityHashValue> LoadedLayer for LoadedSplit<H> {
         match &self.contents[file.offset as usize] {
             Content::Inline { offset } => {
                 let content = self.inline.slice(*offset, file.size);
-                Ok(SourceFile { path: path.clone(), content, object: None })
+                Ok(SourceFile::new(path.clone(), content))
             }
             Content::Object(id) => self.object(path, id, file.size),
         }
@@ -171,7 +176,7 @@ impl<H: FsVerityHashValue> LoadedLayer for LoadedSplit<H> {
         let Content::Object(id) = &self.contents[file.offset as usize] else { return Ok(()) };
         let object = self.object(path, id, file.size)?;
         let mut hasher = FsVerityHasher::<H>::new();
-        let mut content = object.content.reader();
+        let mut content = object.content().reader();
         let mut buf = vec![0; CHUNK];
         loop {
             let n = content.read(&mut buf).at(format_args!("base file {path}"))?;

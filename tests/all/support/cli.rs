@@ -83,7 +83,7 @@ impl Sandbox {
     pub fn limited(&self, limits: &str) -> Command {
         let inner = self.command();
         let mut limited = Command::new("sh");
-        limited.args(["-c", &format!("{limits}; exec \"$@\""), "sh"]);
+        limited.args(["-ec", &format!("{limits}; exec \"$@\""), "sh"]);
         limited.arg(inner.get_program());
         for (key, value) in inner.get_envs() {
             match value {
