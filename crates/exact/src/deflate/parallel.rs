@@ -19,11 +19,11 @@ use super::token::Token;
 use crate::Encoder;
 
 /// The plain bytes of a chunk.
-const CHUNK: u64 = 3 << 20;
+const CHUNK: u64 = 4 << 20;
 /// How far before its chunk a source begins. Most agree after 65 KB.
 const WARM_UP: u64 = 256 << 10;
 /// Within a chunk, sources are compared after so many bytes.
-const PIECE: u64 = 512 << 10;
+const PIECE: u64 = 1 << 20;
 /// The most threads of one encoder.
 const MAX_THREADS: usize = 64;
 
@@ -74,6 +74,28 @@ impl Chunk {
     }
 }
 
+/// Lists that were used and can be used again: fresh memory costs as much as the fastest search.
+#[derive(Debug)]
+struct Spare<T>(Mutex<Vec<Vec<T>>>);
+
+impl<T> Spare<T> {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Vec::new())))
+    }
+
+    /// An empty list, with memory if there is some.
+    fn take(&self) -> Vec<T> {
+        self.0.lock().ok().and_then(|mut lists| lists.pop()).unwrap_or_default()
+    }
+
+    fn give(&self, mut list: Vec<T>) {
+        list.clear();
+        if let Ok(mut lists) = self.0.lock() {
+            lists.push(list);
+        }
+    }
+}
+
 /// The tokens of a piece of a chunk, as they are if the source is at `from` when the piece begins.
 #[derive(Debug)]
 struct Piece<S> {
@@ -92,21 +114,22 @@ struct Found<S> {
 }
 
 /// Looks for the tokens of a chunk from a cold start.
-fn find<S: TokenSource>(config: S::Config, chunk: &Chunk, sizes: Sizes) -> Found<S> {
+fn find<S: TokenSource>(config: S::Config, chunk: &Chunk, sizes: Sizes, spare: &Spare<Token>) -> Found<S> {
     let window = chunk.window();
     let cold = chunk.start.saturating_sub(sizes.warm_up);
     let mut source = S::new(config, cold);
     if cold < chunk.start {
-        source.advance(window, chunk.start, &mut Vec::new());
+        let mut unused = spare.take();
+        source.advance(window, chunk.start, &mut unused);
+        spare.give(unused);
     }
     let mut pieces = Vec::new();
     let mut until = chunk.start;
     loop {
         until = (until + sizes.piece).min(chunk.end);
         let from = source.clone();
-        let mut tokens = Vec::new();
+        let mut tokens = spare.take();
         source.advance(window, until, &mut tokens);
-        tokens.shrink_to_fit();
         pieces.push(Piece { from, tokens, until, emitted: source.emitted() });
         // The last piece is looked at even if it is empty: a source may hold a token back.
         if until >= chunk.end {
@@ -123,6 +146,8 @@ type Job<S> = (Arc<Chunk>, SyncSender<Found<S>>);
 struct Threads<S> {
     jobs: Option<Sender<Job<S>>>,
     handles: Vec<thread::JoinHandle<()>>,
+    /// Lists of tokens, from the one who has written them back to those who find them.
+    spare: Arc<Spare<Token>>,
 }
 
 impl<S: TokenSource> Threads<S> {
@@ -130,21 +155,25 @@ impl<S: TokenSource> Threads<S> {
     fn new(config: S::Config, count: usize, sizes: Sizes) -> Self {
         let (jobs, queue) = mpsc::channel::<Job<S>>();
         let queue = Arc::new(Mutex::new(queue));
+        let spare = Spare::new();
         let handles = (0..count)
             .map_while(|_| {
-                let queue = Arc::clone(&queue);
+                let (queue, spare) = (Arc::clone(&queue), Arc::clone(&spare));
                 let work = move || {
                     // The lock is held while waiting, never while working.
                     let next = || queue.lock().ok()?.recv().ok();
                     while let Some((chunk, answer)) = next() {
+                        let found = find(config, &chunk, sizes, &spare);
+                        // Who gets the answer wants the chunk's memory, too.
+                        drop(chunk);
                         // Nobody may wait for it any more.
-                        let _ = answer.send(find(config, &chunk, sizes));
+                        let _ = answer.send(found);
                     }
                 };
                 thread::Builder::new().name("deflate".into()).spawn(work).ok()
             })
             .collect();
-        Self { jobs: Some(jobs), handles }
+        Self { jobs: Some(jobs), handles, spare }
     }
 
     /// Hands on a chunk. Without an answer to come, there is no thread to give one.
@@ -185,6 +214,8 @@ struct Parallel<S: TokenSource, W: BlockWriter> {
     /// Where the next chunk begins.
     start: u64,
     pending: VecDeque<Pending<S>>,
+    /// Memory of chunks that are done.
+    spare: Vec<Vec<u8>>,
     threads: Threads<S>,
 }
 
@@ -197,6 +228,7 @@ impl<S: TokenSource, W: BlockWriter> Parallel<S, W> {
             origin: 0,
             start: 0,
             pending: VecDeque::new(),
+            spare: Vec::new(),
             threads: Threads::new(config, threads, sizes),
         }
     }
@@ -204,7 +236,8 @@ impl<S: TokenSource, W: BlockWriter> Parallel<S, W> {
     /// Hands the chunk up to `end` to the threads.
     fn submit(&mut self, end: u64, is_last: bool) {
         let keep = end.saturating_sub(self.sizes.warm_up.max(history::<S, W>())).max(self.origin);
-        let kept = self.plain[(keep - self.origin) as usize..].to_vec();
+        let mut kept = self.spare.pop().unwrap_or_default();
+        kept.extend_from_slice(&self.plain[(keep - self.origin) as usize..]);
         let bytes = std::mem::replace(&mut self.plain, kept);
         let chunk = Arc::new(Chunk { bytes, origin: self.origin, start: self.start, end, is_last });
         self.origin = keep;
@@ -225,6 +258,10 @@ impl<S: TokenSource, W: BlockWriter> Parallel<S, W> {
             if chunk.is_last {
                 self.stages.writer.finish(chunk.window(), out);
             }
+            if let Ok(Chunk { mut bytes, .. }) = Arc::try_unwrap(chunk) {
+                bytes.clear();
+                self.spare.push(bytes);
+            }
         }
     }
 
@@ -239,6 +276,7 @@ impl<S: TokenSource, W: BlockWriter> Parallel<S, W> {
             } else {
                 self.stages.advance(window, piece.until, out);
             }
+            self.threads.spare.give(piece.tokens);
         }
         if is_proved {
             self.stages.source = found.end;
