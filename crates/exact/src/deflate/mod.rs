@@ -1,7 +1,5 @@
 //! Encoders for deflate (RFC 1951), and what they share.
 
-#![allow(dead_code)] // until its users land
-
 pub(crate) mod bits;
 pub(crate) mod block;
 pub mod go;

@@ -74,7 +74,7 @@ impl Chunk {
     }
 }
 
-/// Lists that were used and can be used again: fresh memory costs as much as the fastest search.
+/// Lists that were used and can be used again, for fresh memory comes page by page.
 #[derive(Debug)]
 struct Spare<T>(Mutex<Vec<Vec<T>>>);
 
