@@ -1,9 +1,11 @@
 # Two commands are all a fresh Debian machine with Rust needs: `make demo` and `make test`.
 
 CARGO ?= cargo
+# Says what is at work while cargo says nothing.
+ALIVE = @contrib/ci/alive
 
 .PHONY: build demo test test-lean check fmt clippy doc deny docs-check docs-generate fuzz-smoke \
-    tools demo-tools build-tools test-tools crates
+    tools demo-tools build-tools test-tools
 
 build: build-tools
 	$(CARGO) build --release --locked
@@ -12,14 +14,15 @@ build: build-tools
 demo: tools build-tools demo-tools
 	contrib/demo/run.sh
 
-test: tools test-tools crates
-	$(CARGO) test --locked
+test: test-tools
+	$(ALIVE) $(CARGO) test --locked
 
-# Without composefs: a program that does not need OpenSSL.
-test-lean: tools test-tools crates
-	$(CARGO) test --locked --no-default-features --features cli
+# Without composefs: it compiles, does the main job, and needs no OpenSSL. (fuzz-smoke has the library alone.)
+LEAN = --locked -p oci-delta-fetch --no-default-features --features cli
+test-lean: test-tools
+	$(ALIVE) $(CARGO) clippy $(LEAN) --all-targets -- -D warnings
+	$(ALIVE) $(CARGO) test $(LEAN) --test all -- fetch:: store_conformance::
 	! ldd target/debug/oci-delta-fetch | grep -E 'libcrypto|libssl'
-	$(CARGO) clippy --locked --no-default-features --features cli --all-targets -- -D warnings
 
 # What CI checks beside the tests.
 check: test-lean fmt clippy doc docs-check deny fuzz-smoke
@@ -28,10 +31,10 @@ fmt:
 	$(CARGO) fmt --all --check
 
 clippy: build-tools
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(ALIVE) $(CARGO) clippy --locked --all-targets -- -D warnings
 
-doc:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+doc: build-tools
+	RUSTDOCFLAGS="-D warnings" contrib/ci/alive $(CARGO) doc --locked --no-deps
 
 # Man page, completions and docs/cli.md come from the CLI definition.
 docs-check:
@@ -41,16 +44,16 @@ docs-generate:
 	$(CARGO) run --locked --quiet --example generate
 
 deny:
-	command -v cargo-deny >/dev/null || $(CARGO) install --locked --debug cargo-deny
-	$(CARGO) deny check licenses bans sources
+	@contrib/ci/install python3:python3
+	contrib/ci/licences
 
 fuzz-smoke:
-	contrib/ci/fuzz-smoke
+	$(ALIVE) contrib/ci/fuzz-smoke
 
 demo-tools:
 	@contrib/ci/install python3:python3 zstd:zstd dpkg-deb:dpkg
 
-# Tools of the main job and its tests.
+# Tools of the main job.
 tools:
 	@contrib/ci/install skopeo:skopeo docker-registry:docker-registry
 
@@ -58,11 +61,6 @@ tools:
 build-tools:
 	@contrib/ci/install pkg-config:pkg-config /usr/include/openssl/ssl.h:libssl-dev
 
-# The command makes the certificates of a test registry.
-test-tools: build-tools
+# The command openssl makes the certificates of a test registry.
+test-tools: tools build-tools
 	@contrib/ci/install openssl:openssl
-
-# The judge of what is written into composefs repositories, and a registry with the referrers API.
-crates: build-tools
-	@contrib/ci/install-crate composefs-ctl 0.9.4 cfsctl
-	@contrib/ci/install-crate ferro-oci-server 1.0.0 ferro-oci-server

@@ -16,7 +16,8 @@ const MAX: u64 = 1 << 20;
 fuzz_target!(|data: &[u8]| {
     let patch = base::patch(data);
     let limits = Limits::default();
-    let Ok(region) = fuse(&patch[..], &View::new(&base::OneFile, 0), &limits, MAX, &Spool::in_dir(&std::env::temp_dir()))
+    let Ok(region) =
+        fuse(&patch[..], &View::new(&base::OneFile, 0), &limits, MAX, &Spool::in_dir(&std::env::temp_dir()))
     else {
         return;
     };

@@ -620,7 +620,9 @@ fn the_report_keeps_to_its_schema() {
     let (old, new) = (case.release(1), case.release(2));
     case.publish(&Delta::new(&old, &new));
     let schema: Value = serde_json::from_str(include_str!("../../docs/report.schema.json")).unwrap();
-    let validator = jsonschema::validator_for(&schema).unwrap();
+    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+    compiler.add_resource("report.schema.json", schema.clone()).unwrap();
+    let compiled = compiler.compile("report.schema.json", &mut schemas).unwrap();
     let reports = [
         case.fetch(1, &["--dry-run"]),
         case.fetch(1, &[]),
@@ -629,9 +631,7 @@ fn the_report_keeps_to_its_schema() {
         case.fetch(2, &[]),
     ];
     for report in &reports {
-        let errors: Vec<String> =
-            validator.iter_errors(report).map(|e| format!("{} at {}", e, e.instance_path())).collect();
-        assert!(errors.is_empty(), "{errors:#?} in {report:#}");
+        schemas.validate(report, compiled).unwrap_or_else(|e| panic!("{e:#} in {report:#}"));
     }
     // What the schema lists is there: nothing in it is forgotten or misspelt.
     fn covered(schema: &Value, report: &Value, path: &str) {

@@ -1,24 +1,16 @@
-//! cfsctl, the judge over what we write into a composefs repository. It is found
-//! by `$CFSCTL`, on the path, or where `contrib/ci/install-crate` puts it; a
-//! machine without it fails the test.
+//! cfsctl, the judge over what we write into a composefs repository: its crate's own
+//! code, built as an example of this package, or the program that `$CFSCTL` names.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The program.
 pub fn program() -> PathBuf {
-    if let Some(path) = std::env::var_os("CFSCTL") {
-        return path.into();
-    }
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/cfsctl");
-    if built.exists() { built } else { "cfsctl".into() }
+    std::env::var_os("CFSCTL").map_or_else(|| super::example("cfsctl"), PathBuf::from)
 }
 
 fn output(repo: &Path, args: &[&str]) -> Output {
-    let program = program();
-    Command::new(&program).arg("--repo").arg(repo).args(args).output().unwrap_or_else(|e| {
-        panic!("{}: {e}; contrib/ci/install-crate installs it", program.display());
-    })
+    Command::new(program()).arg("--repo").arg(repo).args(args).output().unwrap()
 }
 
 /// Runs cfsctl and gives its output.

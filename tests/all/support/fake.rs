@@ -20,11 +20,7 @@ impl FakeSkopeo {
         let settings =
             serde_json::json!({ "layout": layout, "protocol": protocol, "fault": fault, "times": times });
         fs::write(dir.path().join("settings.json"), settings.to_string()).unwrap();
-        // Tests run in target/PROFILE/deps; cargo builds examples beside that.
-        let test = std::env::current_exe().unwrap();
-        let fake = test.ancestors().nth(2).unwrap().join("examples/fake-skopeo");
-        assert!(fake.exists(), "{} is missing: run `cargo build --example fake-skopeo`", fake.display());
-        symlink(fake, dir.path().join("skopeo")).unwrap();
+        symlink(super::example("fake-skopeo"), dir.path().join("skopeo")).unwrap();
         FakeSkopeo { dir }
     }
 

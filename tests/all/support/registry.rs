@@ -86,18 +86,14 @@ impl Registry {
     /// A registry with the referrers API: ferro-oci-server, in memory.
     pub fn with_referrers() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/ferro-oci-server");
-        let program = if built.exists() { built } else { "ferro-oci-server".into() };
         // It does not say which port it got; a free one is chosen here.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let server = Command::new(&program)
+        let server = Command::new(super::example("ferro-oci-server"))
             .env("FERRO_OCI_LISTEN", &address)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap_or_else(|e| {
-                panic!("{}: {e}; contrib/ci/install-crate installs it", program.display());
-            });
+            .unwrap();
         let registry =
             Registry { server, address, dir, push_options: vec!["--dest-tls-verify=false".to_owned()] };
         let deadline = Instant::now() + Duration::from_secs(20);
