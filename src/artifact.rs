@@ -5,10 +5,13 @@
 
 use std::collections::HashMap;
 
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, ImageManifest, MediaType};
 use serde_json::Value;
 
 use crate::digest::{DiffId, Digest, digest_of, parse_digest, require_sha256};
+use crate::document::{
+    self, DOCKER_CONFIG, DOCKER_MANIFEST, IMAGE_CONFIG, IMAGE_MANIFEST, field, field_mut, set,
+};
 use crate::error::{Error, Result};
 use crate::platform::Platform;
 
@@ -119,7 +122,7 @@ pub struct TargetImage {
 /// Parses any OCI manifest, within bounds.
 ///
 /// # Errors
-/// Verification.
+/// Verification; Misfit for Docker's schema version 1.
 pub fn parse_manifest(bytes: &[u8]) -> Result<ImageManifest> {
     if bytes.len() as u64 > MAX_MANIFEST_SIZE {
         return Err(Error::verification(format!(
@@ -127,8 +130,7 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ImageManifest> {
             bytes.len()
         )));
     }
-    serde_json::from_slice(bytes)
-        .map_err(|e| Error::verification(format!("not an image manifest: {e}")).with_source(e))
+    document::manifest(bytes)
 }
 
 /// Is this artifactType that of a delta?
@@ -151,17 +153,20 @@ pub fn is_delta(manifest: &[u8]) -> Result<bool> {
 /// # Errors
 /// Verification when it is no manifest at all.
 pub fn image_config(manifest: &[u8]) -> Result<Option<Descriptor>> {
-    let config = parse_manifest(manifest)?.config().clone();
-    let media_type = config.media_type().to_string();
-    let is_image = media_type == "application/vnd.oci.image.config.v1+json"
-        || media_type == "application/vnd.docker.container.image.v1+json";
+    let manifest = parse_manifest(manifest)?;
+    let config = manifest.config().clone();
+    let is_image = match config.media_type().to_string().as_str() {
+        IMAGE_CONFIG | DOCKER_CONFIG => true,
+        // Left out, as skopeo takes it; an artifact says what it is.
+        "" => manifest.artifact_type().is_none(),
+        _ => false,
+    };
     Ok(is_image.then_some(config))
 }
 
 /// Is this a Docker manifest of schema version 1? It has neither a config nor a digest of its own bytes.
 pub fn is_schema1(manifest: &[u8]) -> bool {
-    let version = |value: Value| value.get("schemaVersion").and_then(Value::as_u64);
-    serde_json::from_slice(manifest).ok().and_then(version) == Some(1)
+    document::object(manifest).and_then(|m| field(&m, "schemaVersion")?.as_u64()) == Some(1)
 }
 
 /// Has this manifest Docker's media type?
@@ -170,8 +175,9 @@ pub fn is_schema1(manifest: &[u8]) -> bool {
 /// Verification when it is no manifest at all.
 pub fn is_docker(manifest: &[u8]) -> Result<bool> {
     let manifest = parse_manifest(manifest)?;
-    let media_type = manifest.media_type().as_ref().map(ToString::to_string);
-    Ok(media_type.is_some_and(|name| DOCKER_TYPES.iter().any(|(docker, _)| name == *docker)))
+    let named = [manifest.media_type().as_ref(), Some(manifest.config().media_type())];
+    let is_docker = |name: String| DOCKER_TYPES.iter().any(|(docker, _)| name == *docker);
+    Ok(named.into_iter().flatten().map(ToString::to_string).any(is_docker))
 }
 
 /// May this manifest be what skopeo makes of a Docker one? That has nothing but a config and layers,
@@ -303,16 +309,10 @@ impl TargetImage {
         let manifest = parse_manifest(&manifest_raw)?;
         let config_digest = digest_of(&config_raw);
         agree_digest(&config_digest, manifest.config().digest(), "image config")?;
-        let config: ImageConfiguration = serde_json::from_slice(&config_raw).map_err(|e| {
-            Error::verification(format!("not an image config: {config_digest}: {e}")).with_source(e)
-        })?;
-        let platform = Platform {
-            os: config.os().to_string(),
-            architecture: config.architecture().to_string(),
-            variant: config.variant().clone(),
-        };
+        let config = document::config(&config_raw, &config_digest)?;
+        let diff_ids = config.rootfs.diff_ids;
+        let platform = Platform { os: config.os, architecture: config.architecture, variant: config.variant };
         let layers = manifest.layers().clone();
-        let diff_ids = config.rootfs().diff_ids();
         if diff_ids.len() != layers.len() {
             return Err(Error::verification(format!(
                 "image has {} layers, but its config lists {} diff_ids",
@@ -377,13 +377,11 @@ fn agree_digest(found: &Digest, expected: &Digest, what: &str) -> Result<()> {
     Err(Error::verification(format!("{what} digest mismatch: expected {expected}, found {found}")))
 }
 
-/// The most bytes that a layer's tar may have, by its descriptor: a plain tar
-/// has exactly its size, gzip has a largest ratio, anything else only `max`.
+/// The most bytes that a layer's tar may have, by its descriptor: gzip has a largest ratio, anything else
+/// only `max`. What is called a plain tar may be gzip all the same; skopeo copies it so.
 pub fn layer_size_bound(layer: &Descriptor, max: u64) -> u64 {
     let media_type = layer.media_type().to_string();
-    let bound = if media_type.ends_with("tar") {
-        layer.size()
-    } else if media_type.ends_with("gzip") {
+    let bound = if media_type.ends_with("tar") || media_type.ends_with("gzip") {
         layer.size().saturating_mul(MAX_GZIP_RATIO).saturating_add(GZIP_SLACK)
     } else {
         max
@@ -403,12 +401,20 @@ pub fn claims_patch(blob: &Descriptor) -> bool {
 pub type LayerChange = (MediaType, Digest, u64);
 
 /// OCI's names for Docker's media types (image-spec, media types).
-const DOCKER_TYPES: [(&str, &str); 5] = [
-    ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json"),
-    ("application/vnd.docker.container.image.v1+json", "application/vnd.oci.image.config.v1+json"),
+const DOCKER_TYPES: [(&str, &str); 7] = [
+    (DOCKER_MANIFEST, IMAGE_MANIFEST),
+    (DOCKER_CONFIG, IMAGE_CONFIG),
     ("application/vnd.docker.image.rootfs.diff.tar", "application/vnd.oci.image.layer.v1.tar"),
     ("application/vnd.docker.image.rootfs.diff.tar.gzip", "application/vnd.oci.image.layer.v1.tar+gzip"),
     ("application/vnd.docker.image.rootfs.diff.tar.zstd", "application/vnd.oci.image.layer.v1.tar+zstd"),
+    (
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    ),
+    (
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    ),
 ];
 
 /// Gives a media type its name in OCI; false when it has no other.
@@ -428,28 +434,60 @@ fn rename(media_type: &mut Value) -> bool {
 /// Verification when `raw` does not have these layers.
 pub fn rewrite_manifest(raw: &[u8], changes: &[Option<LayerChange>]) -> Result<Vec<u8>> {
     let broken = || Error::verification("image manifest does not list its layers");
-    let mut manifest: Value = serde_json::from_slice(raw).map_err(|e| broken().with_source(e))?;
-    let docker = manifest.get_mut("mediaType").is_some_and(rename);
+    let mut manifest = document::object(raw).ok_or_else(broken)?;
+    let named = field_mut(&mut manifest, "mediaType").is_some_and(rename);
+    let config = field_mut(&mut manifest, "config").and_then(Value::as_object_mut);
+    let docker = config.and_then(|config| field_mut(config, "mediaType")).is_some_and(rename) || named;
     if !docker && changes.iter().all(Option::is_none) {
         return Ok(raw.to_vec());
     }
-    if docker {
-        manifest.pointer_mut("/config/mediaType").map(rename);
-    }
-    let layers = manifest.get_mut("layers").and_then(Value::as_array_mut).ok_or_else(broken)?;
+    let mut none = Vec::new();
+    let layers = match field_mut(&mut manifest, "layers") {
+        Some(Value::Array(layers)) => layers,
+        None | Some(Value::Null) => &mut none,
+        Some(_) => return Err(broken()),
+    };
     if layers.len() != changes.len() {
         return Err(broken());
     }
     for (layer, change) in layers.iter_mut().zip(changes) {
+        let layer = layer.as_object_mut().ok_or_else(broken)?;
         if let Some((media_type, ..)) = change {
-            layer["mediaType"] = media_type.to_string().into();
+            set(layer, "mediaType", media_type.to_string());
         }
         if docker {
-            layer.get_mut("mediaType").map(rename);
+            field_mut(layer, "mediaType").map(rename);
         }
         let Some((_, digest, size)) = change else { continue };
-        layer["digest"] = digest.to_string().into();
-        layer["size"] = (*size).into();
+        set(layer, "digest", digest.to_string());
+        set(layer, "size", *size);
     }
     serde_json::to_vec(&manifest).map_err(|e| broken().with_source(e))
+}
+
+/// Why a layer cannot be read here whatever is done, if that is so.
+pub fn unreadable(layer: &Descriptor) -> Option<Error> {
+    let media_type = layer.media_type().to_string();
+    media_type.ends_with("+encrypted").then(|| {
+        Error::misfit(format!("blob {} is encrypted: its media type is {media_type}", layer.digest()))
+            .with_hint("skopeo copy --decryption-key KEY docker://REF oci:DIR:NAME, then use oci:DIR:NAME")
+    })
+}
+
+/// Why a blob is not where its image is, if its descriptor tells.
+pub fn is_elsewhere(blob: &Descriptor) -> Option<Error> {
+    const SHOWN: usize = 3;
+    let urls = blob.urls().as_deref().unwrap_or_default();
+    let media_type = blob.media_type().to_string();
+    let foreign = media_type.contains(".nondistributable.") || media_type.contains(".foreign.");
+    if urls.is_empty() && !foreign {
+        return None;
+    }
+    let urls: Vec<&str> = urls.iter().take(SHOWN).map(String::as_str).collect();
+    let urls = if urls.is_empty() { "none is given".to_owned() } else { urls.join(", ") };
+    let what =
+        format!("blob {} ({media_type}) is not kept with the image, only at its urls: {urls}", blob.digest());
+    let hint = "layers that are elsewhere are not read; push the image with them: docker push \
+                --allow-nondistributable-artifacts, podman push, or skopeo copy from where they are";
+    Some(Error::misfit(what).with_hint(hint))
 }

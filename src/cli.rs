@@ -163,7 +163,7 @@ pub enum Command {
     Prune(PruneArgs),
     /// Make a repository
     Init(InitArgs),
-    /// List the images in the repository
+    /// List what is in the repository
     List,
     /// Hash everything in the repository again
     Verify(VerifyArgs),
@@ -236,7 +236,7 @@ pub struct RemoveArgs {
 /// What to delete.
 #[derive(Debug, Clone, Args)]
 pub struct GcArgs {
-    /// Remove images that have no name, too
+    /// Remove images that have no name, too, but not what belongs to one that stays
     #[arg(long)]
     pub untagged: bool,
 }

@@ -233,8 +233,7 @@ impl<W: Write> LayerHasher<W> {
         if found != *expected {
             return Err(Error::verification(format!(
                 "layer diff_id mismatch: expected {expected}, found {found} ({size} bytes)"
-            ))
-            .with_hint("the delta was made for another base, or the base was changed; pull the full image"));
+            )));
         }
         Ok((self.inner, VerifiedLayer { diff_id: found, size }))
     }

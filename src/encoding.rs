@@ -1,10 +1,12 @@
-//! How a layer is kept: plain, gzip or zstd; readers by sniffing, writers that are deterministic.
+//! How a layer is kept: plain, gzip or zstd; readers by sniffing, of bzip2 and xz too, writers that are deterministic.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::str::FromStr;
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::write::GzEncoder;
+use lzma_rust2::XzReader;
 use oci_spec::image::MediaType;
 
 use crate::error::Error;
@@ -13,8 +15,19 @@ use crate::gunzip::Gunzip;
 /// Largest zstd window that is accepted without a flag: 2^27 bytes, what libzstd's own tools accept.
 pub const MAX_WINDOW_LOG: u32 = 27;
 
+/// Most memory for an xz stream in KiB: four times what `xz -9` asks for.
+const MAX_XZ_MEMORY: u32 = 256 << 10;
+
+/// Bytes at the beginning that tell how a stream is compressed.
+pub const HEAD: usize = 10;
+
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+const XZ_MAGIC: [u8; 6] = *b"\xfd7zXZ\0";
+/// A tar may begin with a file of this name, so the block after it must follow, or the end.
+const BZIP2_MAGIC: [u8; 3] = *b"BZh";
+const BZIP2_BLOCK: [u8; 6] = [0x31, 0x41, 0x59, 0x26, 0x53, 0x59];
+const BZIP2_END: [u8; 6] = [0x17, 0x72, 0x45, 0x38, 0x50, 0x90];
 
 /// Size of the reads from a compressed stream.
 const CHUNK: usize = 128 << 10;
@@ -75,19 +88,49 @@ impl fmt::Display for Encoding {
     }
 }
 
-/// Is this the start of a gzip or zstd stream? Needs four bytes to know.
-pub fn is_compressed(head: &[u8]) -> bool {
-    media_type_of(head) != MediaType::ImageLayer
+/// What a stream is, by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Plain,
+    Gzip,
+    Zstd,
+    Bzip2,
+    Xz,
 }
 
-/// The media type that a layer with these first bytes truly has.
+impl Format {
+    fn sniff(head: &[u8]) -> Self {
+        let bzip2 = head.strip_prefix(&BZIP2_MAGIC).and_then(|rest| rest.split_first());
+        if head.starts_with(&GZIP_MAGIC) {
+            Format::Gzip
+        } else if head.starts_with(&ZSTD_MAGIC) || is_skippable(head) {
+            Format::Zstd
+        } else if head.starts_with(&XZ_MAGIC) {
+            Format::Xz
+        } else if let Some((b'1'..=b'9', rest)) = bzip2
+            && (rest.starts_with(&BZIP2_BLOCK) || rest.starts_with(&BZIP2_END))
+        {
+            Format::Bzip2
+        } else {
+            Format::Plain
+        }
+    }
+}
+
+/// Is this the start of a compressed stream? Needs [`HEAD`] bytes to know.
+pub fn is_compressed(head: &[u8]) -> bool {
+    Format::sniff(head) != Format::Plain
+}
+
+/// The media type that a layer with these first bytes truly has. OCI has none for bzip2 and xz; theirs follow
+/// the others.
 pub fn media_type_of(head: &[u8]) -> MediaType {
-    if head.starts_with(&GZIP_MAGIC) {
-        MediaType::ImageLayerGzip
-    } else if head.starts_with(&ZSTD_MAGIC) || is_skippable(head) {
-        MediaType::ImageLayerZstd
-    } else {
-        MediaType::ImageLayer
+    match Format::sniff(head) {
+        Format::Plain => MediaType::ImageLayer,
+        Format::Gzip => MediaType::ImageLayerGzip,
+        Format::Zstd => MediaType::ImageLayerZstd,
+        Format::Bzip2 => MediaType::Other("application/vnd.oci.image.layer.v1.tar+bzip2".into()),
+        Format::Xz => MediaType::Other("application/vnd.oci.image.layer.v1.tar+xz".into()),
     }
 }
 
@@ -96,7 +139,7 @@ fn is_skippable(head: &[u8]) -> bool {
     head.len() >= 4 && (0x50..=0x5f).contains(&head[0]) && head[1..4] == [0x2a, 0x4d, 0x18]
 }
 
-/// Decompresses by what the first bytes say: gzip (all members), zstd (all frames) or as it is.
+/// Decompresses by what the first bytes say: gzip, bzip2, xz (all members), zstd (all frames) or as it is.
 ///
 /// # Errors
 /// When the reader fails.
@@ -104,20 +147,24 @@ pub fn decompress<'a>(
     reader: impl Read + Send + 'a,
     window_log: u32,
 ) -> io::Result<Box<dyn Read + Send + 'a>> {
-    let mut head = [0; 4];
+    let mut head = [0; HEAD];
     let mut reader = reader;
     let n = read_full(&mut reader, &mut head)?;
+    let format = Format::sniff(&head[..n]);
     let head = io::Cursor::new(head).take(n as u64);
-    let kind = media_type_of(&head.get_ref().get_ref()[..n]);
     let mut reader = BufReader::with_capacity(CHUNK, head.chain(reader));
-    Ok(match kind {
-        MediaType::ImageLayerGzip => Box::new(Blame { stream: "gzip", inner: Gunzip::new(reader) }),
-        MediaType::ImageLayerZstd => {
+    Ok(match format {
+        Format::Gzip => Box::new(Blame { stream: "gzip", inner: Gunzip::new(reader) }),
+        Format::Bzip2 => Box::new(Blame { stream: "bzip2", inner: MultiBzDecoder::new(reader) }),
+        Format::Xz => {
+            Box::new(Blame { stream: "xz", inner: XzReader::new_mem_limit(reader, true, MAX_XZ_MEMORY) })
+        }
+        Format::Zstd => {
             let mut inner = zstd::stream::read::Decoder::with_buffer(reader)?;
             inner.window_log_max(window_log)?;
             Box::new(Blame { stream: "zstd", inner })
         }
-        _ => {
+        Format::Plain => {
             reader.fill_buf()?;
             Box::new(reader)
         }
@@ -280,6 +327,28 @@ mod tests {
                 assert!(decode(&blob[..cut]).is_err(), "{encoding} cut at {cut}");
             }
         }
+    }
+
+    #[test]
+    fn bzip2_and_xz_are_read() {
+        // Of "one ", by bzip2 and xz.
+        const BZIP2: &[u8] = b"BZh91AY&SY\xcf\xba\xa0\xb4\x00\x00\x01\x91\x00@\x00\x02\x01\xa0\x00!\x9ah3M\x0c\xbc]\xc9\x14\xe1BC>\xea\x82\xd0";
+        const XZ: &[u8] = b"\xfd7zXZ\x00\x00\x04\xe6\xd6\xb4F\x02\x00!\x01\x16\x00\x00\x00t/\xe5\xa3\x01\x00\x03one \x00Z\x8c\x83\xa315\xef~\x00\x01\x1c\x04o,\x9c\xc1\x1f\xb6\xf3}\x01\x00\x00\x00\x00\x04YZ";
+        for blob in [BZIP2, XZ] {
+            assert!(is_compressed(&blob[..HEAD]));
+            assert_eq!(decode(blob).unwrap(), b"one ");
+            assert_eq!(decode(&[blob, blob].concat()).unwrap(), b"one one ");
+            for cut in HEAD..blob.len() {
+                assert!(decode(&blob[..cut]).is_err(), "cut at {cut}");
+            }
+        }
+        // A dictionary of 1.5 GiB, with the checksum of the header.
+        let mut large = XZ.to_vec();
+        large[16] = 0x25;
+        large[20..24].copy_from_slice(&[59, 120, 123, 65]);
+        assert!(decode(&large).unwrap_err().to_string().contains("memory"));
+        assert_eq!(decode(b"BZh9/file").unwrap(), b"BZh9/file", "a name in a tar");
+        assert_eq!(decode(b"BZh9\x17\x72\x45\x38\x50\x90\0\0\0\0").unwrap(), b"");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use oci_spec::image::Descriptor;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinSet, LocalSet, spawn_blocking};
 
+use crate::artifact;
 use crate::cancel::{Cancel, interrupted};
 use crate::digest::VerifyReader;
 use crate::error::{Error, Kind, Result};
@@ -252,6 +253,9 @@ async fn bring<T: Send + 'static>(
     cancel: &Cancel,
     crew: &Crew<T>,
 ) -> Result<T> {
+    if let Some(e) = artifact::unreadable(&download.blob) {
+        return Err(e);
+    }
     let _worker = slots.workers.acquire().await.map_err(|_| interrupted())?;
     for round in 0..MAX_ROUNDS {
         let step = match &download.source {
@@ -259,7 +263,11 @@ async fn bring<T: Send + 'static>(
                 let attempts = blobs.attempts();
                 let open = async || blobs.open(download.blob.digest(), download.blob.size(), &attempts).await;
                 let once = async || stream_once(download, &open, round, slots, cancel, crew).await;
-                attempts.run(once).await?
+                let gone = |e: Error| match artifact::is_elsewhere(&download.blob) {
+                    Some(elsewhere) if e.kind() == Kind::Misfit => elsewhere.with_source(e),
+                    _ => e,
+                };
+                attempts.run(once).await.map_err(gone)?
             }
             Source::Local(layout) => {
                 let _slot = slots.downloads.acquire().await.map_err(|_| interrupted())?;

@@ -28,6 +28,7 @@ pub mod create;
 mod descriptors;
 pub mod digest;
 pub mod discover;
+pub mod document;
 pub mod encoding;
 pub mod engine;
 pub mod error;

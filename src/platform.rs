@@ -36,15 +36,20 @@ impl Platform {
         }
     }
 
-    fn matches(&self, entry: &oci_spec::image::Platform) -> bool {
-        let variant = |v: Option<&str>| match (self.architecture.as_str(), v) {
-            ("arm64", Some("v8")) => None,
-            (_, v) => v.map(str::to_owned),
+    /// The variants to look for, best first, as skopeo does: without one, an entry without one comes first.
+    fn variants(&self) -> Vec<&str> {
+        let order: &[&str] = match self.architecture.as_str() {
+            "arm" => &["v8", "v7", "v6", "v5"],
+            "arm64" => &["v8"],
+            _ => &[],
         };
-        let wanted = variant(self.variant.as_deref());
-        entry.os().to_string() == self.os
-            && entry.architecture().to_string() == self.architecture
-            && (wanted.is_none() || wanted == variant(entry.variant().as_deref()))
+        match self.variant.as_deref() {
+            None => std::iter::once("").chain(order.iter().copied()).collect(),
+            Some(variant) => {
+                let later = order.iter().skip_while(|known| **known != variant).skip(1);
+                std::iter::once(variant).chain(later.copied()).chain([""]).collect()
+            }
+        }
     }
 
     /// Is an image with this platform in its config for us? A variant that one of them leaves out is no
@@ -56,22 +61,29 @@ impl Platform {
             && variants.is_none_or(|(ours, theirs)| ours == theirs)
     }
 
-    /// Chooses the entry of an image index for this platform. An entry that
-    /// names no platform serves only where it is the only one.
+    /// Chooses the entry of an image index for this platform. Where none names it, an entry that names no
+    /// platform serves.
     ///
     /// # Errors
     /// Misfit when there is none; the message lists those there are.
-    pub fn choose<'a>(&self, entries: &'a [Descriptor]) -> Result<&'a Descriptor> {
-        if let [only] = entries
-            && only.platform().is_none()
-        {
-            return Ok(only);
-        }
-        let found = entries.iter().find(|e| e.platform().as_ref().is_some_and(|p| self.matches(p)));
-        found.ok_or_else(|| {
+    pub fn choose<'a>(
+        &self,
+        entries: impl Iterator<Item = &'a Descriptor> + Clone,
+    ) -> Result<&'a Descriptor> {
+        let ours = |entry: &&Descriptor, variant: &str| {
+            entry.platform().as_ref().is_some_and(|p| {
+                p.os().to_string() == self.os
+                    && p.architecture().to_string() == self.architecture
+                    && p.variant().as_deref().unwrap_or_default() == variant
+            })
+        };
+        let named = self.variants().into_iter().find_map(|v| entries.clone().find(|entry| ours(entry, v)));
+        let mut unnamed = entries.clone().filter(|entry| entry.platform().is_none());
+        // What says of itself that it is no image comes last.
+        let image = || unnamed.clone().find(|entry| entry.artifact_type().is_none());
+        named.or_else(image).or_else(|| unnamed.next()).ok_or_else(|| {
             const SHOWN: usize = 20;
             let there: Vec<String> = entries
-                .iter()
                 .filter_map(|e| e.platform().as_ref())
                 .map(|p| format!("{}/{}", p.os(), p.architecture()))
                 .take(SHOWN)
@@ -140,17 +152,27 @@ mod tests {
         for (wanted, position) in [
             ("linux/amd64", Some(2)),
             ("linux/arm/v7", Some(4)),
-            ("linux/arm", Some(3)),
+            ("linux/arm", Some(4)),
             ("linux/arm64", Some(5)),
             ("linux/arm64/v8", Some(5)),
             ("linux/s390x", None),
             ("linux/arm/v5", None),
+            ("linux/arm/v8", Some(4)),
         ] {
-            let chosen = wanted.parse::<Platform>().unwrap().choose(&entries).ok();
-            assert_eq!(chosen, position.map(|p: usize| &entries[p]), "{wanted}");
+            let wanted = wanted.parse::<Platform>().unwrap();
+            assert_eq!(
+                wanted.choose(entries[1..].iter()).ok(),
+                position.map(|p: usize| &entries[p]),
+                "{wanted}"
+            );
+            // As skopeo: better one that says nothing than none.
+            assert_eq!(wanted.choose(entries.iter()).unwrap(), &entries[position.unwrap_or(0)], "{wanted}");
         }
-        assert!(Platform::host().choose(&entries[..1]).is_ok());
-        assert!(Platform::host().choose(&[]).is_err());
+        let mut artifact = entry(None);
+        artifact.set_artifact_type(Some("application/spdx+json".into()));
+        assert_eq!(Platform::host().choose([&artifact, &entries[0]].into_iter()).unwrap(), &entries[0]);
+        assert_eq!(Platform::host().choose([&artifact].into_iter()).unwrap(), &artifact);
+        assert!(Platform::host().choose([].into_iter()).is_err());
     }
 
     #[test]

@@ -25,6 +25,17 @@ use crate::tardiff;
 /// whether the blob itself is damaged, which is the better message.
 const MAX_DRAIN: u64 = 4 << 20;
 
+/// The next step when a patch makes something else than the layer.
+const OTHER_BASE: &str = "the delta was made for another base, or the base was changed; pull the full image";
+
+/// The same for a layer that is whole, and has the digest that the manifest gives it.
+const OTHER_CONFIG: &str = "config and layers of this image do not belong together; it must be made anew";
+
+/// Adds the next step to what is wrong with a layer.
+fn advise(e: Error, hint: &str) -> Error {
+    if e.kind() == Kind::Verification { e.with_hint(hint) } else { e }
+}
+
 /// The base's files, opened when the first patch needs them: what the plan takes for a layer may turn out to be one.
 pub struct LazyFiles {
     open: Box<dyn Fn() -> Result<Arc<dyn SourceFiles>> + Send + Sync>,
@@ -178,14 +189,14 @@ impl LayerWorker {
         let mut tar = Pipeline::new(LayerHasher::new(io::sink(), layer.limit), sink).at("layer")?;
         apply::apply_patch(blob, files, &self.limits, &mut tar)?;
         let (tar, sink) = tar.finish()?;
-        let (_, verified) = tar.finish(&layer.diff_id)?;
+        let (_, verified) = tar.finish(&layer.diff_id).map_err(|e| advise(e, OTHER_BASE))?;
         sink.finish(&verified)
     }
 
     /// Stores a whole layer: verbatim, or in a store that takes layers apart, its tar.
     fn keep(&self, attempt: &Try, mut blob: impl Read + Send) -> Result<Descriptor> {
         let layer = &attempt.layer;
-        let mut head = [0; 4];
+        let mut head = [0; encoding::HEAD];
         let n = encoding::read_full(&mut blob, &mut head).at("blob")?;
         let media_type = encoding::media_type_of(&head[..n]);
         let mut blob = Cursor::new(&head[..n]).chain(blob);
@@ -217,7 +228,7 @@ impl LayerWorker {
         io::copy(&mut plain, &mut tar).at("layer")?;
         drop(plain);
         io::copy(blob, &mut io::sink()).at("blob")?;
-        tar.finish(&layer.diff_id)
+        tar.finish(&layer.diff_id).map_err(|e| advise(e, OTHER_CONFIG))
     }
 }
 

@@ -55,7 +55,7 @@ impl LayerSource {
     /// # Errors
     /// Verification when the blob is damaged or too large; local I/O errors; Interrupted.
     pub fn unpack(&self, spool: &Spool, max: u64, cancel: &Cancel) -> Result<Region> {
-        let mut head = [0; 4];
+        let mut head = [0; encoding::HEAD];
         let n = self.blob.read_at(&mut head, 0).at("layer")?;
         if !encoding::is_compressed(&head[..n]) {
             return Ok(self.blob.clone());

@@ -16,7 +16,7 @@ use crate::reference::Reference;
 use crate::store::StoreRef;
 
 const REF_HELP: &str = "\
-Delta artifact or image: [docker://]HOST/REPO[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME] or dir:DIR";
+Delta artifact or image: [docker://]HOST/REPO[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME] (FILE - is standard input) or dir:DIR";
 
 /// What to fetch and how.
 #[derive(Debug, Clone, Args)]

@@ -111,7 +111,7 @@ pub(super) async fn run(context: &Context, args: CreateArgs) -> Result<()> {
             ));
         }
     }
-    write(&args, &artifact, &inputs).await?;
+    write(context, &args, &artifact, &inputs).await?;
     let mut report = CreateReport::new(&args, &old.image, &new.image, &artifact, &outcomes, started);
     if context.json {
         report.patches = accounts(&args, &outcomes)?;
@@ -171,9 +171,10 @@ async fn open(context: &Context, args: &CreateArgs, text: &str, inputs: &Path) -
         return pull(context, args, &reference, &inputs.join("pulled")).await;
     };
     let descriptor = layout.resolve(reference.image_name(), &platform)?;
-    let image = layout
+    let mut image = layout
         .image(&descriptor)?
         .ok_or_else(|| Error::misfit(format!("{reference}: not an image, or not a complete one")))?;
+    layout.correct_sizes(&mut image)?;
     Ok(Opened { image, place: Place::Layout(layout) })
 }
 
@@ -249,15 +250,16 @@ fn accounts(args: &CreateArgs, outcomes: &[LayerOutcome]) -> Result<Vec<PatchAcc
     Ok(accounts)
 }
 
-async fn write(args: &CreateArgs, artifact: &Artifact, inputs: &Path) -> Result<()> {
+async fn write(context: &Context, args: &CreateArgs, artifact: &Artifact, inputs: &Path) -> Result<()> {
+    let cancel = &context.cancel;
     match output(&args.output)? {
-        Reference::Oci { dir, name } => artifact.write_dir(&dir, name.as_deref()),
+        Reference::Oci { dir, name } => artifact.write_dir(&dir, name.as_deref(), cancel),
         Reference::OciArchive { file, name } => artifact.write_archive(&file, name.as_deref()),
         Reference::Dir { .. } => Err(Error::usage("a delta cannot be written to dir:")
             .with_hint("write it to oci:DIR, then skopeo copy oci:DIR dir:OTHER")),
         Reference::Docker { .. } => {
             let dir = inputs.join("delta");
-            artifact.write_dir(&dir, None)?;
+            artifact.write_dir(&dir, None, cancel)?;
             store_layout(&dir, &artifact.manifest, &args.output, &args.source).await
         }
     }

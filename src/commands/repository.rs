@@ -8,15 +8,21 @@ use serde::Serialize;
 use super::Context;
 use crate::cli::{GcArgs, InitArgs, RemoveArgs, VerifyArgs};
 use crate::error::{Error, Result};
-use crate::store::{Algorithm, InitOptions, Store, StoreRef, StoredImage};
+use crate::store::{Algorithm, InitOptions, OtherKind, Store, StoreRef, StoredImage, StoredOther};
 use crate::terminal::human_bytes;
 
 #[derive(Debug, Serialize)]
 struct Listed {
     name: Option<String>,
+    /// `image`, `index`, `artifact` or `unknown`.
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<String>,
     manifest: String,
     target_manifest: String,
-    config: String,
+    /// Of an image.
+    config: Option<String>,
+    /// Of an image; else the parts of what it is.
     layers: usize,
     bytes: u64,
 }
@@ -25,24 +31,52 @@ impl Listed {
     fn new(image: &StoredImage) -> Self {
         Listed {
             name: image.name.clone(),
+            kind: "image",
+            artifact_type: None,
             manifest: image.descriptor.digest().to_string(),
             target_manifest: image.target_manifest().to_string(),
-            config: image.image.config_digest.to_string(),
+            config: Some(image.image.config_digest.to_string()),
             layers: image.image.layers.len(),
             bytes: image.image.full_bytes(),
         }
     }
+
+    fn other(other: &StoredOther) -> Self {
+        let (kind, artifact_type) = match &other.kind {
+            OtherKind::Index => ("index", None),
+            OtherKind::Artifact(artifact_type) => ("artifact", artifact_type.clone()),
+            OtherKind::Unknown => ("unknown", None),
+        };
+        Listed {
+            name: other.name.clone(),
+            kind,
+            artifact_type,
+            manifest: other.descriptor.digest().to_string(),
+            target_manifest: other.descriptor.digest().to_string(),
+            config: None,
+            layers: other.parts,
+            bytes: other.bytes,
+        }
+    }
 }
 
-/// Lists the images.
+/// Lists the images, and what else others put there.
 pub(super) fn list(context: &Context) -> Result<()> {
     let store = context.repo.open(&context.cancel)?;
-    let images: Vec<Listed> = store.inventory()?.images.iter().map(Listed::new).collect();
+    let inventory = store.inventory()?;
+    // Those in an index are listed with it.
+    let images = inventory.images.iter().filter(|image| image.inside.is_none()).map(Listed::new);
+    let images: Vec<Listed> = images.chain(inventory.others.iter().map(Listed::other)).collect();
     context.print(&images, || {
         let mut out = String::new();
         for image in &images {
             let name = image.name.as_deref().unwrap_or("<none>");
-            let _ = writeln!(out, "{}  {:>10}  {name}", image.manifest, human_bytes(image.bytes));
+            let what = match (image.kind, &image.artifact_type) {
+                ("image", _) => String::new(),
+                (kind, None) => format!("  ({kind})"),
+                (kind, Some(artifact_type)) => format!("  ({kind}, {})", artifact_type.escape_default()),
+            };
+            let _ = writeln!(out, "{}  {:>10}  {name}{what}", image.manifest, human_bytes(image.bytes));
         }
         out
     })

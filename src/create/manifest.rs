@@ -10,14 +10,11 @@ use crate::artifact::{
     TargetImage,
 };
 use crate::digest::{DiffId, Digest, Hasher, digest_of};
+use crate::document::{EMPTY, IMAGE_CONFIG, IMAGE_MANIFEST};
 use crate::encoding;
 use crate::error::{Error, IoContext, Result};
 use crate::gunzip::Gunzip;
 use crate::region::Region;
-
-const IMAGE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const EMPTY_CONFIG: &str = "application/vnd.oci.empty.v1+json";
 
 /// A finished delta: everything that belongs into a layout or registry.
 #[derive(Debug)]
@@ -93,7 +90,7 @@ impl Blob {
 /// # Errors
 /// Verification when the blob does not have its digest.
 pub(super) fn whole_layer(stored: &Descriptor, blob: &Region) -> Result<Option<Blob>> {
-    let mut head = [0; 4];
+    let mut head = [0; encoding::HEAD];
     let n = blob.read_at(&mut head, 0).at("layer")?;
     let media_type = encoding::media_type_of(&head[..n]).to_string();
     let readable = match media_type.rsplit_once(['.', '+']) {
@@ -186,7 +183,7 @@ impl Builder {
     }
 
     pub fn finish(mut self) -> Result<Artifact> {
-        let config = Blob::bytes(EMPTY_CONFIG, b"{}");
+        let config = Blob::bytes(EMPTY, b"{}");
         let bytes: u64 = self.blobs.iter().map(Blob::size).sum();
         let mut annotations = Map::new();
         annotations.insert(BYTES.into(), bytes.to_string().into());
@@ -200,7 +197,7 @@ impl Builder {
         let manifest = json!({
             "schemaVersion": 2,
             "artifactType": ARTIFACT_TYPE,
-            "config": {"mediaType": EMPTY_CONFIG, "digest": config.digest.to_string(), "size": config.size()},
+            "config": {"mediaType": EMPTY, "digest": config.digest.to_string(), "size": config.size()},
             "layers": self.layers,
             "subject": self.subject,
             "annotations": annotations,

@@ -245,7 +245,7 @@ fn unpack_checked(layer: &LayerSource, spool: &Spool, options: &Options, cancel:
     let tar = layer
         .unpack(spool, options.max_layer, cancel)
         .map_err(|e| e.context(format!("layer {}", layer.diff_id)))?;
-    let mut head = [0; 4];
+    let mut head = [0; encoding::HEAD];
     let n = layer.blob.read_at(&mut head, 0).at("layer")?;
     if !encoding::is_compressed(&head[..n]) {
         let mut hasher = LayerHasher::new(std::io::sink(), options.max_layer);

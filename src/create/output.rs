@@ -4,17 +4,16 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use serde_json::{Value, json};
+use oci_spec::image::Descriptor;
 use tempfile::NamedTempFile;
 
-use super::manifest::{Artifact, Blob};
+use super::manifest::Artifact;
+use crate::artifact;
+use crate::cancel::Cancel;
 use crate::digest::digest_of;
+use crate::document::IMAGE_MANIFEST;
 use crate::error::{Error, IoContext, Result};
-use crate::layout::REF_NAME;
-
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-const IMAGE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const IMAGE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+use crate::layout::{IndexEdit, LayoutWriter, MARKER};
 
 impl Artifact {
     /// Writes an `oci-archive`, replacing what is at `path` only when it is complete.
@@ -22,10 +21,14 @@ impl Artifact {
     /// # Errors
     /// Local I/O errors.
     pub fn write_archive(&self, path: &Path, name: Option<&str>) -> Result<()> {
+        if path == Path::new("-") {
+            return Err(Error::usage("an archive is not written to standard output")
+                .with_hint("oci-archive:FILE, or oci-archive:./- for a file of this name"));
+        }
         let parent = parent(path);
         let file = NamedTempFile::new_in(parent).at(parent.display())?;
         let mut tar = tar::Builder::new(BufWriter::new(file));
-        append(&mut tar, "oci-layout", LAYOUT.len() as u64, LAYOUT).at(path.display())?;
+        append(&mut tar, "oci-layout", MARKER.len() as u64, MARKER).at(path.display())?;
         for dir in ["blobs/", "blobs/sha256/"] {
             let mut header = header(0, 0o755);
             header.set_entry_type(tar::EntryType::Directory);
@@ -37,63 +40,44 @@ impl Artifact {
         }
         let manifest = format!("blobs/sha256/{}", digest_of(&self.manifest).digest());
         append(&mut tar, &manifest, self.manifest.len() as u64, &self.manifest[..]).at(path.display())?;
-        let index = index(None, self.entry(name));
+        let mut index = IndexEdit::default();
+        index.put(&self.entry(), name, &[])?;
+        let index = index.to_bytes()?;
         append(&mut tar, "index.json", index.len() as u64, &index[..]).at(path.display())?;
         let file =
             tar.into_inner().and_then(|w| w.into_inner().map_err(|e| e.into_error())).at(path.display())?;
         publish(file, path)
     }
 
-    /// Adds the artifact to the OCI layout directory `dir`, which is made if it
-    /// is not there. An entry of the same name, or without one if this has none, is replaced.
+    /// Adds the artifact to the OCI layout directory `dir`, which is made if it is not there. Waits for others who
+    /// write there. An older delta of the same name, or without one if this has none, is replaced; what else has
+    /// the name stays, without it.
     ///
     /// # Errors
-    /// Local I/O errors; Verification when the layout's index cannot be parsed.
-    pub fn write_dir(&self, dir: &Path, name: Option<&str>) -> Result<()> {
-        let blobs = dir.join("blobs/sha256");
-        fs::create_dir_all(&blobs).at(blobs.display())?;
+    /// Local I/O errors; Verification when the layout's index cannot be parsed; Interrupted.
+    pub fn write_dir(&self, dir: &Path, name: Option<&str>, cancel: &Cancel) -> Result<()> {
+        let writer = LayoutWriter::open_or_create(dir, cancel)?;
         for blob in &self.blobs {
-            write_blob(&blobs, blob)?;
+            writer.blob(&blob.digest, blob.reader())?;
         }
-        write(&blobs.join(digest_of(&self.manifest).digest()), &self.manifest)?;
-        write(&dir.join("oci-layout"), LAYOUT)?;
-        let path = dir.join("index.json");
-        let present = match fs::read(&path) {
-            Ok(bytes) => Some(serde_json::from_slice(&bytes).map_err(|e| {
-                Error::verification(format!("{}: not an image index: {e}", path.display())).with_source(e)
-            })?),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-            Err(e) => return Err(Error::from_io(e, path.display())),
-        };
-        write(&path, &index(present, self.entry(name)))
+        let entry = self.entry();
+        writer.blob(entry.digest(), &self.manifest[..])?;
+        writer.edit(|index| {
+            let mut replaced = Vec::new();
+            for digest in index.named(name) {
+                if artifact::is_delta(&writer.small_blob(digest)?).unwrap_or(false) {
+                    replaced.push(digest.to_owned());
+                }
+            }
+            index.remove(|digest, other| other == name && replaced.iter().any(|r| r == digest))?;
+            index.put(&entry, name, &[])
+        })
     }
 
-    fn entry(&self, name: Option<&str>) -> Value {
-        let mut entry = json!({
-            "mediaType": IMAGE_MANIFEST,
-            "digest": digest_of(&self.manifest).to_string(),
-            "size": self.manifest.len(),
-        });
-        if let Some(name) = name {
-            entry["annotations"] = json!({REF_NAME: name});
-        }
-        entry
+    /// What names it in an index.
+    fn entry(&self) -> Descriptor {
+        Descriptor::new(IMAGE_MANIFEST.into(), self.manifest.len() as u64, digest_of(&self.manifest))
     }
-}
-
-/// The index with one more entry; an older one of that name goes.
-fn index(present: Option<Value>, entry: Value) -> Vec<u8> {
-    let mut index =
-        present.unwrap_or_else(|| json!({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": []}));
-    let name = |entry: &Value| entry["annotations"][REF_NAME].as_str().map(str::to_owned);
-    match index["manifests"].as_array_mut() {
-        Some(entries) => {
-            entries.retain(|other| name(other) != name(&entry));
-            entries.push(entry);
-        }
-        None => index["manifests"] = json!([entry]),
-    }
-    index.to_string().into_bytes()
 }
 
 fn header(size: u64, mode: u32) -> tar::Header {
@@ -111,20 +95,6 @@ fn append(
     data: impl std::io::Read,
 ) -> std::io::Result<()> {
     tar.append_data(&mut header(size, 0o644), name, data)
-}
-
-fn write_blob(blobs: &Path, blob: &Blob) -> Result<()> {
-    let path = blobs.join(blob.digest.digest());
-    let mut file = NamedTempFile::new_in(blobs).at(blobs.display())?;
-    std::io::copy(&mut blob.reader(), &mut file).at(path.display())?;
-    publish(file, &path)
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let parent = parent(path);
-    let mut file = NamedTempFile::new_in(parent).at(parent.display())?;
-    file.write_all(bytes).at(path.display())?;
-    publish(file, path)
 }
 
 fn parent(path: &Path) -> &Path {

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use oci_spec::image::Descriptor;
 
+use crate::digest::DiffId;
 use crate::error::Result;
 use crate::fetch::on_thread;
 use crate::plan::{Origin, PlannedLayer};
@@ -96,7 +97,18 @@ impl<'a> Plan<'a> {
                     spool: &spool,
                 };
                 match cancel.until(hand.decide(&opened)).await? {
-                    Step::Decided(decision) => break Decided::Bring(decision),
+                    Step::Decided(decision) => {
+                        let others = confirm(store.as_ref(), &inventory, &decision, purpose).await?;
+                        if others.is_empty() {
+                            break Decided::Bring(decision);
+                        }
+                        for diff_id in others {
+                            session.say(&format!(
+                                "layer {diff_id} in the repository is another; it is not used"
+                            ));
+                            inventory.layers.remove(&diff_id);
+                        }
+                    }
                     Step::FetchBase(base) => {
                         session.say(&format!("fetching the base image {base}"));
                         let request = FetchRequest {
@@ -244,6 +256,25 @@ async fn open_store(
 async fn inventory_of(store: Option<&Arc<dyn Store>>) -> Result<Inventory> {
     let Some(store) = store.cloned() else { return Ok(Inventory::default()) };
     on_thread(move || store.inventory()).await
+}
+
+/// The layers that the decision finds here, but that are not what others who put them here said.
+async fn confirm(
+    store: Option<&Arc<dyn Store>>,
+    inventory: &Inventory,
+    decision: &Decision,
+    purpose: Purpose,
+) -> Result<Vec<DiffId>> {
+    let here = decision.plan.layers.iter().filter(|layer| layer.origin() == Origin::Here);
+    let layers: Vec<DiffId> =
+        here.map(|l| l.diff_id.clone()).filter(|d| inventory.unverified.contains(d)).collect();
+    match store {
+        Some(store) if purpose == Purpose::Fetch && !layers.is_empty() => {
+            let (store, inventory) = (store.clone(), inventory.clone());
+            on_thread(move || store.confirm(&inventory, &layers)).await
+        }
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// Gives an image that is here the wanted name, if it does not have it.

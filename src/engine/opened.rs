@@ -143,7 +143,11 @@ impl Opened {
             Error::misfit(format!("{} is neither an image nor an oci-delta artifact", self.digest))
         })?;
         let config = self.blob(&config, MAX_CONFIG_SIZE).await?;
-        TargetImage::parse(manifest, digest, config)
+        let mut image = TargetImage::parse(manifest, digest, config)?;
+        if let Source::Local(layout) = &self.source {
+            layout.correct_sizes(&mut image)?;
+        }
+        Ok(image)
     }
 
     /// The image proxy shows what skopeo makes of a Docker manifest, with a config that it writes anew.

@@ -1,18 +1,19 @@
 //! Layouts that are directories: OCI (`oci:`) and skopeo's `dir:`.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, MediaType};
+use oci_spec::image::{Descriptor, MediaType};
 
-use super::{MAX_INDEX_SIZE, Storage, parse_index};
-use crate::descriptors;
+use super::{Storage, file};
 use crate::digest::{Digest, digest_of};
-use crate::error::{Error, IoContext, Result};
+use crate::document::{
+    self, DOCKER_CONFIG, DOCKER_MANIFEST, DocumentKind, IMAGE_INDEX, IMAGE_MANIFEST, Index,
+};
+use crate::error::{Error, Result};
 use crate::region::Region;
 
-/// An OCI image layout directory.
+/// An OCI image layout directory. As for skopeo, its index makes it one.
 #[derive(Debug)]
 pub(super) struct OciDir {
     root: PathBuf,
@@ -20,25 +21,35 @@ pub(super) struct OciDir {
 
 impl OciDir {
     pub(super) fn open(root: &Path) -> Result<Self> {
-        let marker = root.join("oci-layout");
-        if !marker.is_file() {
-            return Err(Error::misfit(format!(
-                "{}: not an OCI layout, it has no oci-layout file",
-                root.display()
-            )));
-        }
+        require(root, "index.json", "an OCI layout")?;
         Ok(OciDir { root: root.to_owned() })
     }
 }
 
+/// Demands a directory with a file in it that makes it what it is to be.
+fn require(root: &Path, name: &str, what: &str) -> Result<()> {
+    let shown = root.display();
+    match fs::metadata(root) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(file::absent(root)),
+        Err(e) => return Err(Error::from_io(e, shown)),
+        Ok(meta) if !meta.is_dir() => {
+            return Err(Error::misfit(format!("{shown}: not {what}, it is no directory"))
+                .with_hint(format!("oci-archive:{shown} for an archive of a layout")));
+        }
+        Ok(_) if root.join(name).is_file() => {}
+        Ok(_) => return Err(Error::misfit(format!("{shown}: not {what}, it has no {name} file"))),
+    }
+    Ok(())
+}
+
 impl Storage for OciDir {
-    fn index(&self) -> Result<ImageIndex> {
+    fn index(&self) -> Result<Index> {
         let path = self.root.join("index.json");
-        parse_index(&read_bounded(&path)?, &path.display().to_string())
+        document::index(&file::read(&path)?, path.display())
     }
 
     fn blob(&self, digest: &Digest) -> Result<Option<Region>> {
-        open_blob(&self.root.join("blobs").join("sha256").join(digest.digest()))
+        file::region(&self.root.join("blobs").join("sha256").join(digest.digest()))
     }
 }
 
@@ -50,71 +61,45 @@ pub(super) struct PlainDir {
 
 impl PlainDir {
     pub(super) fn open(root: &Path) -> Result<Self> {
-        if !root.join("manifest.json").is_file() {
-            return Err(Error::misfit(format!(
-                "{}: not a dir: image, it has no manifest.json",
-                root.display()
-            )));
-        }
+        require(root, "manifest.json", "a dir: image")?;
         Ok(PlainDir { root: root.to_owned() })
+    }
+}
+
+/// The media type of a manifest that stands alone: what it says, else what it looks like.
+fn media_type(manifest: &[u8]) -> MediaType {
+    let text = |field: Option<&serde_json::Value>| field.and_then(|v| v.as_str()).map(MediaType::from);
+    let document = document::object(manifest).unwrap_or_default();
+    let config = document::field(&document, "config").and_then(|config| config.as_object());
+    match text(document::field(&document, "mediaType")) {
+        Some(named) if DocumentKind::of(&named) != DocumentKind::Other => named,
+        _ if DocumentKind::sniff(manifest) == DocumentKind::Index => IMAGE_INDEX.into(),
+        _ if text(config.and_then(|c| document::field(c, "mediaType"))) == Some(DOCKER_CONFIG.into()) => {
+            DOCKER_MANIFEST.into()
+        }
+        _ => IMAGE_MANIFEST.into(),
     }
 }
 
 impl Storage for PlainDir {
     /// `dir:` has no index; its manifest's descriptor is computed from the bytes.
-    fn index(&self) -> Result<ImageIndex> {
-        let path = self.root.join("manifest.json");
-        let bytes = read_bounded(&path)?;
-        let stated: Option<String> = serde_json::from_slice::<serde_json::Value>(&bytes)
-            .map_err(|e| Error::verification(format!("{}: {e}", path.display())).with_source(e))?
-            .get("mediaType")
-            .and_then(|m| m.as_str().map(str::to_owned));
-        let media_type = stated.map_or(MediaType::ImageManifest, |m| MediaType::from(m.as_str()));
-        let descriptor = Descriptor::new(media_type, bytes.len() as u64, digest_of(&bytes));
-        ImageIndexBuilder::default()
-            .schema_version(2u32)
-            .manifests(vec![descriptor])
-            .build()
-            .map_err(|e| Error::local(format!("{}: {e}", path.display())))
+    fn index(&self) -> Result<Index> {
+        let bytes = file::read(&self.root.join("manifest.json"))?;
+        let descriptor = Descriptor::new(media_type(&bytes), bytes.len() as u64, digest_of(&bytes));
+        Ok(Index { entries: vec![Ok(descriptor)] })
     }
 
     fn blob(&self, digest: &Digest) -> Result<Option<Region>> {
-        if let Some(region) = open_blob(&self.root.join(digest.digest()))? {
+        if let Some(region) = file::region(&self.root.join(digest.digest()))? {
             return Ok(Some(region));
         }
         // The top manifest, and the instances of a multi-arch image, have names of their own.
         for name in ["manifest.json".to_owned(), format!("{}.manifest.json", digest.digest())] {
             let path = self.root.join(name);
-            if path.is_file() && digest_of(&read_bounded(&path)?) == *digest {
-                return open_blob(&path);
+            if path.is_file() && digest_of(&file::read(&path)?) == *digest {
+                return file::region(&path);
             }
         }
         Ok(None)
     }
-}
-
-fn open_blob(path: &Path) -> Result<Option<Region>> {
-    let again = path.to_owned();
-    let open = move || {
-        let file = File::open(&again)?;
-        match file.metadata()?.is_file() {
-            true => Ok(file),
-            false => Err(Error::verification(format!("{}: not a regular file", again.display())).into()),
-        }
-    };
-    match descriptors::reopened(open) {
-        Ok(region) => Ok(Some(region)),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::from_io(e, path.display())),
-    }
-}
-
-fn read_bounded(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).at(path.display())?;
-    file.take(MAX_INDEX_SIZE + 1).read_to_end(&mut bytes).at(path.display())?;
-    if bytes.len() as u64 > MAX_INDEX_SIZE {
-        return Err(Error::verification(format!("{}: larger than {MAX_INDEX_SIZE} bytes", path.display())));
-    }
-    Ok(bytes)
 }

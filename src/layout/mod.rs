@@ -1,37 +1,48 @@
 //! Reads images where they lie: `oci:` directories, `oci-archive:` files, `dir:` folders.
 //!
-//! Nothing is unpacked or copied; a blob is a [`Region`] of a file. Our own
-//! repository is read through here too.
+//! A blob is a [`Region`] of a file: nothing is unpacked, and nothing copied but an archive that is compressed
+//! or comes through a pipe. Our own repository is read through here too. What skopeo copies is taken, however
+//! odd; what one entry of an index gets wrong concerns that entry alone.
 
 mod archive;
+mod choose;
 mod dir;
+mod edit;
+mod file;
+pub(crate) mod lock;
+mod write;
 
 use std::fmt::Debug;
 use std::io::Read;
 use std::path::Path;
 
-use oci_spec::image::{Descriptor, ImageIndex, MediaType};
+use oci_spec::image::Descriptor;
 
 use crate::artifact::{self, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage};
 use crate::digest::{Digest, VerifyReader, require_sha256};
-use crate::error::{Error, IoContext, Result};
+use crate::document::{self, DocumentKind, Index};
+use crate::error::{Error, IoContext, Kind, Result};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::region::Region;
+pub use choose::{FULL_NAME, REF_NAME, full_name, ref_name};
+pub use edit::IndexEdit;
+pub use write::{LayoutWriter, MARKER, STATE};
+pub(crate) use write::{edit_index, open_lock, persist, sync_dir, write_durably};
 
 /// Largest `index.json` in bytes. 16 MiB hold some 50,000 images, more than one layout is good for.
 pub const MAX_INDEX_SIZE: u64 = 16 << 20;
 
 /// Deepest nesting of image indexes that is followed. Real ones have one level below `index.json`.
-const MAX_INDEX_DEPTH: usize = 4;
+pub const MAX_INDEX_DEPTH: usize = 4;
 
-/// The annotation that names an image in an index (OCI image-spec, annotations).
-pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Most bytes that are read of something that is neither index nor manifest, to see what it refers to.
+const MAX_UNKNOWN_SIZE: u64 = MAX_MANIFEST_SIZE;
 
 /// Where the parts of a layout are found.
 trait Storage: Send + Sync + Debug {
     /// The top-level index, or a single manifest made to look like one.
-    fn index(&self) -> Result<ImageIndex>;
+    fn index(&self) -> Result<Index>;
     /// A blob, if it is there.
     fn blob(&self, digest: &Digest) -> Result<Option<Region>>;
 }
@@ -72,7 +83,7 @@ impl Layout {
     ///
     /// # Errors
     /// When it cannot be read or parsed.
-    pub fn index(&self) -> Result<ImageIndex> {
+    pub fn index(&self) -> Result<Index> {
         self.storage.index()
     }
 
@@ -88,16 +99,17 @@ impl Layout {
     /// The blob of `descriptor`, which must be there with the right size.
     ///
     /// # Errors
-    /// Misfit when it is absent, Verification when its size differs.
+    /// Misfit when it is absent or encrypted, Verification when its size differs.
     pub fn require_blob(&self, descriptor: &Descriptor) -> Result<Region> {
-        let digest = descriptor.digest();
-        let region = self
-            .blob(digest)?
-            .ok_or_else(|| Error::misfit(format!("{}: blob {digest} is not there", self.shown)))?;
+        if let Some(e) = artifact::unreadable(descriptor) {
+            return Err(e.context(&self.shown));
+        }
+        let region = self.find(descriptor)?;
         if region.len() != descriptor.size() {
             return Err(Error::verification(format!(
-                "{}: blob {digest} has {} bytes, its descriptor states {}",
+                "{}: blob {} has {} bytes, its descriptor states {}",
                 self.shown,
+                descriptor.digest(),
                 region.len(),
                 descriptor.size()
             )));
@@ -105,31 +117,70 @@ impl Layout {
         Ok(region)
     }
 
-    /// Reads a small blob whole and checks its digest.
-    ///
-    /// # Errors
-    /// As [`Layout::require_blob`]; Verification above `max` bytes or on a mismatch.
-    pub fn read_blob(&self, descriptor: &Descriptor, max: u64) -> Result<Vec<u8>> {
-        check_size(descriptor, max)?;
-        let region = self.require_blob(descriptor)?;
-        read_verified(region.reader(), descriptor)
+    fn find(&self, descriptor: &Descriptor) -> Result<Region> {
+        let digest = descriptor.digest();
+        self.blob(digest)?.ok_or_else(|| match artifact::is_elsewhere(descriptor) {
+            Some(elsewhere) => elsewhere.context(&self.shown),
+            None => Error::misfit(format!("{}: blob {digest} is not there", self.shown)),
+        })
     }
 
-    /// Finds the manifest for a name and platform, going down into image indexes.
+    /// Reads a small blob whole and checks its digest, which says all: a size beside it is often wrong or missing.
+    ///
+    /// # Errors
+    /// Misfit when it is absent; Verification above `max` bytes or on a mismatch.
+    pub fn read_blob(&self, descriptor: &Descriptor, max: u64) -> Result<Vec<u8>> {
+        if self.blob(descriptor.digest())?.is_none() {
+            check_size(descriptor, max)?;
+        }
+        let region = self.find(descriptor)?;
+        let found =
+            Descriptor::new(descriptor.media_type().clone(), region.len(), descriptor.digest().clone());
+        check_size(&found, max)?;
+        read_verified(region.reader(), &found)
+    }
+
+    /// Finds the manifest for a name and platform, going down into image indexes. Its size is that of the blob.
     ///
     /// # Errors
     /// Misfit when nothing matches; Usage when the choice is open.
     pub fn resolve(&self, name: Option<&str>, platform: &Platform) -> Result<Descriptor> {
         let index = self.index()?;
-        let mut chosen = self.choose(index.manifests(), name, platform)?.clone();
+        let mut chosen = choose::choose(&self.shown, &index, name, platform)?.clone();
         for _ in 0..MAX_INDEX_DEPTH {
-            if !is_index(chosen.media_type()) {
+            if self.kind(&chosen)? != DocumentKind::Index {
+                if let Some(blob) = self.blob(chosen.digest())? {
+                    chosen.set_size(blob.len());
+                }
                 return Ok(chosen);
             }
-            let nested = parse_index(&self.read_blob(&chosen, MAX_INDEX_SIZE)?, chosen.digest().as_ref())?;
+            let nested = document::index(&self.read_blob(&chosen, MAX_INDEX_SIZE)?, chosen.digest())?;
             chosen = platform.choose(nested.manifests())?.clone();
         }
         Err(Error::verification(format!("{}: image indexes are nested too deep", self.shown)))
+    }
+
+    /// What a blob that an index names is: by its media type, and where that says nothing, by what is in it.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    pub fn kind(&self, descriptor: &Descriptor) -> Result<DocumentKind> {
+        match DocumentKind::of(descriptor.media_type()) {
+            DocumentKind::Other => Ok(DocumentKind::sniff(&self.peek(descriptor)?)),
+            known => Ok(known),
+        }
+    }
+
+    /// The content of a small blob, unverified; nothing when it is absent or large.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    pub fn peek(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        if let Some(blob) = self.blob(descriptor.digest())?.filter(|blob| blob.len() <= MAX_UNKNOWN_SIZE) {
+            blob.reader().read_to_end(&mut bytes).at(descriptor.digest())?;
+        }
+        Ok(bytes)
     }
 
     /// The image behind a manifest descriptor; `None` when it is something
@@ -138,7 +189,7 @@ impl Layout {
     /// # Errors
     /// Verification when manifest and config do not hold together.
     pub fn image(&self, descriptor: &Descriptor) -> Result<Option<TargetImage>> {
-        if is_index(descriptor.media_type()) || self.blob(descriptor.digest())?.is_none() {
+        if self.kind(descriptor)? != DocumentKind::Manifest || self.blob(descriptor.digest())?.is_none() {
             return Ok(None);
         }
         let manifest = self.read_blob(descriptor, MAX_MANIFEST_SIZE)?;
@@ -153,50 +204,54 @@ impl Layout {
         TargetImage::parse(manifest, descriptor.digest(), config).map(Some)
     }
 
-    /// What a blob leads to: the entries of an index, config and layers of a manifest, nothing otherwise.
+    /// Gives the layers of an image in this layout the sizes that their blobs have, where the manifest states
+    /// others: the digest decides, and skopeo does not look at the size. A blob that is damaged has the wrong one.
     ///
     /// # Errors
-    /// When a manifest that is there cannot be read.
-    pub fn children(&self, descriptor: &Descriptor) -> Result<Vec<Descriptor>> {
-        if is_index(descriptor.media_type()) && self.blob(descriptor.digest())?.is_some() {
-            let bytes = self.read_blob(descriptor, MAX_INDEX_SIZE)?;
-            return Ok(parse_index(&bytes, descriptor.digest().as_ref())?.manifests().clone());
+    /// Local I/O errors.
+    pub fn correct_sizes(&self, image: &mut TargetImage) -> Result<()> {
+        for layer in &mut image.layers {
+            let blob = self.blob(layer.digest())?.filter(|blob| blob.len() != layer.size());
+            let Some(blob) = blob else { continue };
+            let mut content = VerifyReader::new(blob.reader(), layer.digest().clone(), blob.len());
+            match content.drain().at(layer.digest()) {
+                Ok(()) => drop(layer.set_size(blob.len())),
+                Err(e) if e.kind() == Kind::Verification => {}
+                Err(e) => return Err(e),
+            }
         }
-        if !is_manifest(descriptor.media_type()) || self.blob(descriptor.digest())?.is_none() {
-            return Ok(Vec::new());
-        }
-        let manifest = artifact::parse_manifest(&self.read_blob(descriptor, MAX_MANIFEST_SIZE)?)?;
-        let mut children = manifest.layers().clone();
-        children.push(manifest.config().clone());
-        Ok(children)
+        Ok(())
     }
 
-    fn choose<'a>(
-        &self,
-        manifests: &'a [Descriptor],
-        name: Option<&str>,
-        platform: &Platform,
-    ) -> Result<&'a Descriptor> {
-        let Some(name) = name else {
-            return match manifests {
-                [] => Err(Error::misfit(format!("{}: no image in the layout", self.shown))),
-                [one] => Ok(one),
-                many if many.iter().all(|d| d.platform().is_some() && ref_name(d).is_none()) => {
-                    platform.choose(many)
-                }
-                many => Err(Error::usage(format!("{}: more than one image in the layout", self.shown))
-                    .with_hint(format!("name one: {}", names(many)))),
-            };
-        };
-        if let Some(position) = name.strip_prefix('@').and_then(|n| n.parse::<usize>().ok()) {
-            return manifests
-                .get(position)
-                .ok_or_else(|| Error::misfit(format!("{}: no image at index {position}", self.shown)));
+    /// The entries of an index that is a blob here.
+    ///
+    /// # Errors
+    /// As [`read_blob`](Self::read_blob); Verification when it is none.
+    pub fn nested(&self, descriptor: &Descriptor) -> Result<Index> {
+        document::index(&self.read_blob(descriptor, MAX_INDEX_SIZE)?, descriptor.digest())
+    }
+
+    /// What a blob that an index names is made of: the entries of an index, config and layers of a manifest, and
+    /// whatever a document of another sort refers to in the same way.
+    ///
+    /// # Errors
+    /// When an index or manifest that is there cannot be read.
+    pub fn children(&self, descriptor: &Descriptor) -> Result<Vec<Descriptor>> {
+        if self.blob(descriptor.digest())?.is_none() {
+            return Ok(Vec::new());
         }
-        manifests.iter().find(|d| ref_name(d) == Some(name)).ok_or_else(|| {
-            Error::misfit(format!("{}: no image named {name:?}", self.shown))
-                .with_hint(format!("there is: {}", names(manifests)))
-        })
+        match DocumentKind::of(descriptor.media_type()) {
+            DocumentKind::Index => {
+                self.nested(descriptor)?;
+                Ok(document::parts(&self.read_blob(descriptor, MAX_INDEX_SIZE)?))
+            }
+            DocumentKind::Manifest => {
+                let manifest = self.read_blob(descriptor, MAX_MANIFEST_SIZE)?;
+                artifact::parse_manifest(&manifest).map_err(|e| e.context(descriptor.digest()))?;
+                Ok(document::parts(&manifest))
+            }
+            DocumentKind::Other => Ok(document::parts(&self.peek(descriptor)?)),
+        }
     }
 }
 
@@ -226,37 +281,4 @@ pub fn read_verified(reader: impl Read, descriptor: &Descriptor) -> Result<Vec<u
         .read_to_end(&mut bytes)
         .at(descriptor.digest())?;
     Ok(bytes)
-}
-
-/// The name an index entry gives its image.
-pub fn ref_name(descriptor: &Descriptor) -> Option<&str> {
-    descriptor.annotations().as_ref()?.get(REF_NAME).map(String::as_str)
-}
-
-fn names(manifests: &[Descriptor]) -> String {
-    const SHOWN: usize = 20;
-    let mut all: Vec<String> =
-        manifests.iter().filter_map(ref_name).take(SHOWN).map(|n| n.escape_default().to_string()).collect();
-    if all.is_empty() {
-        return format!("@0 to @{}", manifests.len().saturating_sub(1));
-    }
-    if manifests.len() > SHOWN {
-        all.push("…".into());
-    }
-    all.join(", ")
-}
-
-fn is_index(media_type: &MediaType) -> bool {
-    matches!(media_type, MediaType::ImageIndex)
-        || media_type.to_string() == "application/vnd.docker.distribution.manifest.list.v2+json"
-}
-
-fn is_manifest(media_type: &MediaType) -> bool {
-    matches!(media_type, MediaType::ImageManifest)
-        || media_type.to_string() == "application/vnd.docker.distribution.manifest.v2+json"
-}
-
-fn parse_index(bytes: &[u8], what: &str) -> Result<ImageIndex> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| Error::verification(format!("{what}: not an image index: {e}")).with_source(e))
 }

@@ -16,6 +16,7 @@ const POLICY: &str = "the signature policy of this machine refuses the image; \
                       use --insecure-policy only if you trust it otherwise";
 const NO_POLICY: &str =
     "install a containers policy.json, or use --insecure-policy if you trust the image otherwise";
+const NAME: &str = "this skopeo does not take such a name, such as one with an IPv6 address; use a host name, or a newer skopeo";
 const OLD: &str = "skopeo 1.6 or newer is needed; install it or name another with --skopeo PATH";
 
 /// Words of skopeo (lower case) and what they mean. The first line that fits wins,
@@ -91,7 +92,9 @@ const WORDS: &[(&[&str], Kind, Option<&str>)] = &[
     ),
     (&["x509:", "tls:", "server gave http response to https client"], Kind::Local, Some(TLS)),
     (&["page not found", "status: 404"], Kind::Misfit, Some(NOT_FOUND)),
-    (&["invalid image name", "invalid reference format", "unknown transport"], Kind::Usage, None),
+    // Names are checked before skopeo gets them: it does not take all of them.
+    (&["invalid image name", "invalid reference format"], Kind::Local, Some(NAME)),
+    (&["unknown transport"], Kind::Usage, None),
     (&["no such file or directory"], Kind::Misfit, Some(NOT_FOUND)),
     (&["unknown command", "unknown flag"], Kind::Local, Some(OLD)),
 ];

@@ -1,14 +1,12 @@
 //! What a store holds: its images, and its layers by diff_id.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
 
 use oci_spec::image::Descriptor;
 
-use super::index::{CONVERTED_CONFIG, CONVERTED_FROM, TARGET_MANIFEST};
 use crate::artifact::TargetImage;
 use crate::digest::{DiffId, Digest};
-use crate::layout::ref_name;
 
 /// An image in the store.
 #[derive(Debug, Clone)]
@@ -19,6 +17,54 @@ pub struct StoredImage {
     pub descriptor: Descriptor,
     /// Manifest and config.
     pub image: TargetImage,
+    /// The entry of the index of images that it is in; it has no entry of its own then.
+    pub inside: Option<Digest>,
+}
+
+/// Something in the store that is no image.
+#[derive(Debug, Clone)]
+pub struct StoredOther {
+    /// Its name, if it has one.
+    pub name: Option<String>,
+    /// Its entry.
+    pub descriptor: Descriptor,
+    /// What it is.
+    pub kind: OtherKind,
+    /// Bytes of it and its parts, those that are here.
+    pub bytes: u64,
+    /// Manifests or layers in it.
+    pub parts: usize,
+}
+
+/// What that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OtherKind {
+    /// An index of images, such as one for several platforms.
+    Index,
+    /// An artifact: a delta, a signature, an SBOM; its type, where it says one.
+    Artifact(Option<String>),
+    /// Of a media type that is unknown here.
+    Unknown,
+}
+
+/// Annotation of an index entry whose manifest was rewritten: digest of the
+/// target manifest as its publisher made it, kept as a blob beside it.
+pub(super) const TARGET_MANIFEST: &str = "io.github.oci-delta-fetch.target-manifest";
+
+/// Annotation of an index entry whose manifest skopeo made of a Docker one:
+/// digest of that in its registry, by which the image is known again.
+pub(super) const CONVERTED_FROM: &str = "io.github.oci-delta-fetch.converted-from";
+
+/// Annotation of an index entry of a Docker image: digest of the config that skopeo makes of its own.
+pub(super) const CONVERTED_CONFIG: &str = "io.github.oci-delta-fetch.converted-config";
+
+/// The other digests by which the manifest of an entry is known.
+pub(super) fn notes_of(entry: &Descriptor) -> impl Iterator<Item = Digest> {
+    [TARGET_MANIFEST, CONVERTED_FROM].into_iter().filter_map(|key| note(entry, key))
+}
+
+fn note(entry: &Descriptor, key: &str) -> Option<Digest> {
+    Digest::from_str(entry.annotations().as_ref()?.get(key)?).ok()
 }
 
 impl StoredImage {
@@ -38,12 +84,7 @@ impl StoredImage {
     }
 
     fn note(&self, key: &str) -> Option<Digest> {
-        Digest::from_str(self.descriptor.annotations().as_ref()?.get(key)?).ok()
-    }
-
-    /// The name as in the index entry.
-    pub(super) fn name_of(descriptor: &Descriptor) -> Option<String> {
-        ref_name(descriptor).map(str::to_owned)
+        note(&self.descriptor, key)
     }
 }
 
@@ -54,6 +95,10 @@ pub struct Inventory {
     pub images: Vec<StoredImage>,
     /// Blob of each layer that is here, by diff_id.
     pub layers: HashMap<DiffId, Descriptor>,
+    /// Those of them that others put here: that they have this diff_id was not seen yet.
+    pub unverified: HashSet<DiffId>,
+    /// Indexes, artifacts, and what is unknown.
+    pub others: Vec<StoredOther>,
 }
 
 impl Inventory {

@@ -8,12 +8,12 @@
 mod check;
 #[cfg(feature = "composefs")]
 mod composefs;
-pub mod index;
 pub mod inventory;
-mod lock;
+mod keep;
 pub mod oci_layout;
 pub mod reference;
 pub mod sink;
+mod stock;
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use crate::encoding::Encoding;
 use crate::error::Result;
 use crate::layer_write::LayerWrite;
 use crate::region::Region;
-pub use inventory::{Inventory, StoredImage};
+pub use inventory::{Inventory, OtherKind, StoredImage, StoredOther};
 pub use oci_layout::OciLayoutStore;
 pub use reference::StoreRef;
 pub use sink::BlobSink;
@@ -59,12 +59,22 @@ pub trait Store: Debug + Send + Sync {
     /// Where files without a name may be spooled.
     fn spool(&self) -> PathBuf;
 
-    /// All images and layers that are complete here. What is not an image
-    /// (artifacts, indexes) or misses a part is left out.
+    /// All images and layers that are complete here, those in indexes too, and what else there is. What misses
+    /// a part, or cannot be read, is left out.
     ///
     /// # Errors
-    /// When the list or a manifest cannot be read.
+    /// When the list cannot be read; local I/O errors.
     fn inventory(&self) -> Result<Inventory>;
+
+    /// Reads those of these layers that `inventory` has [unverified](Inventory::unverified), before they become
+    /// a part of another image; gives those that are not what they were said to be.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    fn confirm(&self, inventory: &Inventory, layers: &[DiffId]) -> Result<Vec<DiffId>> {
+        debug_assert!(inventory.unverified.is_empty(), "no layers of others in this store: {layers:?}");
+        Ok(Vec::new())
+    }
 
     /// The files of an image with these layers, bottom to top. A layer that must be
     /// spooled may have `max_layer` bytes.
@@ -137,10 +147,10 @@ pub trait Store: Debug + Send + Sync {
     /// Removes an image by name or manifest digest; its parts stay until [`gc`](Self::gc).
     ///
     /// # Errors
-    /// Misfit when there is none.
+    /// Misfit when there is none; Usage when several have the name.
     fn remove(&self, name_or_digest: &str) -> Result<usize>;
 
-    /// Removes all images that have no name; returns how many.
+    /// Removes all images that have no name, but for what belongs to one that stays; returns how many.
     ///
     /// # Errors
     /// Local I/O errors.

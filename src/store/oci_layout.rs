@@ -2,10 +2,11 @@
 //!
 //! Beside the layout's own files, `.oci-delta-fetch/` holds `lock` (shared by
 //! everyone at work, exclusive for gc), `publish.lock`, `tmp/` (unfinished
-//! files, swept when nobody is at work) and `finished/` (a descriptor for each
-//! layer that is complete while its image is not yet, so a rerun goes on there).
+//! files, swept when nobody is at work), `finished/` (a descriptor for each
+//! layer that is complete while its image is not yet, so a rerun goes on there),
+//! and `verified/` (a file for each manifest whose layers were read here). Of
+//! images that others put here, layers are read before another image gets them.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -13,21 +14,21 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::{Descriptor, MediaType};
 use rustix::fs::{FlockOperation, flock};
 
-use super::index::{CONVERTED_CONFIG, CONVERTED_FROM, IndexEdit, TARGET_MANIFEST, sync_dir, write_durably};
-use super::inventory::{Inventory, StoredImage};
-use super::lock::{self, Alone};
+use super::inventory::{CONVERTED_CONFIG, CONVERTED_FROM, Inventory, StoredImage, TARGET_MANIFEST};
 use super::sink::{BlobSink, TarSink};
-use super::{Fidelity, LayerSink, Published, Store, Swept, Verified, check};
+use super::{Fidelity, LayerSink, Published, Store, Swept, Verified, check, keep, stock};
 use crate::artifact::{self, MAX_MANIFEST_SIZE, TargetImage};
 use crate::base::{LayerSource, LayeredFiles, Part};
 use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest, digest_of, parse_digest};
 use crate::encoding::Encoding;
-use crate::error::{Error, IoContext, Result};
-use crate::layout::Layout;
+use crate::error::{Error, IoContext, Kind, Result};
+use crate::layout::lock::{self, Alone};
+use crate::layout::{IndexEdit, Layout, MARKER, STATE, edit_index, open_lock, sync_dir, write_durably};
 use crate::region::Region;
 
-const STATE: &str = ".oci-delta-fetch";
+/// Notes of manifests whose layers were read here, in [`STATE`].
+const VERIFIED: &str = "verified";
 
 /// An OCI image layout on this machine, locked against `gc` while this value lives.
 #[derive(Debug)]
@@ -50,23 +51,25 @@ impl OciLayoutStore {
         if fresh
             && root.is_dir()
             && !state.is_dir()
+            && !root.join("index.json").is_file()
             && fs::read_dir(root).at(root.display())?.next().is_some()
         {
             return Err(Error::misfit(format!("{}: not empty and not an OCI layout", root.display()))
                 .with_hint("choose another --repo"));
         }
-        for dir in [root.join("blobs/sha256"), state.join("tmp"), state.join("finished")] {
+        let ours = ["tmp", "finished", VERIFIED].map(|name| state.join(name));
+        for dir in [root.join("blobs/sha256")].into_iter().chain(ours) {
             fs::create_dir_all(&dir).at(dir.display())?;
         }
         let file = open_lock(&state.join("lock"))?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            sweep(&state.join("tmp"))?;
+            sweep(&state.join("tmp"), |_| true)?;
         }
         lock::share(&file, root.display(), cancel)?;
         if fresh {
             let tmp = state.join("tmp");
-            IndexEdit::begin(root, &state.join("publish.lock"), cancel)?.commit(&tmp)?;
-            write_durably(&root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#, &tmp)?;
+            edit_index(root, &tmp, cancel, |_| Ok(()))?;
+            write_durably(&root.join("oci-layout"), MARKER, &tmp)?;
             sync_dir(root)?;
         }
         let (layout, lock) = (Layout::open_dir(root)?, Some(file));
@@ -98,18 +101,8 @@ impl OciLayoutStore {
         self.root.join("blobs/sha256")
     }
 
-    /// The image behind an index entry, if it is an image and complete.
-    fn image(&self, descriptor: &Descriptor) -> Result<Option<TargetImage>> {
-        if matches!(descriptor.media_type(), MediaType::ImageIndex) {
-            return Ok(None);
-        }
-        let Some(image) = self.layout.image(descriptor)? else { return Ok(None) };
-        for layer in &image.layers {
-            if self.layout.blob(layer.digest())?.is_none_or(|blob| blob.len() != layer.size()) {
-                return Ok(None);
-            }
-        }
-        Ok(Some(image))
+    fn note_of(&self, manifest: &Digest) -> PathBuf {
+        self.root.join(STATE).join(VERIFIED).join(manifest.digest())
     }
 
     fn finished_layers(&self) -> Result<Vec<(DiffId, Descriptor)>> {
@@ -142,11 +135,8 @@ impl OciLayoutStore {
         }
     }
 
-    fn edit(&self, change: impl FnOnce(&mut IndexEdit<'_>) -> Result<()>) -> Result<()> {
-        let mut index =
-            IndexEdit::begin(&self.root, &self.root.join(STATE).join("publish.lock"), &self.cancel)?;
-        change(&mut index)?;
-        index.commit(&self.tmp())
+    fn edit<T>(&self, change: impl FnOnce(&mut IndexEdit) -> Result<T>) -> Result<T> {
+        edit_index(&self.root, &self.tmp(), &self.cancel, change)
     }
 
     fn write_blob(&self, bytes: &[u8], digest: &Digest) -> Result<()> {
@@ -154,20 +144,25 @@ impl OciLayoutStore {
         if path.exists() { Ok(()) } else { write_durably(&path, bytes, &self.tmp()) }
     }
 
-    /// Hex digests of all blobs that the index leads to.
-    fn reachable(&self) -> Result<HashSet<String>> {
-        let mut keep = HashSet::new();
-        let mut queue: Vec<Descriptor> = self.layout.index()?.manifests().clone();
-        while let Some(descriptor) = queue.pop() {
+    /// Deletes what is not reachable; nobody else is at work.
+    fn sweep(&self) -> Result<Swept> {
+        let keep = keep::reachable(&self.layout, &self.cancel)?;
+        let mut swept = Swept::default();
+        for entry in fs::read_dir(self.blobs()).at(self.blobs().display())? {
             self.cancel.check()?;
-            if !keep.insert(descriptor.digest().digest().to_owned()) {
+            let entry = entry.at(self.blobs().display())?;
+            let meta = entry.metadata().at(entry.path().display())?;
+            if keep.contains(&*entry.file_name().to_string_lossy()) || meta.is_dir() {
                 continue;
             }
-            let entry = StoredImageEntry(&descriptor);
-            keep.extend(entry.target_manifest());
-            queue.extend(self.layout.children(&descriptor)?);
+            swept.bytes += meta.len();
+            swept.blobs += 1;
+            fs::remove_file(entry.path()).at(entry.path().display())?;
         }
-        Ok(keep)
+        sweep(&self.finished(), |_| true)?;
+        sweep(&self.root.join(STATE).join(VERIFIED), |name| !keep.contains(name))?;
+        sweep(&self.tmp(), |_| true)?;
+        Ok(swept)
     }
 }
 
@@ -181,20 +176,23 @@ impl Store for OciLayoutStore {
     }
 
     fn inventory(&self) -> Result<Inventory> {
-        let mut inventory = Inventory::default();
-        for descriptor in self.layout.index()?.manifests() {
-            self.cancel.check()?;
-            let Some(image) = self.image(descriptor)? else { continue };
-            for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
-                inventory.layers.insert(diff_id.clone(), layer.clone());
+        let is_verified = |manifest: &Digest| self.note_of(manifest).exists();
+        stock::take(&self.layout, &is_verified, self.finished_layers()?, &self.cancel)
+    }
+
+    fn confirm(&self, inventory: &Inventory, layers: &[DiffId]) -> Result<Vec<DiffId>> {
+        let mut others = Vec::new();
+        for diff_id in layers.iter().filter(|diff_id| inventory.unverified.contains(diff_id)) {
+            let Some(layer) = inventory.layers.get(diff_id) else { continue };
+            match check::layer(&self.layout, diff_id, layer, &self.cancel) {
+                Ok(()) => self.note_finished(diff_id, layer)?,
+                Err(e) if matches!(e.kind(), Kind::Misfit | Kind::Verification) => {
+                    others.push(diff_id.clone())
+                }
+                Err(e) => return Err(e),
             }
-            let name = StoredImage::name_of(descriptor);
-            inventory.images.push(StoredImage { name, descriptor: descriptor.clone(), image });
         }
-        for (diff_id, layer) in self.finished_layers()? {
-            inventory.layers.entry(diff_id).or_insert(layer);
-        }
-        Ok(inventory)
+        Ok(others)
     }
 
     fn files(&self, layers: Vec<Part>, max_layer: u64) -> Result<LayeredFiles> {
@@ -252,11 +250,12 @@ impl Store for OciLayoutStore {
 
     fn publish(&self, image: &TargetImage, layers: &[Descriptor], name: Option<&str>) -> Result<Published> {
         let changes: Vec<_> = image
-            .layers
+            .manifest
+            .layers()
             .iter()
             .zip(layers)
             .map(|(target, stored)| {
-                (target.digest() != stored.digest())
+                (target.digest() != stored.digest() || target.size() != stored.size())
                     .then(|| (stored.media_type().clone(), stored.digest().clone(), stored.size()))
             })
             .collect();
@@ -274,6 +273,8 @@ impl Store for OciLayoutStore {
             (CONVERTED_FROM, image.converted_from.as_ref()),
             (CONVERTED_CONFIG, image.converted_config.as_ref()),
         ];
+        // Every layer was read on its way here, or by `confirm`. Without the note it is only read again.
+        let _ = File::create(self.note_of(&digest));
         self.edit(|index| index.put(&descriptor, name, &notes))?;
         self.forget_finished(image);
         Ok(Published { manifest: digest, fidelity, note: None })
@@ -300,11 +301,13 @@ impl Store for OciLayoutStore {
     }
 
     fn remove(&self, name_or_digest: &str) -> Result<usize> {
-        let mut removed = 0;
-        self.edit(|index| {
-            removed =
-                index.remove(|digest, name| name == Some(name_or_digest) || digest == name_or_digest)?;
-            Ok(())
+        let removed = self.edit(|index| {
+            let named = index.named(Some(name_or_digest));
+            if named.len() > 1 {
+                return Err(Error::usage(format!("{} images are named {name_or_digest:?}", named.len()))
+                    .with_hint(format!("remove one by its digest: {}", named.join(", "))));
+            }
+            index.remove(|digest, name| name == Some(name_or_digest) || digest == name_or_digest)
         })?;
         if removed == 0 {
             return Err(Error::misfit(format!("no image {name_or_digest:?} in {}", self.root.display()))
@@ -314,12 +317,10 @@ impl Store for OciLayoutStore {
     }
 
     fn remove_unnamed(&self) -> Result<usize> {
-        let mut removed = 0;
         self.edit(|index| {
-            removed = index.remove(|_, name| name.is_none())?;
-            Ok(())
-        })?;
-        Ok(removed)
+            let attached = keep::attached(&self.layout, &self.cancel)?;
+            index.remove(|digest, name| name.is_none() && !attached.contains(digest))
+        })
     }
 
     fn gc(&self) -> Result<Swept> {
@@ -327,43 +328,17 @@ impl Store for OciLayoutStore {
             Error::local(format!("{}: read-only, or not our repository", self.root.display()))
         })?;
         let _alone = Alone::at(lock, self.root.display())?;
-        let keep = self.reachable()?;
-        let mut swept = Swept::default();
-        for entry in fs::read_dir(self.blobs()).at(self.blobs().display())? {
-            self.cancel.check()?;
-            let entry = entry.at(self.blobs().display())?;
-            if keep.contains(&*entry.file_name().to_string_lossy()) {
-                continue;
-            }
-            swept.bytes += entry.metadata().at(entry.path().display())?.len();
-            swept.blobs += 1;
+        self.sweep()
+    }
+}
+
+/// Deletes the files of a directory of ours that `goes` picks by name.
+fn sweep(dir: &Path, goes: impl Fn(&str) -> bool) -> Result<()> {
+    for entry in fs::read_dir(dir).at(dir.display())? {
+        let entry = entry.at(dir.display())?;
+        if goes(&entry.file_name().to_string_lossy()) {
             fs::remove_file(entry.path()).at(entry.path().display())?;
         }
-        sweep(&self.finished())?;
-        sweep(&self.tmp())?;
-        Ok(swept)
-    }
-}
-
-/// An index entry of any sort, for its annotations.
-struct StoredImageEntry<'a>(&'a Descriptor);
-
-impl StoredImageEntry<'_> {
-    fn target_manifest(&self) -> Option<String> {
-        let text = self.0.annotations().as_ref()?.get(TARGET_MANIFEST)?;
-        parse_digest(text, "index.json").ok().map(|d| d.digest().to_owned())
-    }
-}
-
-fn open_lock(path: &Path) -> Result<File> {
-    File::options().create(true).truncate(false).read(true).write(true).open(path).at(path.display())
-}
-
-/// Empties a directory of ours.
-fn sweep(dir: &Path) -> Result<()> {
-    for entry in fs::read_dir(dir).at(dir.display())? {
-        let path = entry.at(dir.display())?.path();
-        fs::remove_file(&path).at(path.display())?;
     }
     Ok(())
 }

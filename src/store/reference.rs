@@ -32,7 +32,7 @@ impl StoreRef {
     /// Is there a repository?
     pub fn exists(&self) -> bool {
         match self {
-            StoreRef::Layout(path) => path.join("oci-layout").exists(),
+            StoreRef::Layout(path) => path.join("oci-layout").exists() || path.join("index.json").is_file(),
             StoreRef::Composefs(path) => path.join("meta.json").exists(),
         }
     }

@@ -2,7 +2,6 @@
 //! name only with a [`VerifiedLayer`] in hand.
 
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Descriptor, MediaType};
@@ -13,6 +12,7 @@ use crate::digest::{Digest, Hasher, VerifiedLayer};
 use crate::encoding::{Encoding, EncodingWriter};
 use crate::error::{Error, IoContext, Result};
 use crate::layer_write::LayerWrite;
+use crate::layout::persist;
 
 /// Size of the pieces that go to the disk.
 const CHUNK: usize = 256 << 10;
@@ -138,13 +138,4 @@ impl Write for BlobSink {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
-}
-
-/// Gives a finished file its name: fsync, then rename. The directory is
-/// fsynced by the caller, once for all blobs of an image.
-pub(super) fn persist(file: NamedTempFile, path: &Path) -> Result<()> {
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).at(path.display())?;
-    file.as_file().sync_all().at(path.display())?;
-    file.persist(path).map_err(|e| Error::from_io(e.error, path.display()))?;
-    Ok(())
 }

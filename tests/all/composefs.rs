@@ -338,15 +338,13 @@ fn what_a_composefs_repository_does_not_take() {
     assert_eq!(ended.code, 3, "another hash than it has: {ended:#?}");
     case.sandbox.ok(&["init", &repo, "--insecure", "--algorithm", "sha256"]);
 
-    // An image of Docker media types, as skopeo makes it.
+    // An image of Docker media types, as skopeo makes it: taken in OCI's.
     let docker = format!("dir:{}", case.sandbox.path("docker").display());
     support::registry::skopeo(
         &["copy", "--format", "v2s2", &case.source("old"), &docker],
         case.sandbox.dir.path(),
     );
-    let ended = case.sandbox.run(&[&docker]);
-    assert_eq!(ended.code, 3, "{ended:#?}");
-    assert!(ended.stderr.contains("hint: skopeo copy --format oci"), "{ended:#?}");
+    case.sandbox.ok(&[&docker]);
 
     let nowhere = case.sandbox.run(&["list", "--repo", "composefs:/nonexistent/repo"]);
     assert_eq!(nowhere.code, 3, "{nowhere:#?}");

@@ -35,7 +35,7 @@ pub(super) fn inventory<H: FsVerityHashValue>(shared: &Shared<H>) -> Result<Inve
         let unnamed = vec![None];
         for name in names.get(digest).unwrap_or(&unnamed) {
             let (name, descriptor, image) = (name.clone(), descriptor.clone(), image.clone());
-            inventory.images.push(StoredImage { name, descriptor, image });
+            inventory.images.push(StoredImage { name, descriptor, image, inside: None });
         }
     }
     inventory.images.sort_by(|a, b| a.name.cmp(&b.name));

@@ -37,7 +37,6 @@ use composefs_oci::{OciDigest, layer_content_id};
 use oci_spec::image::{Descriptor, MediaType};
 use rustix::fs::CWD;
 
-use super::lock::{self, Alone};
 use super::sink::BlobSink;
 use super::{
     Algorithm, Fidelity, InitOptions, Inventory, LayerSink, Published, Store, StoredImage, Swept, Verified,
@@ -48,6 +47,7 @@ use crate::cancel::Cancel;
 use crate::digest::DiffId;
 use crate::encoding::Encoding;
 use crate::error::{Error, IoContext, Kind, Result};
+use crate::layout::lock::{self, Alone};
 use crate::region::Region;
 
 /// Finished layers wait at most this long for their names, while layers finish.

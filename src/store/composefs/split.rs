@@ -2,8 +2,8 @@
 //! padding and small files on one side, the content of files on the other.
 
 use composefs::INLINE_CONTENT_MAX_V0;
-use tar_core::HEADER_SIZE;
-use tar_core::parse::{ParseEvent, Parser};
+use tar_core::parse::{ParseEvent, ParsedEntry, Parser};
+use tar_core::{EntryType, HEADER_SIZE};
 
 use crate::error::{Error, Result};
 
@@ -131,10 +131,9 @@ impl Splitter {
             ParseEvent::NeedData { min_bytes } => (0, State::Headers { need: min_bytes }),
             ParseEvent::GlobalExtensions { consumed, .. } => (consumed, State::Headers { need: HEADER_SIZE }),
             ParseEvent::End { consumed } => (consumed, State::Trailer),
-            ParseEvent::SparseEntry { .. } => {
-                return Err(Error::misfit("the layer has a sparse file, which composefs cannot store"));
-            }
+            ParseEvent::SparseEntry { entry, .. } => return Err(unfit(&entry.path, "a sparse file")),
             ParseEvent::Entry { consumed, entry } => {
+                check(&entry)?;
                 let stored = entry.size.checked_next_multiple_of(HEADER_SIZE as u64);
                 let stored = stored.ok_or_else(|| broken("a file is too large"))?;
                 if entry.entry_type.is_file() && entry.size > INLINE_CONTENT_MAX_V0 as u64 {
@@ -173,6 +172,30 @@ fn pass<'a>(bytes: &mut &'a [u8], most: u64) -> &'a [u8] {
     let (front, rest) = bytes.split_at(n);
     *bytes = rest;
     front
+}
+
+/// Refuses what composefs reads as something else than all other readers of layers, or not at all. For those, only
+/// files have content, whatever size another entry states.
+fn check(entry: &ParsedEntry<'_>) -> Result<()> {
+    let what = match entry.entry_type {
+        EntryType::Regular if entry.path.ends_with(b"/") => "a directory",
+        EntryType::Regular | EntryType::Continuous => return Ok(()),
+        EntryType::Directory => "a directory",
+        EntryType::Link => "a hard link",
+        EntryType::Symlink => "a symbolic link",
+        EntryType::Char | EntryType::Block => "a device",
+        EntryType::Fifo => "a FIFO",
+        other => return Err(unfit(&entry.path, &format!("an entry of the unknown type {other:?}"))),
+    };
+    match entry.size {
+        0 => Ok(()),
+        size => Err(unfit(&entry.path, &format!("{what} with a size, {size} bytes"))),
+    }
+}
+
+fn unfit(path: &[u8], what: &str) -> Error {
+    Error::misfit(format!("composefs cannot store {}: {what}", path.escape_ascii()))
+        .with_hint("pull the image into an OCI layout, which takes layers as they are")
 }
 
 fn broken(how: &str) -> Error {

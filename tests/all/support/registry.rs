@@ -40,7 +40,7 @@ impl Registry {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
         let mut text = format!(
-            "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n",
+            "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {}\nvalidation:\n  manifests:\n    urls:\n      allow:\n        - ^http\nhttp:\n  addr: 127.0.0.1:0\n",
             path("data")
         );
         let mut push_options = vec!["--dest-tls-verify=false".to_owned()];
@@ -178,6 +178,11 @@ impl Drop for Registry {
 
 /// Runs skopeo with a home of its own and demands success.
 pub fn skopeo(args: &[&str], home: &Path) -> String {
+    try_skopeo(args, home).unwrap_or_else(|e| panic!("skopeo {args:?}: {e}"))
+}
+
+/// The same, giving what skopeo says when it fails.
+pub fn try_skopeo(args: &[&str], home: &Path) -> Result<String, String> {
     let output = Command::new("skopeo")
         .arg("--insecure-policy")
         .args(args)
@@ -186,6 +191,8 @@ pub fn skopeo(args: &[&str], home: &Path) -> String {
         .env("NO_PROXY", "127.0.0.1")
         .output()
         .expect("these tests need skopeo (Debian package skopeo); `make test` installs it");
-    assert!(output.status.success(), "skopeo {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    match output.status.success() {
+        true => Ok(String::from_utf8(output.stdout).unwrap()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
 }

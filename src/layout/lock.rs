@@ -18,12 +18,12 @@ const AGAIN: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// Shared by all who are at work; a `gc` keeps them out.
-pub(super) fn share(lock: impl AsFd, what: impl Display, cancel: &Cancel) -> Result<()> {
+pub(crate) fn share(lock: impl AsFd, what: impl Display, cancel: &Cancel) -> Result<()> {
     wait(lock, FlockOperation::NonBlockingLockShared, what, cancel)
 }
 
 /// For one alone.
-pub(super) fn take(lock: impl AsFd, what: impl Display, cancel: &Cancel) -> Result<()> {
+pub(crate) fn take(lock: impl AsFd, what: impl Display, cancel: &Cancel) -> Result<()> {
     wait(lock, FlockOperation::NonBlockingLockExclusive, what, cancel)
 }
 
@@ -47,12 +47,12 @@ fn wait(lock: impl AsFd, how: FlockOperation, what: impl Display, cancel: &Cance
 
 /// A shared lock made exclusive, if nobody shares it, and shared again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Alone<L: AsFd>(L);
+pub(crate) struct Alone<L: AsFd>(L);
 
 impl<L: AsFd> Alone<L> {
     /// # Errors
     /// Local, when others are at work.
-    pub(super) fn at(lock: L, what: impl Display) -> Result<Self> {
+    pub(crate) fn at(lock: L, what: impl Display) -> Result<Self> {
         // Dropped on failure too: a conversion that fails loses the shared lock.
         let lock = Alone(lock);
         flock(&lock.0, FlockOperation::NonBlockingLockExclusive).map_err(|e| {
