@@ -32,8 +32,8 @@ none\t'Nothing'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l tag -d 'Name of the image in the repository [default: the reference it came from]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l compress -d 'Keep rebuilt layers compressed: none, gzip[:LEVEL] or zstd[:LEVEL]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l delta-policy -d 'Use a delta where it saves bytes (auto), or nothing else (only), or none (never)' -r -f -a "auto\t'Where they save bytes; what they fail to make is fetched whole'
-only\t'Always; whatever they do not make is an error'
-never\t'Not at all'"
+only\t'Fail if the image cannot be had by deltas'
+never\t'Fetch the image whole'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l delta -d 'Delta to use for REF, instead of searching for one (any REF)' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l delta-repo -d 'Repository in a registry that holds the deltas [default: the image\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l expect-digest -d 'Fail unless REF leads to this manifest' -r
@@ -67,7 +67,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "push" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "deltas" -d 'List the deltas that a registry has for an image'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "prune" -d 'Take superseded deltas off the list for an image'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "init" -d 'Make a repository'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "list" -d 'List the images in the repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "list" -d 'List what is in the repository'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "verify" -d 'Hash everything in the repository again'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "remove" -d 'Remove an image from the repository'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "gc" -d 'Delete blobs that no image needs'
@@ -75,8 +75,8 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "help" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l tag -d 'Name of the image in the repository [default: the reference it came from]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l compress -d 'Keep rebuilt layers compressed: none, gzip[:LEVEL] or zstd[:LEVEL]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l delta-policy -d 'Use a delta where it saves bytes (auto), or nothing else (only), or none (never)' -r -f -a "auto\t'Where they save bytes; what they fail to make is fetched whole'
-only\t'Always; whatever they do not make is an error'
-never\t'Not at all'"
+only\t'Fail if the image cannot be had by deltas'
+never\t'Fetch the image whole'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l delta -d 'Delta to use for REF, instead of searching for one (any REF)' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l delta-repo -d 'Repository in a registry that holds the deltas [default: the image\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l expect-digest -d 'Fail unless REF leads to this manifest' -r
@@ -149,8 +149,8 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l delta-policy -d 'Use a delta where it saves bytes (auto), or nothing else (only), or none (never)' -r -f -a "auto\t'Where they save bytes; what they fail to make is fetched whole'
-only\t'Always; whatever they do not make is an error'
-never\t'Not at all'"
+only\t'Fail if the image cannot be had by deltas'
+never\t'Fetch the image whole'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l delta -d 'Delta to use for REF, instead of searching for one (any REF)' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l delta-repo -d 'Repository in a registry that holds the deltas [default: the image\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l base -d 'Base image that is not in the repository (any REF)' -r
@@ -290,7 +290,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l p
 bar\t'Bars'
 json\t'JSON lines'
 none\t'Nothing'"
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l untagged -d 'Remove images that have no name, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l untagged -d 'Remove images that have no name, too, but not what belongs to one that stays'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l json -d 'Print one JSON object on standard output'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s v -l verbose -d 'Print the causes of errors, too'
@@ -302,7 +302,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; an
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "deltas" -d 'List the deltas that a registry has for an image'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "prune" -d 'Take superseded deltas off the list for an image'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "init" -d 'Make a repository'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "list" -d 'List the images in the repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "list" -d 'List what is in the repository'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "verify" -d 'Hash everything in the repository again'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "remove" -d 'Remove an image from the repository'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "gc" -d 'Delete blobs that no image needs'
