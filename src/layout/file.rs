@@ -15,6 +15,7 @@ use crate::region::Region;
 /// What does not exist, in one wording for all sorts of sources.
 pub(super) fn absent(path: &Path) -> Error {
     Error::misfit(format!("{}: No such file or directory", path.display()))
+        .with_hint("a relative path begins at the current directory")
 }
 
 /// Opens a regular file; `None` when there is none.

@@ -201,16 +201,26 @@ fn truncation_at_every_byte() {
 fn bit_flips_with_a_matching_digest() {
     let mut victim = Victim::new();
     let whole = images::patch(&victim.old, &victim.new.layers[0].tar);
+    let mut harmless = 0;
     for at in (0..whole.len()).step_by(whole.len() / 40 + 1) {
         let mut flipped = whole.clone();
         flipped[at] ^= 0x10;
         let delta = Delta::with(&victim.old, &victim.new, |_| (images::TAR_DIFF.into(), flipped.clone()));
         victim.source.delta("attack", &delta);
         let before = victim.sandbox.snapshot();
-        let ended = victim.sandbox.run(&[&victim.source.reference("attack"), "--tag", "os"]);
-        assert!(matches!(ended.code, 3 | 4), "flip at {at}: {ended:#?}");
+        let ended = victim.sandbox.run(&[&victim.source.reference("attack"), "--tag", "new"]);
+        if ended.code == 0 {
+            // zstd has bits that decoders pass over: the layer is right all the same.
+            harmless += 1;
+            victim.sandbox.ok(&["verify"]);
+            victim.sandbox.ok(&["remove", "new"]);
+            victim.sandbox.ok(&["gc"]);
+        } else {
+            assert!(matches!(ended.code, 3 | 4), "flip at {at}: {ended:#?}");
+        }
         assert_eq!(victim.sandbox.snapshot(), before);
     }
+    assert!(harmless <= 4, "{harmless} of 40 flips change nothing");
 }
 
 #[test]

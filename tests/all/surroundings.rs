@@ -5,6 +5,7 @@ use crate::support;
 use std::process::Stdio;
 use std::time::Duration;
 
+use oci_delta_fetch::digest::digest_of;
 use support::images::{noise, tar};
 use support::running::Running;
 use support::{Delta, Image, Layer, OciDir, Registry, Sandbox};
@@ -103,10 +104,13 @@ fn too_little_space_is_seen_before_the_start() {
     let sandbox = Sandbox::new();
     let mut image = Image::new(vec![Layer::gzip(tar(&[("a", b"b")]))]);
     let mut manifest: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
-    manifest["layers"][0]["size"] = (1u64 << 60).into();
+    manifest["layers"][0]["size"] = (8u64 << 40).into();
     image.manifest = serde_json::to_vec(&manifest).unwrap();
     let mut dir = OciDir::create(&sandbox.path("source"));
     dir.image("large", &image);
+    // With a hole of 8 TiB behind it, which takes no room.
+    let blob = dir.blob_path(digest_of(&image.layers[0].blob).as_ref());
+    std::fs::File::options().write(true).open(blob).unwrap().set_len(8 << 40).unwrap();
     let ended = sandbox.run(&[&dir.reference("large")]);
     assert_eq!(ended.code, 1, "{ended:#?}");
     assert!(ended.stderr.contains("are needed"), "{ended:#?}");

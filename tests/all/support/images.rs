@@ -317,6 +317,8 @@ impl OciDir {
         self.blob(bytes);
         let mut entry = descriptor(media_type, bytes);
         entry["annotations"] = json!({"org.opencontainers.image.ref.name": name});
+        // As any tool does it: a name moves on.
+        self.entries.retain(|other| other["annotations"] != entry["annotations"]);
         self.entries.push(entry);
         self.write_index();
         self
