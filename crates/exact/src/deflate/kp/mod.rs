@@ -1,6 +1,6 @@
 //! The `flate` encoder of klauspost/compress since 1.15.10, which is that of Go since 1.27, too.
 //!
-//! It has two stages: a match finder for each level, which makes tokens, and the [block writer](writer)
+//! It has two stages: a match finder for each level, which makes tokens, and the block writer
 //! that makes blocks of them. Only the writer differs between the families.
 
 mod chains;
