@@ -19,7 +19,6 @@ mod stream;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -123,8 +122,6 @@ pub struct Proxy {
     reference: String,
     options: ProxyOptions,
     state: Mutex<State>,
-    /// The last blob that was asked for was denied.
-    denied: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -137,12 +134,7 @@ struct State {
 impl Proxy {
     /// Describes an image, as `docker://host/repo:tag`. Starts nothing yet.
     pub fn new(reference: &str, options: ProxyOptions) -> Proxy {
-        Proxy {
-            reference: reference.to_owned(),
-            options,
-            state: Mutex::default(),
-            denied: AtomicBool::new(false),
-        }
+        Proxy { reference: reference.to_owned(), options, state: Mutex::default() }
     }
 
     /// Gets the manifest as the registry stores it, and the digest of that.
@@ -192,15 +184,16 @@ impl Proxy {
         let connection = self.connection().await?;
         match BlobStream::open(Arc::clone(&connection), digest.clone(), size).await {
             Ok(stream) => {
-                self.denied.store(false, Ordering::Relaxed);
+                connection.token.accepted();
                 Ok(stream)
             }
             Err(e) => {
                 // Skopeo keeps the token that it began with. Where the registry no longer takes it, another
                 // skopeo gets another one; denied to that one as well, it stays denied.
-                let again = failure::is_denied(&e) && !self.denied.swap(true, Ordering::Relaxed);
+                let again = failure::is_denied(&e) && connection.token.may_be_stale();
                 let e = if again { e.that_may_pass() } else { e };
                 if again {
+                    connection.token.denied();
                     connection.retire();
                 }
                 Err(self.name(e.context(format!("blob {digest}"))))
@@ -214,9 +207,10 @@ impl Proxy {
         if let Some(connection) = state.connection.as_ref().filter(|c| !c.is_retired()) {
             return Ok(Arc::clone(connection));
         }
-        state.connection = None;
+        let after_denial = state.connection.take().is_some_and(|c| c.token.was_denied());
         let reference = state.pinned.as_deref().unwrap_or(&self.reference);
-        let connection = Connection::open(reference, &self.options).await.map_err(|e| self.name(e))?;
+        let connection =
+            Connection::open(reference, &self.options, after_denial).await.map_err(|e| self.name(e))?;
         Ok(Arc::clone(state.connection.insert(Arc::new(connection))))
     }
 

@@ -23,13 +23,18 @@ pub(super) struct Connection {
     turn: Mutex<()>,
     dead: AtomicBool,
     retired: AtomicBool,
+    pub(super) token: Token,
     /// Longest time without a byte or an answer.
     pub(super) patience: Duration,
 }
 
 impl Connection {
-    /// Starts skopeo and opens the image.
-    pub(super) async fn open(reference: &str, options: &ProxyOptions) -> Result<Connection> {
+    /// Starts skopeo and opens the image; `after_denial`, in place of one that was denied a blob.
+    pub(super) async fn open(
+        reference: &str,
+        options: &ProxyOptions,
+        after_denial: bool,
+    ) -> Result<Connection> {
         let patience = options.inactivity_timeout;
         let (config, leash) = command::prepare(reference, options)?;
         // Whatever fails below drops the leash, and with it the process.
@@ -44,7 +49,9 @@ impl Connection {
             .map_err(|e| failure::of_request(e, reference))?;
         let (dead, retired) = (AtomicBool::new(false), AtomicBool::new(false));
         let reference = reference.to_owned();
-        Ok(Connection { leash, reference, proxy, image, turn: Mutex::new(()), dead, retired, patience })
+        let token = Token { after_denial, ..Token::default() };
+        let turn = Mutex::new(());
+        Ok(Connection { leash, reference, proxy, image, turn, dead, retired, token, patience })
     }
 
     /// The digest and the bytes of the image's manifest.
@@ -100,6 +107,33 @@ impl Connection {
 
     pub(super) fn is_dead(&self) -> bool {
         self.dead.load(Ordering::Relaxed)
+    }
+}
+
+/// What is known of the token that this skopeo has from the registry.
+#[derive(Debug, Default)]
+pub(super) struct Token {
+    after_denial: bool,
+    accepted: AtomicBool,
+    denied: AtomicBool,
+}
+
+impl Token {
+    /// May a new one help against a denial? Not if this one is new for that reason and never served.
+    pub(super) fn may_be_stale(&self) -> bool {
+        !self.after_denial || self.accepted.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn accepted(&self) {
+        self.accepted.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn denied(&self) {
+        self.denied.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn was_denied(&self) -> bool {
+        self.denied.load(Ordering::Relaxed)
     }
 }
 

@@ -353,3 +353,29 @@ fn faults_of_a_real_registry_have_their_kinds() {
         assert_eq!(refused.kind(), Kind::Transient, "{refused}");
     });
 }
+
+#[test]
+fn a_withdrawn_token_is_renewed_for_all_blobs_under_way() {
+    let layout = Layout::new(&[&noise(1, LARGE), &noise(2, LARGE)]);
+    // What the first skopeo has is no longer taken.
+    let fake = FakeSkopeo::new(layout.path(), "0.2.8", "withdrawn", 1);
+    run(async {
+        let proxy = Proxy::new("docker://h/r:t", impatient(&fake.program()));
+        let once = async |at: usize| with_retry(1, async || read(&proxy, &layout.layers[at]).await).await;
+        let (one, other) = tokio::join!(once(0), once(1));
+        assert_eq!((one.unwrap().len(), other.unwrap().len()), (LARGE, LARGE));
+    });
+    assert_eq!(fake.record("pids").len(), 2);
+    // A new one is not taken either.
+    let fake = FakeSkopeo::new(layout.path(), "0.2.8", "withdrawn", 100);
+    run(async {
+        let proxy = Proxy::new("docker://h/r:t", impatient(&fake.program()));
+        let once = async |at: usize| with_retry(5, async || read(&proxy, &layout.layers[at]).await).await;
+        let (one, other) = tokio::join!(once(0), once(1));
+        for error in [one.unwrap_err(), other.unwrap_err()] {
+            assert_eq!(error.kind(), Kind::Local, "{error}");
+            assert!(error.hint().is_some());
+        }
+    });
+    assert_eq!(fake.record("pids").len(), 2, "one more try, not as many as for faults that pass");
+}

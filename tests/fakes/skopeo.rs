@@ -4,8 +4,8 @@
 //! Settings come from the file `settings.json` beside the path it is called by (so
 //! each test calls it through its own symbolic link): `layout` is a directory,
 //! `protocol` a version, `fault` one of the words matched on below, and `times` how
-//! many blob requests are hit by it. It appends its pid to `pids`, and one byte for each
-//! blob request to `count`.
+//! many blob requests are hit by it; with `withdrawn`, how many processes. It appends
+//! its pid to `pids`, and one byte for each blob request to `count`.
 //!
 //! Like the real one it closes the pipe of a `GetBlob` only at `FinishPipe`, and
 //! `FinishPipe` answers nothing else until the transfer is over.
@@ -65,6 +65,8 @@ struct Server {
     protocol: String,
     fault: String,
     times: u64,
+    /// Which process this is, counted from 1.
+    number: u64,
     transfers: HashMap<u32, Transfer>,
     last_pipe: u32,
 }
@@ -76,6 +78,7 @@ impl Server {
         let settings: Value = serde_json::from_slice(&fs::read(dir.join("settings.json"))?)?;
         let text = |key: &str| settings[key].as_str().unwrap_or_default().to_owned();
         append(&dir.join("pids"), format!("{}\n", std::process::id()).as_bytes())?;
+        let number = fs::read_to_string(dir.join("pids"))?.lines().count() as u64;
         append(
             &dir.join("args"),
             format!("{:?}\n", std::env::args_os().skip(1).collect::<Vec<_>>()).as_bytes(),
@@ -85,6 +88,7 @@ impl Server {
             protocol: text("protocol"),
             fault: text("fault"),
             times: settings["times"].as_u64().unwrap_or(u64::MAX),
+            number,
             transfers: HashMap::new(),
             last_pipe: 0,
             dir,
@@ -146,12 +150,16 @@ impl Server {
     }
 
     fn blob(&mut self, digest: &str, raw: bool) -> io::Result<Reply> {
-        let hit = append(&self.dir.join("count"), b".")? <= self.times;
+        let mut hit = append(&self.dir.join("count"), b".")? <= self.times;
+        if self.fault == "withdrawn" {
+            hit = self.number <= self.times;
+        }
         let fault = if hit { self.fault.clone() } else { String::new() };
         match fault.as_str() {
             "err-retryable" => {
                 return Ok(Reply::error("received unexpected HTTP status: 503 Service Unavailable"));
             }
+            "withdrawn" => return Ok(Reply::error("unauthorized: authentication required")),
             "err-404" => return Ok(Reply::error("blob unknown to registry")),
             "garbage" => {
                 rustix::net::send(io::stdin().as_fd(), b"\xff{garbage", SendFlags::empty())?;
