@@ -263,8 +263,9 @@ async fn bring<T: Send + 'static>(
                 let attempts = blobs.attempts();
                 let open = async || blobs.open(download.blob.digest(), download.blob.size(), &attempts).await;
                 let once = async || stream_once(download, &open, round, slots, cancel, crew).await;
+                let nothing_came = || download.received.bytes() == 0;
                 let gone = |e: Error| match artifact::is_elsewhere(&download.blob) {
-                    Some(elsewhere) if e.kind() == Kind::Misfit => elsewhere.with_source(e),
+                    Some(elsewhere) if e.kind() == Kind::Misfit && nothing_came() => elsewhere.with_source(e),
                     _ => e,
                 };
                 attempts.run(once).await.map_err(gone)?

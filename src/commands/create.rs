@@ -25,7 +25,7 @@ use crate::platform::Platform;
 use crate::progress::Event;
 use crate::reference::Reference;
 use crate::region::Region;
-use crate::store::{Store, StoreRef, StoredImage};
+use crate::store::{OtherKind, Store, StoreRef, StoredImage};
 use crate::tardiff::{Limits, Version};
 use crate::terminal::human_bytes;
 
@@ -164,7 +164,10 @@ async fn open(context: &Context, args: &CreateArgs, text: &str, inputs: &Path) -
     if let Some((store, named)) = in_repository(context, text)? {
         return Opened::stored(store, named);
     }
-    let reference = local_reference(text).map_or_else(|| text.parse::<Reference>(), Ok)?;
+    let reference = match index_in_repository(context, text)? {
+        Some(index) => index,
+        None => local_reference(text).map_or_else(|| text.parse::<Reference>(), Ok)?,
+    };
     let platform = args.source.platform.clone().unwrap_or_else(Platform::host);
     let spool = spool_dir();
     let Some(layout) = Layout::open(&reference, &spool)? else {
@@ -195,9 +198,25 @@ async fn pull(context: &Context, args: &CreateArgs, reference: &Reference, dir: 
     Opened::stored(store, named)
 }
 
-fn in_repository(context: &Context, text: &str) -> Result<Option<(Arc<dyn Store>, StoredImage)>> {
+/// May this be a name in the repository?
+fn may_be_stored(context: &Context, text: &str) -> bool {
     let has_transport = TRANSPORTS.iter().any(|transport| text.starts_with(transport));
-    if has_transport || Path::new(text).exists() || !context.repo.exists() {
+    !has_transport && !Path::new(text).exists() && context.repo.exists()
+}
+
+/// An index of images in the repository, which another tool put there: one of them is for the platform.
+fn index_in_repository(context: &Context, text: &str) -> Result<Option<Reference>> {
+    let StoreRef::Layout(dir) = &context.repo else { return Ok(None) };
+    if !may_be_stored(context, text) {
+        return Ok(None);
+    }
+    let others = context.repo.open(&context.cancel)?.inventory()?.others;
+    let found = others.iter().any(|o| o.kind == OtherKind::Index && o.name.as_deref() == Some(text));
+    Ok(found.then(|| Reference::Oci { dir: dir.clone(), name: Some(text.to_owned()) }))
+}
+
+fn in_repository(context: &Context, text: &str) -> Result<Option<(Arc<dyn Store>, StoredImage)>> {
+    if !may_be_stored(context, text) {
         return Ok(None);
     }
     let whole = text.parse::<Reference>().ok().and_then(|r| r.tag_name());
@@ -213,8 +232,14 @@ fn in_store(
     wanted: impl Fn(&StoredImage) -> bool,
 ) -> Result<Option<(Arc<dyn Store>, StoredImage)>> {
     let store = context.repo.open(&context.cancel)?;
-    let found = store.inventory()?.images.into_iter().find(|image| wanted(image));
-    Ok(found.map(|image| (store, image)))
+    let mut found = store.inventory()?.images.into_iter().filter(|image| wanted(image));
+    let Some(first) = found.next() else { return Ok(None) };
+    if let Some(other) = found.find(|other| other.descriptor.digest() != first.descriptor.digest()) {
+        let (first, other) = (first.descriptor.digest(), other.descriptor.digest());
+        return Err(Error::usage(format!("more than one image in {} has this name", context.repo))
+            .with_hint(format!("name one by its digest: {first}, {other}")));
+    }
+    Ok(Some((store, first)))
 }
 
 /// The parts of a signature: its manifest, config and payloads.

@@ -146,7 +146,9 @@ fn local_reference(text: &str) -> Option<Reference> {
     let path = PathBuf::from(text);
     let kind = std::fs::metadata(&path).ok()?;
     Some(match kind.is_dir() {
-        true if path.join("oci-layout").exists() => Reference::Oci { dir: path, name: None },
+        true if ["oci-layout", "index.json"].iter().any(|name| path.join(name).exists()) => {
+            Reference::Oci { dir: path, name: None }
+        }
         true => Reference::Dir { dir: path },
         false => Reference::OciArchive { file: path, name: None },
     })

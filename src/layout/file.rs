@@ -1,7 +1,7 @@
 //! Opens the files of a layout. They come from others: none may hang us, and none may fill the memory.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -15,7 +15,6 @@ use crate::region::Region;
 /// What does not exist, in one wording for all sorts of sources.
 pub(super) fn absent(path: &Path) -> Error {
     Error::misfit(format!("{}: No such file or directory", path.display()))
-        .with_hint("a relative path begins at the current directory")
 }
 
 /// Opens a regular file; `None` when there is none.
@@ -39,11 +38,11 @@ fn not_regular(path: &Path) -> Error {
     Error::verification(format!("{}: not a regular file", path.display()))
 }
 
-/// The same as a region, which need not stay open.
+/// The same as a region, which may be many at once.
 pub(super) fn region(path: &Path) -> Result<Option<Region>> {
     let again = path.to_owned();
-    let file = move || open(&again).map_err(io::Error::from)?.ok_or_else(|| ErrorKind::NotFound.into());
-    match descriptors::reopened(file) {
+    let open = move || open(&again)?.ok_or_else(|| ErrorKind::NotFound.into());
+    match descriptors::reopened(open) {
         Ok(region) => Ok(Some(region)),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::from_io(e, path.display())),

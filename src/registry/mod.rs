@@ -29,6 +29,7 @@ use tokio::sync::OnceCell;
 
 use crate::artifact::MAX_MANIFEST_SIZE;
 use crate::digest::{Digest, digest_of};
+pub use crate::document::{IMAGE_INDEX, IMAGE_MANIFEST};
 use crate::error::{Error, Kind, Result};
 use crate::proxy::{ProxyOptions, inspect_raw};
 use access::Login;
@@ -38,11 +39,6 @@ use config::Rules;
 use http::{Answer, Http, Request, Settings};
 pub use list::Change;
 use memory::{Lists, Memory};
-
-/// Media type of an image index.
-pub const IMAGE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// Media type of an image manifest.
-pub const IMAGE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// How long a look at the registry may take that nothing depends on.
 const LOOK: Duration = Duration::from_secs(5);

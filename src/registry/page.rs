@@ -6,9 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{IMAGE_INDEX, IMAGE_MANIFEST};
 use crate::digest::parse_digest;
-
-/// The media type of an index in Docker's words.
-const MANIFEST_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+use crate::document::DOCKER_LIST;
 
 /// The entries of a list, each with what is wrong with it; `None` for what is no list.
 pub(super) fn entries(bytes: &[u8]) -> Option<Vec<Result<Descriptor, String>>> {
@@ -25,7 +23,7 @@ pub(super) fn entries(bytes: &[u8]) -> Option<Vec<Result<Descriptor, String>>> {
 
 /// Does it call itself an index?
 fn is_index(list: &Map<String, Value>) -> bool {
-    matches!(text(list, "mediaType"), Some(IMAGE_INDEX | MANIFEST_LIST))
+    matches!(text(list, "mediaType"), Some(IMAGE_INDEX | DOCKER_LIST))
 }
 
 /// The list as it stands, with an array of entries in it, for changing it; `None` for what is no list.

@@ -104,6 +104,8 @@ fn an_index_that_skopeo_puts_there_is_listed_verified_and_a_base() {
     // An image inside it is here, and may get a name.
     let present = sandbox.json(&[&shared.source.reference("b"), "--tag", "arm"]);
     assert_eq!(present["status"], "already-present");
+    let output = format!("oci:{}", sandbox.path("made").display());
+    sandbox.ok(&["create", "multi", "new", &output, "--platform", "linux/arm64"]);
     // Damage inside is told.
     let layer = shared.blob_path(&amd.layers[1].blob);
     fs::write(&layer, noise(1, amd.layers[1].blob.len())).unwrap();
@@ -262,6 +264,9 @@ fn two_images_of_one_name_are_not_removed_in_silence() {
         entry["annotations"] = json!({"org.opencontainers.image.ref.name": "v"});
         shared.put(&blobs, entry);
     }
+    let created = shared.sandbox.run(&["create", "v", "v", "oci:out"]);
+    assert_eq!(created.code, 2, "{created:#?}");
+    assert!(created.stderr.contains(image("amd64", 2).manifest_digest().as_ref()), "{created:#?}");
     let removed = shared.sandbox.run(&["remove", "v"]);
     assert_eq!(removed.code, 2, "{removed:#?}");
     assert!(removed.stderr.contains(image("amd64", 2).manifest_digest().as_ref()), "{removed:#?}");
