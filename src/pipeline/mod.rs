@@ -1,5 +1,17 @@
 //! The last two stages of a layer's way, off the caller's thread: a witness, which hashes, sees what
 //! is written, then it goes to the writer.
+//!
+//! | thread | takes a chunk from | and | then gives it to |
+//! |---|---|---|---|
+//! | caller | the pool | fills it; what is of the base it leaves as gaps, unless `ENOUGH` chunks are unseen | the witness: a queue of `UNSEEN` |
+//! | witness | that queue | closes the gaps and hashes | the writer where it has some already or the caller waits: a queue of `SEEN`; else it writes by itself, and gives it to the pool |
+//! | writer | that queue | writes | the pool |
+//!
+//! So whoever has time reads the base, and the third thread works only where two are not enough. Order is kept: the
+//! witness writes by itself only when all that it left to the writer is written. A thread that fails ends; the
+//! next one to hand it a chunk asks why.
+
+mod chunk;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -12,9 +24,7 @@ use crate::base::{Blocks, SourceFile};
 use crate::error::{Error, Result};
 use crate::layer_write::{LayerWrite, Make, read_base};
 use crate::pool::{Pool, Pooled};
-
-/// Bytes handed over at once.
-const CHUNK: usize = 256 << 10;
+use chunk::Chunk;
 
 /// Chunks that wait to be seen: 2 MiB. Stretches that keep one side busy take turns with those that keep
 /// the other, and with four chunks the other waited for a tenth of the time.
@@ -28,91 +38,8 @@ const ENOUGH: usize = 3;
 /// rid of. Only then is a processor free for a third thread; else it takes it from the other two.
 const CALLER_WAITS: usize = UNSEEN + 2;
 
-/// Most gaps of a chunk, 192 KiB: where operations are tiny and lie anywhere in the base, both threads
-/// are busy with reading it.
-const GAPS: usize = 8192;
-
-/// Most base files that the gaps of a chunk are from, but for those that come again.
-const FILES: usize = 64;
-
 /// Chunks that wait to be written; more of them make nothing faster.
 const SEEN: usize = 2;
-
-/// Bytes, and what was announced before which of them.
-#[derive(Default)]
-struct Chunk {
-    bytes: Box<[u8]>,
-    filled: usize,
-    /// Where the filled bytes still lack those of the base.
-    gaps: Vec<Gap>,
-    /// The base files of the gaps, each as often as another one came in between.
-    files: Vec<Arc<SourceFile>>,
-    repeats: Vec<(usize, Arc<str>, u64)>,
-}
-
-/// A stretch of a chunk whose base bytes are still to be read.
-struct Gap {
-    at: u32,
-    len: u32,
-    offset: u64,
-    /// Which of the chunk's files.
-    file: u32,
-    /// They are added to what stands there.
-    adds: bool,
-}
-
-impl Chunk {
-    fn new() -> Self {
-        Chunk { bytes: vec![0; CHUNK].into(), ..Chunk::default() }
-    }
-
-    fn room(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.filled..]
-    }
-
-    /// Leaves the next bytes for later, unless there are too many gaps already.
-    fn leave_gap(&mut self, len: usize, file: &Arc<SourceFile>, offset: u64, adds: bool) -> bool {
-        let is_next = self.files.last().is_none_or(|last| !Arc::ptr_eq(last, file));
-        if self.gaps.len() == GAPS || is_next && self.files.len() == FILES {
-            return false;
-        }
-        if is_next {
-            self.files.push(file.clone());
-        }
-        let file = self.files.len() as u32 - 1;
-        self.gaps.push(Gap { at: self.filled as u32, len: len as u32, offset, file, adds });
-        true
-    }
-
-    /// Closes the gaps, and shows all.
-    fn show(&mut self, blocks: &mut Blocks, witness: &mut impl Write) -> io::Result<()> {
-        for gap in self.gaps.drain(..) {
-            let range = gap.at as usize..gap.at as usize + gap.len as usize;
-            read_base(blocks, &self.files[gap.file as usize], gap.offset, gap.adds, &mut self.bytes[range])?;
-        }
-        self.files.clear();
-        witness.write_all(&self.bytes[..self.filled])
-    }
-
-    /// Passes all on.
-    fn pass_on(&mut self, writer: &mut impl LayerWrite) -> io::Result<()> {
-        let mut written = 0;
-        for (at, object, size) in self.repeats.drain(..) {
-            writer.write_all(&self.bytes[written..at])?;
-            writer.repeats(&object, size);
-            written = at;
-        }
-        writer.write_all(&self.bytes[written..self.filled])
-    }
-
-    /// A thread that failed may have left it in the middle.
-    fn clear(&mut self) {
-        self.filled = 0;
-        self.gaps.clear();
-        self.files.clear();
-        self.repeats.clear();
-    }
-}
 
 /// The writer, which two threads have in turn.
 struct Out<W> {
@@ -185,8 +112,7 @@ impl<L: Write + Send + 'static, W: LayerWrite + Send + 'static> Pipeline<L, W> {
 
     /// More of the pending chunk is filled; a full one goes on its way.
     fn advance(&mut self, by: usize) -> io::Result<()> {
-        self.pending.filled += by;
-        if self.pending.filled == CHUNK { self.hand_over() } else { Ok(()) }
+        if self.pending.fill(by) { self.hand_over() } else { Ok(()) }
     }
 
     fn hand_over(&mut self) -> io::Result<()> {
@@ -297,23 +223,21 @@ impl<L: Write + Send + 'static, W: LayerWrite + Send + 'static> LayerWrite for P
         blocks: &mut Blocks,
         mut sums: Option<&mut Make<'_>>,
     ) -> Result<usize> {
-        let start = self.pending.filled;
-        let n = most.min(CHUNK - start);
-        let bytes = &mut self.pending.bytes[start..start + n];
+        let room = self.pending.room();
+        let n = most.min(room.len());
         if let Some(sums) = &mut sums {
-            sums(bytes)?;
+            sums(&mut room[..n])?;
         }
         let adds = sums.is_some();
         if !self.leaves_gaps || !self.pending.leave_gap(n, file, offset, adds) {
-            read_base(blocks, file, offset, adds, &mut self.pending.bytes[start..start + n])?;
+            read_base(blocks, file, offset, adds, &mut self.pending.room()[..n])?;
         }
         self.advance(n).map_err(|e| Error::from_io(e, "layer"))?;
         Ok(n)
     }
 
     fn repeats(&mut self, object: &Arc<str>, size: u64) {
-        let chunk = &mut *self.pending;
-        chunk.repeats.push((chunk.filled, object.clone(), size));
+        self.pending.repeats(object, size);
     }
 }
 
@@ -321,6 +245,7 @@ impl<L: Write + Send + 'static, W: LayerWrite + Send + 'static> LayerWrite for P
 mod tests {
     use std::sync::mpsc::channel;
 
+    use super::chunk::{CHUNK, FILES, GAPS};
     use super::*;
     use crate::base::SourcePath;
     use crate::region::Region;
@@ -385,10 +310,10 @@ mod tests {
         let mut pipeline = Pipeline::new(Waiting(waiting), io::sink()).unwrap();
         let (file, mut blocks) = (base(1), Blocks::default());
         pipeline.fill_from(1, &file, 0, &mut blocks, None).unwrap();
-        assert_eq!(pipeline.pending.gaps.len(), 1);
+        assert_eq!(pipeline.pending.gaps().0, 1);
         pipeline.write_all(&vec![0; (ENOUGH + 1) * CHUNK]).unwrap();
         pipeline.fill_from(1, &file, 0, &mut blocks, None).unwrap();
-        assert_eq!(pipeline.pending.gaps.len(), 0);
+        assert_eq!(pipeline.pending.gaps().0, 0);
         drop(release);
         pipeline.finish().unwrap();
     }
@@ -402,7 +327,7 @@ mod tests {
                 let file = &files[at % files.len()];
                 pipeline.fill_from(1, file, 7, &mut blocks, None).unwrap();
             }
-            let most = (pipeline.pending.gaps.len(), pipeline.pending.files.len());
+            let most = pipeline.pending.gaps();
             assert!(pipeline.finish().unwrap().0 == [7; 2 * GAPS]);
             most
         };
@@ -426,7 +351,7 @@ mod tests {
         let mut pipeline = Pipeline::new(Vec::new(), Vec::new()).unwrap();
         let mut chunk = pipeline.chunks.take();
         assert!(chunk.leave_gap(1, &base(1), 0, false));
-        chunk.filled = CHUNK;
+        chunk.fill(CHUNK);
         drop(chunk);
         pipeline.write_all(&[7; 2 * CHUNK]).unwrap();
         let expected = vec![7; 2 * CHUNK];
