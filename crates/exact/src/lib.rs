@@ -4,8 +4,10 @@
 //! one of them has made again, from the plain bytes and the name of the encoder, its family and its level.
 
 pub mod deflate;
+pub mod find;
 pub mod gzip;
 pub mod pgzip;
+pub mod recipe;
 pub mod zstd;
 
 /// One compressed stream in the making.

@@ -1,0 +1,152 @@
+//! Finding the recipe of a blob, from the blob and its plain bytes.
+//!
+//! What can be seen at the blob's beginning and end says which encoders are possible and which are likely
+//! ([`candidates`]). They are tried in that order on the first plain bytes, up to the first byte that differs.
+//! One that passes is proved by making the whole blob.
+
+mod candidates;
+mod compare;
+mod deflate;
+mod gzip;
+mod reason;
+mod zstd;
+
+use std::io::{self, Read, Seek, SeekFrom};
+use std::num::NonZeroUsize;
+
+use self::compare::{Verdict, compare};
+pub use self::reason::{NotFound, Seen};
+use crate::deflate::kp::Rounding;
+use crate::recipe::{Deflate, Method, Recipe};
+
+/// The most bytes of a recipe's text that is found.
+pub const MAX_TEXT: usize = 400;
+
+/// The plain bytes of a trial. More than a block of pgzip, and than encoders hold back.
+const TRIAL: u64 = 5 << 18;
+
+/// Finds the recipe of a blob, and proves it.
+///
+/// `blob` and `plain` open the blob and its plain bytes, at their beginning, as often as they are needed. The
+/// blob is made again on one thread and, if `threads` are more, on so many. Between pieces, `cancelled` is asked
+/// whether to stop. The same blob always gets the same recipe.
+///
+/// # Errors
+///
+/// There is no recipe, and why.
+pub fn find<B: Read + Seek, P: Read + Seek>(
+    blob: impl FnMut() -> io::Result<B>,
+    plain: impl FnMut() -> io::Result<P>,
+    threads: NonZeroUsize,
+    mut cancelled: impl FnMut() -> bool,
+) -> Result<Recipe, NotFound> {
+    let mut files = Files { blob, plain, cancelled: &mut cancelled };
+    let size = (files.blob)()?.seek(SeekFrom::End(0))?;
+    let plain = (files.plain)()?.seek(SeekFrom::End(0))?;
+    let mut seen = Seen::default();
+    let candidates = files.candidates(Sizes { blob: size, plain }, &mut seen)?;
+
+    let mut nearest: Option<(u64, Recipe)> = None;
+    for method in candidates {
+        let recipe = Recipe::new(size, method)?;
+        match files.prove(&recipe, plain, threads)? {
+            Verdict::Same => return short_enough(recipe),
+            Verdict::Differs { at } => {
+                seen.tried += 1;
+                if nearest.as_ref().is_none_or(|(agreed, _)| at > *agreed) {
+                    nearest = Some((at, recipe));
+                }
+            }
+        }
+    }
+    // Other rounding hardly ever makes a difference, and none soon.
+    if let Some(recipe) = nearest.as_ref().and_then(|(_, recipe)| fused(recipe)) {
+        seen.tried += 1;
+        if files.prove(&recipe, plain, threads)? == Verdict::Same {
+            return short_enough(recipe);
+        }
+    }
+    if let Some((agreed, recipe)) = nearest {
+        seen.agreed = agreed;
+        seen.nearest = Some(recipe);
+    }
+    Err(NotFound::UnknownEncoder(Box::new(seen)))
+}
+
+fn short_enough(recipe: Recipe) -> Result<Recipe, NotFound> {
+    if recipe.to_string().len() > MAX_TEXT { Err(NotFound::LongRecipe) } else { Ok(recipe) }
+}
+
+/// The recipe with the rounding that is rare, if there is one.
+fn fused(recipe: &Recipe) -> Option<Recipe> {
+    let mut method = recipe.method().clone();
+    let Method::Deflate { encoder: Deflate::Kp { rounding, .. }, .. } = &mut method else { return None };
+    *rounding = Rounding::Fused;
+    Recipe::new(recipe.size(), method).ok()
+}
+
+/// Sizes in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    blob: u64,
+    plain: u64,
+}
+
+/// A way to what a recipe is sought for.
+struct Files<'a, F, G> {
+    blob: F,
+    plain: G,
+    cancelled: &'a mut dyn FnMut() -> bool,
+}
+
+impl<B, P, F, G> Files<'_, F, G>
+where
+    B: Read + Seek,
+    P: Read + Seek,
+    F: FnMut() -> io::Result<B>,
+    G: FnMut() -> io::Result<P>,
+{
+    /// The encoders that are possible, the likeliest first.
+    fn candidates(&mut self, sizes: Sizes, seen: &mut Seen) -> Result<Vec<Method>, NotFound> {
+        let mut blob = (self.blob)()?;
+        let mut start = Vec::new();
+        blob.by_ref().take(4).read_to_end(&mut start)?;
+        blob.rewind()?;
+        if zstd::is_frame(&start) {
+            let frame = zstd::look(&mut blob, sizes, seen, self.cancelled)?;
+            return Ok(candidates::zstd(&frame, sizes));
+        }
+        let header = if gzip::is_member(&start) {
+            let header = gzip::header(&mut blob)?;
+            gzip::check_size(&mut blob, sizes, header.len() as u64)?;
+            Some(header)
+        } else {
+            None
+        };
+        seen.header = header.clone();
+        let begin = header.as_ref().map_or(0, |header| header.len() as u64);
+        let end = sizes.blob - if header.is_some() { gzip::TRAILER } else { 0 };
+        let looks = deflate::look(&mut blob, begin, end, self.cancelled)?;
+        seen.blocks = looks.first_sizes();
+        Ok(candidates::deflate(header, &looks, sizes))
+    }
+
+    /// Whether the recipe makes the blob: first a trial, then the whole with several threads and with one.
+    fn prove(&mut self, recipe: &Recipe, plain: u64, threads: NonZeroUsize) -> Result<Verdict, NotFound> {
+        let is_short = plain <= TRIAL;
+        let limit = if is_short { u64::MAX } else { TRIAL };
+        let mut verdict = self.compare(recipe, limit, NonZeroUsize::MIN)?;
+        let has_threads = matches!(recipe.method(), Method::Deflate { .. }) && threads.get() > 1;
+        if verdict == Verdict::Same && has_threads {
+            verdict = self.compare(recipe, u64::MAX, threads)?;
+        }
+        if verdict == Verdict::Same && !is_short {
+            verdict = self.compare(recipe, u64::MAX, NonZeroUsize::MIN)?;
+        }
+        Ok(verdict)
+    }
+
+    fn compare(&mut self, recipe: &Recipe, limit: u64, threads: NonZeroUsize) -> Result<Verdict, NotFound> {
+        compare(recipe, ((self.blob)()?, (self.plain)()?), limit, threads, self.cancelled)
+    }
+}

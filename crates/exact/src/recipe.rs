@@ -1,0 +1,205 @@
+//! What a compressed blob was made with: with its plain bytes, enough to make it again.
+//!
+//! A recipe is kept as a short text, which is described in the README of the crate. Names in it never
+//! change their meaning.
+
+mod error;
+mod rebuild;
+mod text;
+
+use std::num::NonZeroUsize;
+
+pub use self::error::RecipeError;
+pub use self::rebuild::{Rebuild, RebuildError};
+use crate::Encoder;
+use crate::deflate::{go, kp};
+use crate::gzip::Gzip;
+use crate::pgzip::{BlockSize, Pgzip};
+use crate::zstd::klauspost as kp_zstd;
+
+/// The most bytes of a blob, of its plain bytes, and the last position of a flush: 1 TiB.
+pub const MAX_SIZE: u64 = 1 << 40;
+/// The most bytes of a header.
+pub const MAX_HEADER: usize = 512;
+/// The most flushes of a frame.
+pub const MAX_FLUSHES: usize = 16;
+/// The most bytes of a text that is read.
+pub const MAX_TEXT: usize = 4096;
+
+/// How a blob is made from its plain bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipe {
+    size: u64,
+    method: Method,
+}
+
+/// The encoder of a blob, with all that its output depends on besides the plain bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// One deflate stream.
+    Deflate {
+        /// What is around the stream.
+        wrap: Wrap,
+        /// Who makes it.
+        encoder: Deflate,
+    },
+    /// One zstd frame of klauspost's encoder.
+    Zstd {
+        /// The releases of the library.
+        family: kp_zstd::Family,
+        /// The compression level.
+        level: kp_zstd::Level,
+        /// How the library was called.
+        calls: kp_zstd::Calls,
+    },
+}
+
+/// What is around a deflate stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wrap {
+    /// Nothing.
+    Raw,
+    /// A gzip member.
+    Gzip {
+        /// Its header, as it is; at most [`MAX_HEADER`] bytes.
+        header: Vec<u8>,
+    },
+}
+
+/// The encoder of a deflate stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deflate {
+    /// Go's `compress/flate` up to Go 1.26.
+    Go {
+        /// The compression level.
+        level: go::Level,
+    },
+    /// klauspost's `flate`, and that of Go since 1.27.
+    Kp {
+        /// The versions of the encoder.
+        version: KpVersion,
+        /// The compression level.
+        level: kp::Level,
+        /// How floating point numbers are rounded.
+        rounding: kp::Rounding,
+        /// How the stream is cut.
+        frame: Frame,
+    },
+}
+
+/// How the stream of klauspost's `flate` is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// Not at all.
+    Stream,
+    /// In the blocks of pgzip.
+    Pgzip(BlockSize),
+}
+
+/// Versions of klauspost's `flate`, as they are named in recipes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KpVersion {
+    /// Releases of klauspost/compress.
+    Family(kp::Family),
+    /// Go since 1.27, which makes the same streams as [`kp::Family::C`].
+    Go127,
+}
+
+impl KpVersion {
+    /// The family of the encoder.
+    pub const fn family(self) -> kp::Family {
+        match self {
+            Self::Family(family) => family,
+            Self::Go127 => kp::Family::C,
+        }
+    }
+
+    /// The name in recipes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Family(family) => family.name(),
+            Self::Go127 => "go1.27",
+        }
+    }
+
+    /// The versions of a [`name`](Self::name), or `None` if there are none.
+    pub fn from_name(name: &str) -> Option<Self> {
+        if name == Self::Go127.name() {
+            return Some(Self::Go127);
+        }
+        kp::Family::from_name(name).map(Self::Family)
+    }
+}
+
+impl Recipe {
+    /// The recipe for a blob of `size` bytes.
+    ///
+    /// # Errors
+    ///
+    /// A number or the header is beyond its limit, or flushes are not in rising order.
+    pub fn new(size: u64, method: Method) -> Result<Self, RecipeError> {
+        within("size", size)?;
+        match &method {
+            Method::Deflate { wrap: Wrap::Gzip { header }, .. } if header.len() > MAX_HEADER => {
+                return Err(RecipeError::limit("head", 0, MAX_HEADER as u64));
+            }
+            Method::Zstd { calls: kp_zstd::Calls::Whole { size }, .. } => within("plain", *size)?,
+            Method::Zstd { calls: kp_zstd::Calls::Stream { flushes }, .. } => {
+                if flushes.len() > MAX_FLUSHES {
+                    return Err(RecipeError::limit("flush", 0, MAX_FLUSHES as u64));
+                }
+                flushes.iter().try_for_each(|flush| within("flush", *flush))?;
+                if !flushes.is_sorted_by(|before, after| before < after) {
+                    return Err(RecipeError::Contradiction("flushes that do not rise"));
+                }
+            }
+            Method::Deflate { .. } => {}
+        }
+        Ok(Self { size, method })
+    }
+
+    /// The size of the blob in bytes.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The encoder of the blob.
+    pub const fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// An encoder for the whole blob, with what is around the stream, on so many threads.
+    ///
+    /// It does not hold back what is more than [`size`](Self::size); [`Rebuild`] does.
+    pub fn encoder(&self, threads: NonZeroUsize) -> Box<dyn Encoder> {
+        match &self.method {
+            Method::Deflate { wrap: Wrap::Raw, encoder } => encoder.encoder(threads),
+            Method::Deflate { wrap: Wrap::Gzip { header }, encoder } => {
+                Box::new(Gzip::new(header.as_slice(), encoder.encoder(threads)))
+            }
+            Method::Zstd { family, level, calls } => kp_zstd::encoder(*family, *level, calls.clone()),
+        }
+    }
+}
+
+impl Deflate {
+    fn encoder(self, threads: NonZeroUsize) -> Box<dyn Encoder> {
+        match self {
+            Self::Go { level } => go::encoder(level, threads),
+            Self::Kp { version, level, rounding, frame } => {
+                let settings = kp::Settings { family: version.family(), level, rounding };
+                match frame {
+                    Frame::Stream => kp::encoder(settings, threads),
+                    Frame::Pgzip(block) => Box::new(Pgzip::new(settings, block, threads)),
+                }
+            }
+        }
+    }
+}
+
+fn within(field: &'static str, number: u64) -> Result<(), RecipeError> {
+    if number > MAX_SIZE { Err(RecipeError::limit(field, 0, MAX_SIZE)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+use std::io::Write;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const ONE: NonZeroUsize = NonZeroUsize::MIN;
+
+fn deflates() -> impl Strategy<Value = Deflate> {
+    let versions = kp::Family::ALL.map(KpVersion::Family).into_iter().chain([KpVersion::Go127]);
+    let versions = prop::sample::select(versions.collect::<Vec<_>>());
+    let roundings = prop::sample::select(vec![kp::Rounding::Twice, kp::Rounding::Fused]);
+    let levels = (-2i8..=9).prop_filter_map("a level", kp::Level::new);
+    let frames = prop_oneof![
+        Just(Frame::Stream),
+        (BlockSize::MIN..=BlockSize::MAX)
+            .prop_filter_map("a size", |size| Some(Frame::Pgzip(BlockSize::new(size)?))),
+    ];
+    prop_oneof![
+        (-2i32..=9)
+            .prop_filter_map("a level", |level| Some(Deflate::Go { level: go::Level::new(level).ok()? })),
+        (versions, levels, roundings, frames).prop_map(|(version, level, rounding, frame)| Deflate::Kp {
+            version,
+            level,
+            rounding,
+            frame
+        }),
+    ]
+}
+
+fn recipes() -> impl Strategy<Value = Recipe> {
+    let headers = prop::collection::vec(any::<u8>(), 0..=MAX_HEADER);
+    let wraps = prop_oneof![Just(Wrap::Raw), headers.prop_map(|header| Wrap::Gzip { header })];
+    let flushes = prop::collection::btree_set(0..=MAX_SIZE, 0..=MAX_FLUSHES);
+    let calls = prop_oneof![
+        flushes.prop_map(|set| kp_zstd::Calls::Stream { flushes: set.into_iter().collect() }),
+        (0..=MAX_SIZE).prop_map(|size| kp_zstd::Calls::Whole { size }),
+    ];
+    let families = prop::sample::select(kp_zstd::Family::ALL.to_vec());
+    let levels = prop::sample::select(vec![kp_zstd::Level::Fastest, kp_zstd::Level::Default]);
+    let methods = prop_oneof![
+        (wraps, deflates()).prop_map(|(wrap, encoder)| Method::Deflate { wrap, encoder }),
+        (families, levels, calls).prop_map(|(family, level, calls)| Method::Zstd { family, level, calls }),
+    ];
+    (0..=MAX_SIZE, methods).prop_map(|(size, method)| Recipe::new(size, method).expect("within the limits"))
+}
+
+proptest! {
+    #[test]
+    fn texts_are_read_as_they_were_written(recipe in recipes()) {
+        let text = recipe.to_string();
+        prop_assert_eq!(text.parse::<Recipe>(), Ok(recipe.clone()));
+        let usual = matches!(&recipe.method, Method::Deflate { wrap: Wrap::Gzip { header }, .. } if header.len() > 100);
+        prop_assert!(usual || text.len() <= 400, "{} bytes", text.len());
+    }
+
+    #[test]
+    fn no_text_is_too_much(text in ".{0,200}") {
+        let _ = text.parse::<Recipe>();
+    }
+}
+
+/// The recipe of the format's description, with other text in place of some.
+fn changed(from: &str, to: &str) -> Result<Recipe, RecipeError> {
+    let text = r#"{"v":1,"size":110149,"wrap":"gzip","head":"1f8b080000096e8800ff","enc":"kp-flate","fam":"A","lvl":5,
+        "frame":{"kind":"pgzip","block":1048576,"tail":16384},"fma":0,"more":[{}]}"#;
+    assert!(text.contains(from));
+    text.replacen(from, to, 1).parse()
+}
+
+#[test]
+fn hostile_recipes_are_refused_by_name() {
+    assert!(changed("1", "1").is_ok());
+    for (from, to, field) in [
+        ("110149", "9223372036854775808", "size"),
+        ("110149", "1e300", "size"),
+        ("110149", "-1", "size"),
+        ("1048576", "1073741824", "block"),
+        ("1048576", "16384", "block"),
+        ("16384", "4096", "tail"),
+        (":5", ":99", "lvl"),
+        (":5", ":-3", "lvl"),
+        (r#""fma":0"#, r#""fma":2"#, "fma"),
+        ("1f8b", &"00".repeat(MAX_HEADER), "head"),
+    ] {
+        match changed(from, to) {
+            Err(RecipeError::Limit { field: named, .. }) => assert_eq!(named, field),
+            other => panic!("{from} as {to}: {other:?}"),
+        }
+    }
+    for (from, to, what) in [
+        ("kp-flate", "zopfli", "encoder"),
+        (r#""A""#, r#""D""#, "family of kp-flate"),
+        ("pgzip", "chunked", "frame of kp-flate"),
+        ("gzip", "brotli", "wrapper"),
+        (r#""v":1"#, r#""v":2"#, "version"),
+        ("kp-flate", "go-flate", "family of go-flate"),
+    ] {
+        match changed(from, to) {
+            Err(RecipeError::Unknown { what: named, .. }) => assert_eq!(named, what),
+            other => panic!("{from} as {to}: {other:?}"),
+        }
+    }
+    assert_eq!(changed("1f8b", &"00".repeat(1 << 20)), Err(RecipeError::TextTooLong));
+    for (from, to) in [("1f8b", "1f8"), ("1f8b", "1F8B"), ("1f8b", "é")] {
+        assert_eq!(changed(from, to), Err(RecipeError::Malformed("head")));
+    }
+    assert_eq!(changed("5,", "-1,"), Err(RecipeError::Malformed("lvl")));
+    assert_eq!("[1]".parse::<Recipe>(), Err(RecipeError::NoObject));
+    assert_eq!("{}".parse::<Recipe>(), Err(RecipeError::Missing("v")));
+    assert!(matches!(changed(r#""gzip""#, r#""zstd""#), Err(RecipeError::Contradiction(_))));
+}
+
+#[test]
+fn hostile_frames_of_zstd_are_refused_by_name() {
+    let text = |frame: &str| {
+        format!(r#"{{"v":1,"size":9,"wrap":"zstd","enc":"kp-zstd","fam":"1.18.5","lvl":2,"frame":{frame}}}"#)
+            .parse::<Recipe>()
+    };
+    assert!(text(r#"{"kind":"zstd","flush":[8]}"#).is_ok());
+    let limit = |error| matches!(error, Err(RecipeError::Limit { .. }));
+    assert!(limit(text(r#"{"kind":"whole","plain":9223372036854775808}"#)));
+    assert!(limit(text(r#"{"kind":"zstd","flush":[9223372036854775808]}"#)));
+    assert!(limit(text(&format!(r#"{{"kind":"zstd","flush":{:?}}}"#, (0..17).collect::<Vec<_>>()))));
+    assert!(matches!(text(r#"{"kind":"zstd","flush":[8,8]}"#), Err(RecipeError::Contradiction(_))));
+    assert!(matches!(text(r#"{"kind":"chunked"}"#), Err(RecipeError::Unknown { .. })));
+}
+
+#[test]
+fn blobs_of_another_size_are_stopped() {
+    let plain: Vec<u8> = (0..300_000u32).flat_map(|i| i.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
+    let method = Method::Deflate { wrap: Wrap::Raw, encoder: Deflate::Go { level: go::Level::DEFAULT } };
+    let made = |size| {
+        let recipe = Recipe::new(size, method.clone()).unwrap();
+        let mut rebuild = Rebuild::new(&recipe, ONE, Vec::new());
+        let written = rebuild.write_all(&plain);
+        written.and_then(|()| rebuild.finish())
+    };
+    let mut encoder = Recipe::new(0, method.clone()).unwrap().encoder(ONE);
+    let mut blob = Vec::new();
+    encoder.push(&plain, &mut blob);
+    encoder.finish(&mut blob);
+    let size = blob.len() as u64;
+    assert!(made(size).unwrap() == blob);
+    let reason = |size| *made(size).unwrap_err().get_ref().unwrap().downcast_ref::<RebuildError>().unwrap();
+    assert_eq!(reason(1000), RebuildError::TooLong { size: 1000 });
+    assert_eq!(reason(size - 1), RebuildError::TooLong { size: size - 1 });
+    assert_eq!(reason(size + 1), RebuildError::TooShort { size: size + 1, written: size });
+
+    let recipe = Recipe::new(10, method.clone()).unwrap();
+    let mut rebuild = Rebuild::new(&recipe, ONE, Vec::new());
+    while rebuild.write_all(&plain).is_ok() {}
+    let again = rebuild.write(&plain).unwrap_err();
+    assert_eq!(again.get_ref().unwrap().downcast_ref(), Some(&RebuildError::Failed));
+}
