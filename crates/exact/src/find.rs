@@ -1,7 +1,7 @@
 //! Finding the recipe of a blob, from the blob and its plain bytes.
 //!
-//! What can be seen at the blob's beginning and end says which encoders are possible and which are likely
-//! ([`candidates`]). They are tried in that order on the first plain bytes, up to the first byte that differs.
+//! What can be seen at the blob's beginning and end says which encoders are possible and which are likely.
+//! They are tried in that order on the first plain bytes, up to the first byte that differs.
 //! One that passes is proved by making the whole blob.
 
 mod candidates;

@@ -26,6 +26,9 @@ pub const MAX_FLUSHES: usize = 16;
 /// The most bytes of a text that is read.
 pub const MAX_TEXT: usize = 4096;
 
+/// The most plain bytes in the blocks of all threads together: each holds one, whose size the recipe says.
+const MOST_IN_BLOCKS: usize = 256 << 20;
+
 /// How a blob is made from its plain bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipe {
@@ -190,7 +193,12 @@ impl Deflate {
                 let settings = kp::Settings { family: version.family(), level, rounding };
                 match frame {
                     Frame::Stream => kp::encoder(settings, threads),
-                    Frame::Pgzip(block) => Box::new(Pgzip::new(settings, block, threads)),
+                    Frame::Pgzip(block) => {
+                        // The output is the same with fewer.
+                        let most = NonZeroUsize::new(MOST_IN_BLOCKS / block.get());
+                        let threads = threads.min(most.unwrap_or(NonZeroUsize::MIN));
+                        Box::new(Pgzip::new(settings, block, threads))
+                    }
                 }
             }
         }

@@ -126,10 +126,12 @@ pub(super) fn look(
                 return if more == 0 { Ok(looks) } else { Err(NotFound::Trailing) };
             }
         }
-        let enough = match (looks.tail, looks.markers.len()) {
+        let enough = match (looks.tail, looks.markers.as_slice()) {
             // Far markers tell the size of blocks.
-            (Tail::MarkerAndFixed, 0) => BlockSize::MAX as u64,
-            (_, 0 | 1) => TRIAL,
+            (Tail::MarkerAndFixed, []) => BlockSize::MAX as u64,
+            (_, []) => TRIAL,
+            // Is there a second one right behind it?
+            (_, [marker]) => *marker,
             _ => return Ok(looks),
         };
         if parser.plain_position() > enough {
