@@ -61,6 +61,6 @@ tools:
 build-tools:
 	@contrib/ci/install pkg-config:pkg-config /usr/include/openssl/ssl.h:libssl-dev
 
-# The command openssl makes the certificates of a test registry.
+# The command openssl makes the certificates of a test registry; podman takes what export gives.
 test-tools: tools build-tools
-	@contrib/ci/install openssl:openssl
+	@contrib/ci/install openssl:openssl podman:podman

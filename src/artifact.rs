@@ -13,6 +13,7 @@ use crate::document::{
     self, DOCKER_CONFIG, DOCKER_MANIFEST, IMAGE_CONFIG, IMAGE_MANIFEST, field, field_mut, set,
 };
 use crate::error::{Error, Result};
+use crate::exact::Recipes;
 use crate::platform::Platform;
 
 /// The artifactType of today's deltas.
@@ -54,6 +55,9 @@ pub(crate) const REUSED_DIFF_ID: &str = "io.github.containers.delta.reused-diff-
 /// before its manifest is read.
 pub(crate) const BYTES: &str = "io.github.oci-delta-fetch.bytes";
 
+/// Ours: how the target's layers become the blobs that were published; see [`Recipes`].
+pub(crate) const EXACT: &str = "io.github.oci-delta-fetch.exact";
+
 /// The manifest of a delta, by itself.
 #[derive(Debug, Clone)]
 pub struct DeltaManifest {
@@ -69,6 +73,8 @@ pub struct DeltaManifest {
     pub layers: HashMap<Digest, Descriptor>,
     /// Embedded signature manifests.
     pub signatures: usize,
+    /// How the target's layers become the blobs that were published.
+    pub recipes: Recipes,
 }
 
 /// A delta whose target was read and found to belong to it.
@@ -217,6 +223,7 @@ impl DeltaManifest {
             target_config: require(parts.config, "image-config")?,
             layers: parts.layers,
             signatures: parts.signatures,
+            recipes: annotation(EXACT).map(|text| Recipes::parse(text)).unwrap_or_default(),
         };
         let embedded = delta.target_manifest.digest();
         if let Some(target) = annotation(TARGET) {

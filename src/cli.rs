@@ -1,6 +1,7 @@
 //! What was typed: the command line as clap sees it. No I/O happens here.
 
 mod create;
+mod export;
 mod fetch;
 mod publish;
 
@@ -11,6 +12,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use create::{CreateArgs, Format};
+pub use export::ExportArgs;
 pub use fetch::{BaseArgs, DeltaArgs, FetchArgs, LimitArgs, SourceArgs};
 pub use publish::{DeltasArgs, PruneArgs, PushArgs};
 
@@ -32,6 +34,9 @@ Examples:
 
   # What would it cost?
   oci-delta-fetch inspect registry.example.com/os:1.1
+
+  # Hand the image on to podman, with its publisher's digest
+  oci-delta-fetch export registry.example.com/os:1.1 --to containers-storage:registry.example.com/os:1.1
 
   # Make a delta and publish it where it is found
   oci-delta-fetch create registry.example.com/os:1.0 registry.example.com/os:1.1 docker://registry.example.com/os
@@ -155,6 +160,8 @@ pub enum Command {
     Create(Box<CreateArgs>),
     /// Show what a delta or image holds and what it would cost here
     Inspect(Box<InspectArgs>),
+    /// Copy an image from the repository to another place, as it was published
+    Export(Box<ExportArgs>),
     /// Store a delta in a registry so that fetch finds it
     Push(PushArgs),
     /// List the deltas that a registry has for an image

@@ -32,6 +32,7 @@ pub mod document;
 pub mod encoding;
 pub mod engine;
 pub mod error;
+pub mod exact;
 pub mod fetch;
 pub mod fuse;
 pub mod gunzip;

@@ -1,13 +1,15 @@
 //! Which ways lead to each layer, and in which order they are tried: pure, from what the image needs,
 //! what is here, and what a delta, a base and the image's own place offer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 
 use crate::artifact::{DeltaManifest, TargetImage, claims_patch, layer_size_bound};
 use crate::digest::{DiffId, Digest};
+use crate::exact::{Exact, Recipe};
 
 /// Where a layer comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +60,18 @@ impl Way {
     }
 }
 
+/// How a layer is kept whose blob does not come as it was published.
+#[derive(Debug, Clone)]
+pub enum Keep {
+    /// In the encoding that the user wants for what is rebuilt; with why it cannot be as published, where that was
+    /// wanted.
+    Rewritten(Option<String>),
+    /// As its plain tar, which is what was published.
+    Plain,
+    /// As this recipe makes of its plain tar what was published.
+    Exact(Arc<Recipe>),
+}
+
 /// A layer of the target image, and the ways to get it.
 #[derive(Debug, Clone)]
 pub struct PlannedLayer {
@@ -65,8 +79,12 @@ pub struct PlannedLayer {
     pub diff_id: DiffId,
     /// Its descriptor in the target manifest.
     pub target: Descriptor,
+    /// Position of an equal layer of the image, below it, that brings it.
+    pub same_as: Option<usize>,
     /// In the order in which they are tried; at least one, though it may turn out to lead nowhere.
     pub ways: Vec<Way>,
+    /// What becomes of its tar.
+    pub keep: Keep,
     /// Most bytes that its tar may have.
     pub limit: u64,
 }
@@ -75,6 +93,27 @@ impl PlannedLayer {
     /// Where the first way comes from.
     pub fn origin(&self) -> Origin {
         self.ways.first().map_or(Origin::Whole, |way| way.origin)
+    }
+
+    /// Is there something to do for it by this way? Not for a layer that stays here as it is.
+    pub fn is_work(&self, way: &Way) -> bool {
+        way.origin != Origin::Here
+            || !matches!(self.keep, Keep::Rewritten(_)) && way.blob.digest() != self.target.digest()
+    }
+
+    /// Is it known how its blob is made of its tar?
+    pub fn has_recipe(&self) -> bool {
+        matches!(self.keep, Keep::Exact(_))
+    }
+
+    /// Why it will not be the blob that was published, when the first way leads to it.
+    pub fn inexact(&self) -> Option<&str> {
+        match (self.ways.first(), &self.keep) {
+            (Some(way), Keep::Rewritten(reason)) if way.blob.digest() != self.target.digest() => {
+                reason.as_deref()
+            }
+            _ => None,
+        }
     }
 
     /// Bytes that are read for it when the first way leads to it.
@@ -108,9 +147,11 @@ impl RebuildPlan {
         })
     }
 
-    /// Position of the first layer with this diff_id, the one that is worked on.
-    pub fn first_with(&self, diff_id: &DiffId) -> Option<usize> {
-        self.layers.iter().position(|l| l.diff_id == *diff_id)
+    /// Is a layer that is here made to be as published?
+    pub fn uses_recipes_here(&self) -> bool {
+        self.layers
+            .iter()
+            .any(|layer| layer.ways.first().is_some_and(|w| w.origin == Origin::Here && layer.is_work(w)))
     }
 
     /// Does a delta make a layer, if all goes as planned?
@@ -137,8 +178,10 @@ pub enum Preference {
 
 /// What an image can be made of. The functions answer for a layer by its diff_id or descriptor.
 pub struct Offer<'a> {
-    /// Is it here?
-    pub have: &'a dyn Fn(&DiffId) -> bool,
+    /// Its blob here, if it is; that which was published (the descriptor) if that is here, too.
+    pub here: &'a dyn Fn(&DiffId, &Descriptor) -> Option<Descriptor>,
+    /// Whether layers are made as they were published.
+    pub exact: Exact,
     /// The delta for the image.
     pub delta: Option<&'a DeltaManifest>,
     /// Is this blob of the delta a patch? (Else it is a layer.)
@@ -161,9 +204,13 @@ impl fmt::Debug for Offer<'_> {
 
 impl<'a> Offer<'a> {
     /// Whole layers alone, wherever the image is.
-    pub fn whole_layers(have: &'a dyn Fn(&DiffId) -> bool, max_layer: u64) -> Self {
+    pub fn whole_layers(
+        here: &'a dyn Fn(&DiffId, &Descriptor) -> Option<Descriptor>,
+        max_layer: u64,
+    ) -> Self {
         Offer {
-            have,
+            here,
+            exact: Exact::Off,
             delta: None,
             is_patch: &claims_patch,
             base: &|_| None,
@@ -175,16 +222,24 @@ impl<'a> Offer<'a> {
 
     /// Plans `image`.
     pub fn plan(&self, image: &TargetImage) -> RebuildPlan {
-        let mut coming = HashSet::new();
-        let layers = image.diff_ids.iter().zip(&image.layers).map(|(diff_id, target)| PlannedLayer {
-            diff_id: diff_id.clone(),
-            target: target.clone(),
-            ways: if (self.have)(diff_id) || !coming.insert(diff_id) {
-                vec![Way { origin: Origin::Here, blob: target.clone() }]
-            } else {
-                self.ways(diff_id, target)
-            },
-            limit: layer_size_bound(target, self.max_layer),
+        let mut coming = HashMap::new();
+        let layers = image.diff_ids.iter().zip(&image.layers).enumerate();
+        let layers = layers.map(|(at, (diff_id, target))| {
+            // What an image has twice comes once: as published twice, where that is wanted and differs.
+            let published = (self.exact != Exact::Off).then(|| target.digest());
+            let keep = self.keep(at, diff_id, target);
+            let first = *coming.entry((diff_id, published)).or_insert(at);
+            PlannedLayer {
+                diff_id: diff_id.clone(),
+                target: target.clone(),
+                same_as: Some(first).filter(|first| *first < at),
+                ways: match first == at {
+                    true => self.ways(diff_id, target, &keep),
+                    false => vec![Way { origin: Origin::Here, blob: target.clone() }],
+                },
+                keep,
+                limit: layer_size_bound(target, self.max_layer),
+            }
         });
         let mut plan = RebuildPlan { layers: layers.collect() };
         if !plan.uses_delta() {
@@ -196,7 +251,42 @@ impl<'a> Offer<'a> {
         plan
     }
 
-    fn ways(&self, diff_id: &DiffId, target: &Descriptor) -> Vec<Way> {
+    /// What becomes of a tar of layer `at`.
+    fn keep(&self, at: usize, diff_id: &DiffId, target: &Descriptor) -> Keep {
+        if self.exact == Exact::Off {
+            return Keep::Rewritten(None);
+        }
+        if diff_id.as_digest() == target.digest() {
+            return Keep::Plain;
+        }
+        match self.delta.map_or(Err("no delta says how"), |delta| delta.recipes.get(at)) {
+            Ok(recipe) => Keep::Exact(recipe.clone()),
+            Err(reason) => Keep::Rewritten(Some(reason.to_owned())),
+        }
+    }
+
+    fn ways(&self, diff_id: &DiffId, target: &Descriptor, keep: &Keep) -> Vec<Way> {
+        let here = (self.here)(diff_id, target).map(|blob| Way { origin: Origin::Here, blob });
+        match here {
+            Some(here) if here.blob.digest() == target.digest() => vec![here],
+            Some(here) if matches!(keep, Keep::Rewritten(_)) && self.exact != Exact::Require => vec![here],
+            here => {
+                let mut ways: Vec<Way> = here.into_iter().chain(self.others(diff_id, target)).collect();
+                let is_published = |way: &Way| way.blob.digest() == target.digest();
+                if self.exact == Exact::Require
+                    && matches!(keep, Keep::Rewritten(_))
+                    && ways.iter().any(is_published)
+                {
+                    // It cannot be made, but it can be had.
+                    ways.retain(is_published);
+                }
+                ways
+            }
+        }
+    }
+
+    /// The ways to a layer that is not here.
+    fn others(&self, diff_id: &DiffId, target: &Descriptor) -> Vec<Way> {
         let way = |origin, blob: &Descriptor| Way { origin, blob: blob.clone() };
         let of_delta = self
             .delta
@@ -354,6 +444,7 @@ mod tests {
                 .map(|(at, blob)| (image.layers[*at].digest().clone(), blob.clone()))
                 .collect(),
             signatures: 0,
+            recipes: Default::default(),
         }
     }
 
@@ -372,7 +463,7 @@ mod tests {
             &[(1, blob("p1", PATCH, 10)), (2, blob("p2", PATCH, 100)), (3, blob("p3", LAYER, 20))],
         );
         let id = |at: usize| image.diff_ids[at].clone();
-        let have = |d: &DiffId| *d == id(0);
+        let here = |d: &DiffId, target: &Descriptor| (*d == id(0)).then(|| target.clone());
         let base_has = |d: &DiffId| (*d == id(4)).then(|| blob("b", LAYER, 90));
         for (preference, whole, based, expected) in [
             (
@@ -403,7 +494,7 @@ mod tests {
                 whole: &|_| whole,
                 base: &|d| base_has(d).filter(|_| based),
                 preference,
-                ..Offer::whole_layers(&have, u64::MAX)
+                ..Offer::whole_layers(&here, u64::MAX)
             };
             assert_eq!(ways(&offer.plan(&image)), expected, "{preference:?} {whole} {based}");
         }
@@ -414,7 +505,7 @@ mod tests {
         let image = image(&[("a", 100), ("b", 100)]);
         let odd = "application/octet-stream";
         let delta = delta(&image, &[(0, blob("p1", odd, 10)), (1, blob("p2", LAYER, 10))]);
-        let none = |_: &DiffId| false;
+        let none = |_: &DiffId, _: &Descriptor| None;
         let offer = Offer { delta: Some(&delta), ..Offer::whole_layers(&none, u64::MAX) };
         let origins =
             |offer: &Offer<'_>| ways(&offer.plan(&image)).into_iter().map(|w| w[0]).collect::<Vec<_>>();
@@ -427,7 +518,7 @@ mod tests {
     fn a_delta_that_saves_nothing_is_no_way() {
         let image = image(&[("a", 100), ("a", 100)]);
         let delta = delta(&image, &[(0, blob("p", PATCH, 100))]);
-        let none = |_: &DiffId| false;
+        let none = |_: &DiffId, _: &Descriptor| None;
         let plan = Offer { delta: Some(&delta), ..Offer::whole_layers(&none, u64::MAX) }.plan(&image);
         assert_eq!(ways(&plan), [vec![Origin::Whole], vec![Origin::Here]]);
         assert_eq!(plan.download_bytes(), 100, "equal layers come once");

@@ -31,7 +31,7 @@ use connection::Connection;
 pub use failure::classify;
 pub use inspect::inspect_raw;
 pub use notice::tell_waits;
-pub use push::push_layout;
+pub use push::{Digests, copy_out, push_layout};
 pub use retry::{Attempts, with_retry};
 pub use stream::BlobStream;
 

@@ -11,14 +11,15 @@ use oci_spec::image::Descriptor;
 
 use crate::apply;
 use crate::base::{SourceFiles, View};
-use crate::digest::{LayerHasher, VerifiedLayer};
+use crate::digest::{DiffId, LayerHasher, VerifiedLayer};
 use crate::encoding::{self, Encoding};
 use crate::error::{Error, IoContext, Kind, Result};
+use crate::exact::is_inexact;
 use crate::fetch::{Job, Step, Worker};
 use crate::pipeline::Pipeline;
-use crate::plan::{Origin, PlannedLayer, Way};
+use crate::plan::{Keep, Origin, PlannedLayer, Way};
 use crate::progress::{Event, Reporter};
-use crate::store::Store;
+use crate::store::{LayerSink, Store};
 use crate::tardiff;
 
 /// After a failure, at most this much more of a blob is read to find out
@@ -82,6 +83,11 @@ impl Try {
         self.layer.ways.get(self.way)
     }
 
+    /// Is there something to do for it?
+    pub fn is_work(&self) -> bool {
+        self.way().is_none_or(|way| self.layer.is_work(way))
+    }
+
     fn origin(&self) -> Origin {
         self.way().map_or(Origin::Whole, |way| way.origin)
     }
@@ -103,6 +109,8 @@ pub struct Made {
     pub stored: Descriptor,
     /// What it was made of, by the blob's first bytes.
     pub origin: Origin,
+    /// Was it made as published, by its recipe?
+    pub by_recipe: bool,
 }
 
 /// Makes stored layers out of blobs; shared by all workers.
@@ -135,7 +143,9 @@ impl LayerWorker {
         let result = self.store_layer(attempt, index, round, &mut blob);
         let result = match result {
             Err(e)
-                if matches!(e.kind(), Kind::Misfit | Kind::Verification) && blob.remaining() <= MAX_DRAIN =>
+                if matches!(e.kind(), Kind::Misfit | Kind::Verification)
+                    && !is_inexact(&e)
+                    && blob.remaining() <= MAX_DRAIN =>
             {
                 // A damaged blob explains what came of it.
                 blob.drain().at(&label).and(Err(e))
@@ -166,25 +176,42 @@ impl LayerWorker {
         if is_patch {
             return self.apply(&attempt.layer, round, blob);
         }
-        let stored = self.keep(attempt, blob)?;
         let origin = if attempt.origin() == Origin::Patch { Origin::Carried } else { attempt.origin() };
-        Ok(Step::Done(Made { stored, origin }))
+        let is_published = attempt.blob().digest() == attempt.layer.target.digest();
+        let (stored, by_recipe) = match &attempt.layer.keep {
+            Keep::Plain | Keep::Exact(_) if !is_published => {
+                (self.convert(&attempt.layer, blob)?, attempt.layer.has_recipe())
+            }
+            _ => (self.keep(attempt, blob)?, false),
+        };
+        Ok(Step::Done(Made { stored, origin, by_recipe }))
     }
 
     fn apply(&self, layer: &PlannedLayer, round: u32, blob: impl Read) -> Result<Step<Made>> {
         let files = self.files.as_ref().ok_or_else(|| Error::misfit("a patch needs a base image"))?.get()?;
         let view = View::new(&*files, round);
         match self.apply_to(&view, layer, blob) {
-            Ok(stored) => Ok(Step::Done(Made { stored, origin: Origin::Patch })),
-            Err(e) if view.has_another_chance(&e) => Ok(Step::Again),
+            Ok(stored) => {
+                Ok(Step::Done(Made { stored, origin: Origin::Patch, by_recipe: layer.has_recipe() }))
+            }
+            Err(e) if !is_inexact(&e) && view.has_another_chance(&e) => Ok(Step::Again),
             // A damaged base file explains what came of it.
-            Err(e) if e.kind() == Kind::Verification => files.check_opened().and(Err(e)),
+            Err(e) if e.kind() == Kind::Verification && !is_inexact(&e) => files.check_opened().and(Err(e)),
             Err(e) => Err(e),
         }
     }
 
+    /// What the tar of a layer is written into.
+    fn begin(&self, layer: &PlannedLayer) -> Result<Box<dyn LayerSink>> {
+        match &layer.keep {
+            Keep::Rewritten(_) => self.store.begin_layer(self.encoding),
+            Keep::Plain => self.store.begin_layer(Encoding::Plain),
+            Keep::Exact(recipe) => self.store.begin_exact(&layer.target, recipe),
+        }
+    }
+
     fn apply_to(&self, files: &View<'_>, layer: &PlannedLayer, blob: impl Read) -> Result<Descriptor> {
-        let sink = self.store.begin_layer(self.encoding)?;
+        let sink = self.begin(layer)?;
         // Hashing takes as long as decoding and reading the base, and so may writing: three threads.
         let mut tar = Pipeline::new(LayerHasher::new(io::sink(), layer.limit), sink).at("layer")?;
         apply::apply_patch(blob, files, &self.limits, &mut tar)?;
@@ -216,6 +243,11 @@ impl LayerWorker {
         tee.copy.finish(&verified, media_type, blob.digest(), blob.size())
     }
 
+    /// Makes what was published of a layer that comes in another encoding.
+    fn convert(&self, layer: &PlannedLayer, blob: impl Read + Send) -> Result<Descriptor> {
+        convert(blob, &layer.diff_id, layer.limit, self.limits.window_log, self.begin(layer)?)
+    }
+
     /// Unpacks a whole layer into `out` and checks its diff_id; reads the blob to its end.
     fn unpack<W: Write>(
         &self,
@@ -232,6 +264,27 @@ impl LayerWorker {
     }
 }
 
+/// Writes the tar of a whole layer, at most `limit` bytes, into `sink`, and checks its diff_id.
+///
+/// # Errors
+/// What is wrong with the blob or the sink.
+pub(crate) fn convert(
+    mut blob: impl Read + Send,
+    diff_id: &DiffId,
+    limit: u64,
+    window_log: u32,
+    sink: Box<dyn LayerSink>,
+) -> Result<Descriptor> {
+    let mut tar = Pipeline::new(LayerHasher::new(io::sink(), limit), sink).at("layer")?;
+    let mut plain = encoding::decompress(&mut blob, window_log).at("layer")?;
+    io::copy(&mut plain, &mut tar).at("layer")?;
+    drop(plain);
+    io::copy(&mut blob, &mut io::sink()).at("blob")?;
+    let (tar, sink) = tar.finish()?;
+    let (_, verified) = tar.finish(diff_id).map_err(|e| advise(e, OTHER_CONFIG))?;
+    sink.finish(&verified)
+}
+
 impl Worker<Result<Made>> for LayerWorker {
     fn work(&self, job: Job) -> Result<Step<Result<Made>>> {
         self.make(job).map(|step| match step {
@@ -245,6 +298,8 @@ impl Worker<Result<Made>> for LayerWorker {
         let attempt = &self.tries[index];
         let harmless = match error.kind() {
             Kind::Interrupted => false,
+            // The same way leads to the layer in another encoding.
+            _ if is_inexact(&error) => true,
             // Of the delta: the other layers are there for the next run.
             Kind::Misfit | Kind::Verification if attempt.origin().is_of_delta() => true,
             _ => attempt.way + 1 < attempt.layer.ways.len(),

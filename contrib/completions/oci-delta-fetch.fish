@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_oci_delta_fetch_global_optspecs
-    string join \n repo= json progress= q/quiet v/verbose tag= compress= delta-policy= delta= delta-repo= expect-digest= timeout= dry-run base= rootfs= platform= authfile= creds= cert-dir= tls-verify= registries-conf= insecure-policy skopeo= retries= stall-timeout= j/jobs= max-layer-size= max-window-log= h/help V/version
+    string join \n repo= json progress= q/quiet v/verbose tag= exact= compress= to= delta-policy= delta= delta-repo= expect-digest= timeout= dry-run base= rootfs= platform= authfile= creds= cert-dir= tls-verify= registries-conf= insecure-policy skopeo= retries= stall-timeout= j/jobs= max-layer-size= max-window-log= h/help V/version
 end
 
 function __fish_oci_delta_fetch_needs_command
@@ -30,7 +30,11 @@ bar\t'Bars'
 json\t'JSON lines'
 none\t'Nothing'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l tag -d 'Name of the image in the repository [default: the reference it came from]' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l compress -d 'Keep rebuilt layers compressed: none, gzip[:LEVEL] or zstd[:LEVEL]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l exact -d 'Make layers exactly as they were published, so that the image keeps its digest: where the delta says how (auto), or fail (require), or never (off)' -r -f -a "auto\t'Where it is known how'
+require\t'Or nothing is done'
+off\t'Never'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l compress -d 'Keep rebuilt layers that are not exact compressed: none, gzip[:LEVEL] or zstd[:LEVEL]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l to -d 'Copy the image on from the repository, as it was published: to docker://, oci:, oci-archive:, dir: or containers-storage:' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l delta-policy -d 'Use a delta where it saves bytes (auto), or nothing else (only), or none (never)' -r -f -a "auto\t'Where they save bytes; what they fail to make is fetched whole'
 only\t'Fail if the image cannot be had by deltas'
 never\t'Fetch the image whole'"
@@ -63,6 +67,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -s V -l ve
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "fetch" -d 'Bring an image here (the default command)'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "create" -d 'Make a delta between two images'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "export" -d 'Copy an image from the repository to another place, as it was published'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "push" -d 'Store a delta in a registry so that fetch finds it'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "deltas" -d 'List the deltas that a registry has for an image'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "prune" -d 'Take superseded deltas off the list for an image'
@@ -73,7 +78,11 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "remove
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "gc" -d 'Delete blobs that no image needs'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l tag -d 'Name of the image in the repository [default: the reference it came from]' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l compress -d 'Keep rebuilt layers compressed: none, gzip[:LEVEL] or zstd[:LEVEL]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l exact -d 'Make layers exactly as they were published, so that the image keeps its digest: where the delta says how (auto), or fail (require), or never (off)' -r -f -a "auto\t'Where it is known how'
+require\t'Or nothing is done'
+off\t'Never'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l compress -d 'Keep rebuilt layers that are not exact compressed: none, gzip[:LEVEL] or zstd[:LEVEL]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l to -d 'Copy the image on from the repository, as it was published: to docker://, oci:, oci-archive:, dir: or containers-storage:' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l delta-policy -d 'Use a delta where it saves bytes (auto), or nothing else (only), or none (never)' -r -f -a "auto\t'Where they save bytes; what they fail to make is fetched whole'
 only\t'Fail if the image cannot be had by deltas'
 never\t'Fetch the image whole'"
@@ -113,6 +122,9 @@ best\t'For releases that many machines fetch'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l compression-level -d 'zstd level of the patches, 1 to 22 [default: 6, 10 or 19, by preset]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l format -d 'Version of the patches; every applier reads v1' -r -f -a "v1\t'tardf1, which every applier reads'
 v2\t'tardf2, with dictionary frames where they are smaller'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l exact -d 'Note how layers are made exactly as they were published: where that can be found (auto), or fail (require), or never (off)' -r -f -a "auto\t'Where it is known how'
+require\t'Or nothing is done'
+off\t'Never'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l signature -d 'Take along a cosign signature of the new image (an artifact in a layout); may be repeated' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l memory -d 'Memory to use beside mapped files; a suffix K, M, G or T is allowed' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l binary-diff -d 'For callers of oci-delta: zstd and auto mean --format v2' -r -f -a "bsdiff\t''
@@ -179,6 +191,31 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l to -d 'Where the image goes: docker://HOST/REPO[:TAG], oci:DIR[:NAME], oci-archive:FILE[:NAME], dir:DIR or containers-storage:[STORE]NAME' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l creds -d 'Registry credentials; they beat --authfile' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l cert-dir -d 'Directory of certificates for the registry' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
+false\t''"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l registries-conf -d 'registries.conf to use' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l skopeo -d 'skopeo to run' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l retries -d 'Times a transient fault is tried again' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
+bar\t'Bars'
+json\t'JSON lines'
+none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l rewrite -d 'Let the image have another digest where it cannot be made as it was published'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l insecure-policy -d 'Accept images that the signature policy does not allow'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l json -d 'Print one JSON object on standard output'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -s q -l quiet -d 'Print errors only'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -s v -l verbose -d 'Print the causes of errors, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l creds -d 'Registry credentials; they beat --authfile' -r
@@ -295,15 +332,16 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l j
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "fetch" -d 'Bring an image here (the default command)'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "create" -d 'Make a delta between two images'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "push" -d 'Store a delta in a registry so that fetch finds it'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "deltas" -d 'List the deltas that a registry has for an image'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "prune" -d 'Take superseded deltas off the list for an image'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "init" -d 'Make a repository'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "list" -d 'List what is in the repository'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "verify" -d 'Hash everything in the repository again'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "remove" -d 'Remove an image from the repository'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "gc" -d 'Delete blobs that no image needs'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect push deltas prune init list verify remove gc help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "fetch" -d 'Bring an image here (the default command)'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "create" -d 'Make a delta between two images'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "export" -d 'Copy an image from the repository to another place, as it was published'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "push" -d 'Store a delta in a registry so that fetch finds it'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "deltas" -d 'List the deltas that a registry has for an image'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "prune" -d 'Take superseded deltas off the list for an image'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "init" -d 'Make a repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "list" -d 'List what is in the repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "verify" -d 'Hash everything in the repository again'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "remove" -d 'Remove an image from the repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "gc" -d 'Delete blobs that no image needs'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

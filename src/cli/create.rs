@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{LimitArgs, SourceArgs, parse_size};
 use crate::create::Preset;
+use crate::exact::Exact;
 use crate::tardiff::Version;
 
 const IMAGE_HELP: &str = "\
@@ -39,6 +40,11 @@ pub struct CreateArgs {
     /// Version of the patches; every applier reads v1
     #[arg(long, value_enum, default_value = "v1", value_name = "VERSION", help_heading = "Delta")]
     pub format: Format,
+
+    /// Note how layers are made exactly as they were published: where that can be found (auto), or fail (require),
+    /// or never (off)
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", help_heading = "Delta")]
+    pub exact: Exact,
 
     /// Take along a cosign signature of the new image (an artifact in a layout); may be repeated
     #[arg(long, value_name = "REF", help_heading = "Delta")]

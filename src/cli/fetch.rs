@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::export::parse_place;
 use super::{parse_expected, parse_reference, parse_repository, parse_size};
 use crate::digest::Digest;
 use crate::encoding::Encoding;
+use crate::engine::export::{ExportRequest, Otherwise};
+use crate::engine::outcome::Outcome;
 use crate::engine::request::{BaseChoice, DeltaPolicy, Deltas, FetchRequest, Limits, SourceOptions};
 use crate::error::Result;
+use crate::exact::Exact;
 use crate::platform::Platform;
 use crate::proxy::{Credentials, ProxyOptions};
 use crate::reference::Reference;
@@ -29,15 +33,25 @@ pub struct FetchArgs {
     #[arg(long, value_name = "NAME", help_heading = "Repository")]
     pub tag: Option<String>,
 
-    /// How rebuilt layers are kept.
+    /// Make layers exactly as they were published, so that the image keeps its digest: where the delta says how
+    /// (auto), or fail (require), or never (off)
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", help_heading = "Repository")]
+    pub exact: Exact,
+
+    /// How other rebuilt layers are kept.
     #[arg(
         long,
         value_name = "HOW",
         default_value = "none",
-        help = "Keep rebuilt layers compressed: none, gzip[:LEVEL] or zstd[:LEVEL]",
+        help = "Keep rebuilt layers that are not exact compressed: none, gzip[:LEVEL] or zstd[:LEVEL]",
         help_heading = "Repository"
     )]
     pub compress: Encoding,
+
+    /// Copy the image on from the repository, as it was published: to docker://, oci:, oci-archive:, dir: or
+    /// containers-storage:
+    #[arg(long, value_name = "PLACE", value_parser = parse_place, help_heading = "Repository")]
+    pub to: Option<String>,
 
     /// How deltas are used.
     #[command(flatten)]
@@ -79,11 +93,29 @@ impl FetchArgs {
             expected: self.expect_digest.clone(),
             deltas: self.delta.deltas(),
             base: self.base.choice(),
+            exact: self.exact,
             encoding: self.compress,
             source: self.source.options()?,
             limits: self.limits.limits(),
             ..FetchRequest::new(reference.clone(), repository.clone())
         })
+    }
+
+    /// What is to be copied on, once that is done. Credentials that were typed are for the source alone.
+    ///
+    /// # Errors
+    /// Usage.
+    pub fn export(&self, outcome: &Outcome, repository: &StoreRef) -> Result<Option<ExportRequest>> {
+        let (Some(to), Some(manifest)) = (&self.to, &outcome.manifest) else { return Ok(None) };
+        let destination = self.source.options()?.skopeo(Platform::host());
+        Ok(Some(ExportRequest {
+            repository: repository.clone(),
+            image: manifest.to_string(),
+            to: to.clone(),
+            otherwise: Otherwise::Fail,
+            destination: ProxyOptions { creds: None, ..destination },
+            max_layer_size: self.limits.max_layer_size,
+        }))
     }
 }
 

@@ -20,6 +20,7 @@ use crate::digest::digest_of;
 use crate::engine;
 use crate::engine::request::FetchRequest;
 use crate::error::{Error, Result};
+use crate::exact::Maker;
 use crate::layout::Layout;
 use crate::platform::Platform;
 use crate::progress::Event;
@@ -62,6 +63,10 @@ struct LayerReport {
     target_bytes: u64,
     /// Why a patch was not used although one was made.
     fault: Option<String>,
+    /// How whoever applies the delta makes that blob again.
+    exact: Option<Maker>,
+    /// Why that cannot be done.
+    inexact: Option<String>,
 }
 
 /// The account that the reference tool prints.
@@ -91,6 +96,7 @@ pub(super) async fn run(context: &Context, args: CreateArgs) -> Result<()> {
         memory: args.memory,
         max_layer: args.limits.max_layer_size,
         spool,
+        exact: args.exact,
         signatures,
     };
     let Context { reporter, cancel, .. } = context.clone();
@@ -330,6 +336,8 @@ impl CreateReport {
                 bytes,
                 target_bytes: outcome.target_bytes,
                 fault,
+                exact: outcome.maker.clone(),
+                inexact: outcome.inexact.clone(),
             });
         }
         CreateReport {
@@ -363,8 +371,21 @@ impl CreateReport {
         );
         if statistics {
             out.push_str(&self.statistics.text());
+            for layer in &self.layers {
+                let _ = writeln!(out, "  Layer {}: {}", layer.diff_id, layer.exactness());
+            }
         }
         out
+    }
+}
+
+impl LayerReport {
+    fn exactness(&self) -> String {
+        match (&self.exact, &self.inexact) {
+            (Some(maker), _) => format!("exact by {maker}, a recipe of {} bytes", maker.bytes),
+            (None, Some(reason)) => format!("not exact: {reason}"),
+            (None, None) => "exact without a recipe".to_owned(),
+        }
     }
 }
 

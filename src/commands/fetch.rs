@@ -4,6 +4,7 @@ use super::Context;
 use super::report::Report;
 use crate::cli::FetchArgs;
 use crate::engine;
+use crate::engine::export::export;
 use crate::error::{Error, Result};
 
 /// Runs the command.
@@ -17,6 +18,9 @@ pub(super) async fn run(context: &Context, args: &FetchArgs) -> Result<()> {
     };
     if let Some(note) = &outcome.note {
         context.say(&format!("note: {note}"));
+    }
+    if let Some(request) = args.export(&outcome, &context.repo)? {
+        export(&session, &request).await?;
     }
     let report = Report::new(reference, &outcome);
     context.print(&report, || report.text())

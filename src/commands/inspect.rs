@@ -4,17 +4,18 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::report::VERSION;
+use super::report::{VERSION, kept};
 use super::{Context, files};
 use crate::cli::InspectArgs;
 use crate::engine::base::{self, Base};
 use crate::engine::decision::{Hand, Purpose, Step};
 use crate::engine::opened::{Opened, is_patch};
-use crate::engine::outcome::Reason;
+use crate::engine::outcome::{Kept, Reason};
 use crate::engine::request::FetchRequest;
 use crate::error::{Error, Result};
+use crate::exact::Exact;
 use crate::plan::{Offer, Preference, RebuildPlan};
-use crate::store::Inventory;
+use crate::store::{Inventory, StoreRef};
 use crate::terminal::human_bytes;
 
 #[derive(Debug, Serialize)]
@@ -53,6 +54,10 @@ struct InspectedLayer {
     target_bytes: u64,
     action: &'static str,
     bytes: u64,
+    /// What a fetch would keep; as in its report.
+    kept: Option<&'static str>,
+    encoder: Option<String>,
+    inexact: Option<String>,
 }
 
 /// Runs the command.
@@ -62,8 +67,10 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
     let spool = super::spool_dir();
     let source = args.source.options()?;
     let opened = Opened::open(&args.reference, &source, &spool).await?;
-    let have = |diff_id: &_| inventory.layers.contains_key(diff_id);
+    let here = |diff_id: &_, published: &_| inventory.layer(diff_id, published).cloned();
     let limit = args.limits.max_layer_size;
+    let keeps_blobs = matches!(context.repo, StoreRef::Layout(_));
+    let exact = if keeps_blobs { Exact::Auto } else { Exact::Off };
     let mut inspection = match opened.delta()? {
         Some(manifest) => {
             let signatures = manifest.signatures;
@@ -72,10 +79,11 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
                 delta: Some(&delta.manifest),
                 is_patch: &|blob| is_patch(&opened.source, blob),
                 preference: Preference::Delta,
-                ..Offer::whole_layers(&have, limit)
+                exact,
+                ..Offer::whole_layers(&here, limit)
             };
             let plan = offer.plan(&delta.target);
-            let mut inspection = describe(args, &opened, &plan, &delta.target, &inventory);
+            let mut inspection = describe(args, keeps_blobs, &opened, &plan, &delta.target, &inventory);
             let here = store.as_ref().map(|store| (store, &inventory));
             let choice = args.base.choice();
             let base =
@@ -111,7 +119,8 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
                 Step::Decided(decision) => decision,
                 Step::FetchBase(base) => return Err(Error::misfit(format!("the base {base} is not here"))),
             };
-            let mut inspection = describe(args, &opened, &decision.plan, &decision.image, &inventory);
+            let mut inspection =
+                describe(args, keeps_blobs, &opened, &decision.plan, &decision.image, &inventory);
             inspection.download_bytes += decision.bytes_beside_layers();
             inspection.base_config = decision.base_config().map(|config| config.to_string());
             inspection.deltas = decision.deltas().iter().map(ToString::to_string).collect();
@@ -125,18 +134,25 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
 
 fn describe(
     args: &InspectArgs,
+    keeps_blobs: bool,
     opened: &Opened,
     plan: &RebuildPlan,
     image: &crate::artifact::TargetImage,
     inventory: &Inventory,
 ) -> Inspection {
-    let layers = plan.layers.iter().map(|layer| InspectedLayer {
-        diff_id: layer.diff_id.to_string(),
-        target: layer.target.digest().to_string(),
-        media_type: layer.target.media_type().to_string(),
-        target_bytes: layer.target.size(),
-        action: layer.origin().name(),
-        bytes: layer.download_bytes(),
+    let layers = plan.layers.iter().map(|layer| {
+        let (kept, encoder, inexact) = kept(keeps_blobs.then(|| Kept::planned(layer)).as_ref());
+        InspectedLayer {
+            diff_id: layer.diff_id.to_string(),
+            target: layer.target.digest().to_string(),
+            media_type: layer.target.media_type().to_string(),
+            target_bytes: layer.target.size(),
+            action: layer.origin().name(),
+            bytes: layer.download_bytes(),
+            kept,
+            encoder,
+            inexact,
+        }
     });
     Inspection {
         version: VERSION,
@@ -195,6 +211,11 @@ impl Inspection {
                 human_bytes(layer.bytes),
                 human_bytes(layer.target_bytes)
             );
+            let value = match (&layer.encoder, &layer.inexact) {
+                (Some(encoder), _) => format!("{value}, exact by {encoder}"),
+                (None, Some(reason)) => format!("{value}, not exact: {reason}"),
+                (None, None) => value,
+            };
             line(&format!("layer {}", &digest[..10]), &value);
         }
         for patch in self.patches.iter().flatten() {

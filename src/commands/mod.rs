@@ -1,6 +1,7 @@
 //! The commands: each wires the parts together; no bytes are worked on here.
 
 mod create;
+mod export;
 mod fetch;
 mod files;
 mod inspect;
@@ -111,6 +112,7 @@ async fn command(cli: Cli, context: &Context) -> Result<()> {
         None => fetch::run(context, &cli.fetch).await,
         Some(Command::Fetch(args)) => fetch::run(context, &args).await,
         Some(Command::Create(args)) => create::run(context, *args).await,
+        Some(Command::Export(args)) => export::run(context, &args).await,
         Some(Command::Inspect(args)) => inspect::run(context, &args).await,
         Some(Command::Push(args)) => publish::push(context, &args).await,
         Some(Command::Deltas(args)) => publish::deltas(context, &args).await,

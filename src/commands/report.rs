@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::engine::outcome::{Bytes, Durations, LayerOutcome, Outcome, Reason, Status};
+use crate::engine::outcome::{Bytes, Durations, Kept, LayerOutcome, Outcome, Reason, Status};
 use crate::reference::Reference;
 use crate::store::Fidelity;
 use crate::terminal::human_bytes;
@@ -54,6 +54,31 @@ pub(super) struct LayerReport {
     pub bytes: u64,
     /// Bytes of the layer in the target image, as its registry has it.
     pub target_bytes: u64,
+    /// `verbatim`, `exact` (made as it was published) or `rewritten`; null for an image that was here, and in a
+    /// composefs repository.
+    pub kept: Option<&'static str>,
+    /// By which encoder it is exact.
+    pub encoder: Option<String>,
+    /// Why it is not.
+    pub inexact: Option<String>,
+}
+
+/// Did the manifest stay as it was published?
+pub(super) fn fidelity(fidelity: Fidelity) -> &'static str {
+    match fidelity {
+        Fidelity::Verbatim => "verbatim",
+        Fidelity::Rewritten => "rewritten",
+    }
+}
+
+/// What became of a layer's blob: the word, the encoder, the reason.
+pub(super) fn kept(kept: Option<&Kept>) -> (Option<&'static str>, Option<String>, Option<String>) {
+    match kept {
+        None => (None, None, None),
+        Some(Kept::Verbatim) => (Some("verbatim"), None, None),
+        Some(Kept::Exact(maker)) => (Some("exact"), maker.as_ref().map(ToString::to_string), None),
+        Some(Kept::Rewritten(reason)) => (Some("rewritten"), None, reason.clone()),
+    }
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -71,11 +96,17 @@ pub(super) struct ByteReport {
 impl Report {
     /// What became of the image behind `reference`.
     pub(super) fn new(reference: &Reference, outcome: &Outcome) -> Self {
-        let layer = |layer: &LayerOutcome| LayerReport {
-            diff_id: layer.diff_id.to_string(),
-            action: layer.origin.name(),
-            bytes: layer.bytes,
-            target_bytes: layer.target_bytes,
+        let layer = |layer: &LayerOutcome| {
+            let (kept, encoder, inexact) = kept(layer.kept.as_ref());
+            LayerReport {
+                diff_id: layer.diff_id.to_string(),
+                action: layer.origin.name(),
+                bytes: layer.bytes,
+                target_bytes: layer.target_bytes,
+                kept,
+                encoder,
+                inexact,
+            }
         };
         let Bytes { downloaded, plain_pull, full_pull } = outcome.bytes;
         Report {
@@ -95,10 +126,7 @@ impl Report {
                 manifest: outcome.manifest.as_ref().map(ToString::to_string),
                 target_manifest: outcome.target_manifest.to_string(),
                 config: outcome.config.to_string(),
-                fidelity: outcome.fidelity.map(|fidelity| match fidelity {
-                    Fidelity::Verbatim => "verbatim",
-                    Fidelity::Rewritten => "rewritten",
-                }),
+                fidelity: outcome.fidelity.map(fidelity),
                 base_config: outcome.base_config.as_ref().map(ToString::to_string),
             },
             layers: outcome.layers.iter().map(layer).collect(),

@@ -56,6 +56,8 @@ pub(super) struct Encoder<'a> {
 pub(super) struct Patch {
     pub content: Region,
     pub digest: Digest,
+    /// The layer's plain tar.
+    pub tar: Region,
     /// Why the patch must not be used, if it does not give the layer.
     pub fault: Option<Error>,
 }
@@ -73,7 +75,7 @@ impl Encoder<'_> {
             let written = self.write(layer, &ranges, out, chunks);
             let checked = checker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             let (content, digest) = written?;
-            Ok(Patch { content, digest, fault: checked.err() })
+            Ok(Patch { content, digest, tar: layer.tar.clone(), fault: checked.err() })
         })
     }
 

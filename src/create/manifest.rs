@@ -6,13 +6,14 @@ use oci_spec::image::Descriptor;
 use serde_json::{Map, Value, json};
 
 use crate::artifact::{
-    ARTIFACT_TYPE, BYTES, CONTENT, REUSED, REUSED_DIFF_ID, SOURCE, SOURCE_CONFIG, TAR_DIFF, TARGET, TO,
-    TargetImage,
+    ARTIFACT_TYPE, BYTES, CONTENT, EXACT, REUSED, REUSED_DIFF_ID, SOURCE, SOURCE_CONFIG, TAR_DIFF, TARGET,
+    TO, TargetImage,
 };
 use crate::digest::{DiffId, Digest, Hasher, digest_of};
 use crate::document::{EMPTY, IMAGE_CONFIG, IMAGE_MANIFEST};
 use crate::encoding;
 use crate::error::{Error, IoContext, Result};
+use crate::exact::Recipes;
 use crate::gunzip::Gunzip;
 use crate::region::Region;
 
@@ -134,6 +135,7 @@ pub(super) struct Builder {
     source: String,
     source_config: String,
     target: String,
+    recipes: Recipes,
 }
 
 impl Builder {
@@ -156,6 +158,7 @@ impl Builder {
             source: old.manifest_digest.to_string(),
             source_config: old.config_digest.to_string(),
             target: new.manifest_digest.to_string(),
+            recipes: Recipes::default(),
         }
     }
 
@@ -170,6 +173,11 @@ impl Builder {
     pub fn reused(&mut self, target: &Descriptor, diff_id: &DiffId) {
         self.reused.push(target.digest().to_string());
         self.reused_diff_ids.push(diff_id.to_string());
+    }
+
+    /// Takes the recipes of the target's layers along.
+    pub fn recipes(&mut self, recipes: Recipes) {
+        self.recipes = recipes;
     }
 
     /// Takes a signature along: its manifest, then what that refers to.
@@ -187,6 +195,9 @@ impl Builder {
         let bytes: u64 = self.blobs.iter().map(Blob::size).sum();
         let mut annotations = Map::new();
         annotations.insert(BYTES.into(), bytes.to_string().into());
+        if !self.recipes.says_nothing() {
+            annotations.insert(EXACT.into(), self.recipes.to_text().into());
+        }
         if !self.reused.is_empty() {
             annotations.insert(REUSED.into(), Value::from(self.reused).to_string().into());
             annotations.insert(REUSED_DIFF_ID.into(), Value::from(self.reused_diff_ids).to_string().into());

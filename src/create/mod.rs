@@ -10,6 +10,7 @@
 mod analysis;
 mod corpus;
 mod dictionary;
+mod exact;
 mod index;
 mod layer;
 mod manifest;
@@ -31,6 +32,7 @@ use crate::cancel::Cancel;
 use crate::digest::{DiffId, LayerHasher};
 use crate::encoding;
 use crate::error::{Error, IoContext, Result};
+use crate::exact::{Claim, Exact, Maker};
 use crate::parallel;
 use crate::progress::{Event, Reporter};
 use crate::region::Region;
@@ -51,7 +53,7 @@ pub struct Input<'a> {
 }
 
 /// The layers of an image, as they are on this machine.
-pub trait Layers: std::fmt::Debug {
+pub trait Layers: std::fmt::Debug + Sync {
     /// Layer `at` of the image. A repository may keep it in another encoding
     /// than was published: the descriptor is that of the bytes.
     ///
@@ -77,6 +79,8 @@ pub struct Options {
     pub max_layer: u64,
     /// For unlinked files.
     pub spool: PathBuf,
+    /// Whether recipes are looked for, by which layers become what was published.
+    pub exact: Exact,
     /// Signatures of the target to take along: manifest first, then its config and payloads.
     pub signatures: Vec<Vec<(Descriptor, Vec<u8>)>>,
 }
@@ -90,6 +94,10 @@ pub struct LayerOutcome {
     pub target_bytes: u64,
     /// How it is carried.
     pub carried: Carried,
+    /// Who made its blob in the new image.
+    pub maker: Option<Maker>,
+    /// Why that blob cannot be made again.
+    pub inexact: Option<String>,
 }
 
 /// How a delta carries a layer.
@@ -130,11 +138,14 @@ pub fn create(
         true => Vec::new(),
         false => make_patches(old, new, &new_layers, options, reporter, cancel)?,
     };
+    let tars = changed.iter().copied().zip(patches.iter().map(|patch| patch.tar.clone())).collect();
     let mut carried: HashMap<usize, (Blob, Carried)> = HashMap::new();
     for (at, patch) in patches.into_iter().enumerate() {
         let blob = new_layers[at].blob.clone();
         carried.insert(changed[at], choose(patch, &stored[at], blob)?);
     }
+    let whole = carried.values().map(|(blob, _)| blob.digest.clone()).collect();
+    let recipes = exact::recipes(new, &tars, &whole, options, cancel)?;
     let mut artifact = manifest::Builder::new(old.image, new.image);
     let mut outcomes = Vec::new();
     for (at, (diff_id, target)) in new.image.diff_ids.iter().zip(&new.image.layers).enumerate() {
@@ -150,8 +161,15 @@ pub fn create(
                 Carried::Reused
             }
         };
-        outcomes.push(LayerOutcome { diff_id: diff_id.clone(), target_bytes: target.size(), carried: kind });
+        let (maker, inexact) = match recipes.claim(at) {
+            Claim::Recipe(recipe) => (Some(Maker::of(recipe)), None),
+            Claim::Without(reason) => (None, Some(reason.clone())),
+            Claim::Nothing => (None, None),
+        };
+        let diff_id = diff_id.clone();
+        outcomes.push(LayerOutcome { diff_id, target_bytes: target.size(), carried: kind, maker, inexact });
     }
+    artifact.recipes(recipes);
     for signature in &options.signatures {
         artifact.signature(signature);
     }

@@ -187,6 +187,7 @@ mod tests {
             memory: 512 << 20,
             max_layer: u64::MAX,
             spool: "/".into(),
+            exact: crate::exact::Exact::Auto,
             signatures: Vec::new(),
         };
         let window = |patches: &[u64]| {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::chain::Chain;
 use super::decision::{Applied, Decision};
 use super::opened::concurrency;
-use super::outcome::LayerEnd;
+use super::outcome::{Kept, LayerEnd};
 use super::request::FetchRequest;
 use crate::error::{Error, Kind, Result};
+use crate::exact::{Exact, is_inexact};
 use crate::fetch::{self as scheduler, Download, Received};
-use crate::plan::{Origin, PlannedLayer};
+use crate::plan::{Keep, Origin};
 use crate::progress::Event;
 use crate::rebuild::{LayerWorker, LazyFiles, Made, Try};
 use crate::session::Session;
@@ -57,8 +58,7 @@ impl<'a> Bring<'a> {
             Ok(files) => files,
         };
         let mut made: HashMap<usize, Made> = HashMap::new();
-        let is_here = |attempt: &Try| attempt.layer.origin() == Origin::Here;
-        let mut pending: Vec<usize> = (0..tries.len()).filter(|index| !is_here(&tries[*index])).collect();
+        let mut pending: Vec<usize> = (0..tries.len()).filter(|index| tries[*index].is_work()).collect();
         while !pending.is_empty() {
             let results = match self.round(decision, files.clone(), &tries, &pending).await {
                 // The last way leads nowhere: what went wrong before is what counts.
@@ -74,14 +74,33 @@ impl<'a> Bring<'a> {
             }
             failed.sort_by_key(|(index, _)| *index);
             pending = failed.iter().map(|(index, _)| *index).collect();
+            let failed = self.without_recipes(&mut tries, failed)?;
+            let indexes: Vec<usize> = failed.iter().map(|(index, _)| *index).collect();
             if let Some((_, e)) = failed.into_iter().next() {
-                let e = self.next_ways(&mut tries, &pending, e)?;
+                let e = self.next_ways(&mut tries, &indexes, e)?;
                 cause.get_or_insert(e);
             }
+            pending.retain(|index| tries[*index].is_work());
         }
         self.session.check()?;
-        let end = |(index, layer): (usize, &PlannedLayer)| self.end(decision, &made, index, layer);
-        decision.plan.layers.iter().enumerate().map(end).collect()
+        let end = |(index, attempt): (usize, &Try)| self.end(&made, index, attempt);
+        tries.iter().enumerate().map(end).collect()
+    }
+
+    /// Those layers of which the recipe is wrong are kept without it from now on; gives the others back.
+    ///
+    /// # Errors
+    /// Misfit where that is not wanted.
+    fn without_recipes(&self, tries: &mut [Try], failed: Vec<(usize, Error)>) -> Result<Vec<(usize, Error)>> {
+        let (inexact, others): (Vec<_>, Vec<_>) = failed.into_iter().partition(|(_, e)| is_inexact(e));
+        for (index, e) in inexact {
+            if self.request.exact() == Exact::Require {
+                return Err(Error::misfit(e.to_string()).with_source(e));
+            }
+            self.session.say(&format!("not kept as it was published: {e}"));
+            tries[index].layer.keep = Keep::Rewritten(Some(e.to_string()));
+        }
+        Ok(others)
     }
 
     /// Goes on to the next way of each of those layers, which failed with `e` and the like, and gives it back.
@@ -103,23 +122,20 @@ impl<'a> Bring<'a> {
     }
 
     /// How a layer ended.
-    fn end(
-        &self,
-        decision: &Decision,
-        made: &HashMap<usize, Made>,
-        index: usize,
-        layer: &PlannedLayer,
-    ) -> Result<LayerEnd> {
-        let first = decision.plan.first_with(&layer.diff_id).unwrap_or(index);
-        let stored = made.get(&first).map(|made| &made.stored);
-        let stored = stored.or_else(|| self.inventory.layers.get(&layer.diff_id)).ok_or_else(|| {
+    fn end(&self, made: &HashMap<usize, Made>, index: usize, Try { layer, .. }: &Try) -> Result<LayerEnd> {
+        let own = made.get(&index);
+        let made = layer.same_as.map_or(own, |first| made.get(&first));
+        let stored = made.map(|made| &made.stored);
+        let here = || self.inventory.layer(&layer.diff_id, &layer.target);
+        let stored = stored.or_else(here).ok_or_else(|| {
             Error::local(format!("layer {} is gone from the repository", layer.diff_id))
                 .with_hint("run again")
         })?;
         Ok(LayerEnd {
             stored: stored.clone(),
             planned: layer.origin(),
-            origin: made.get(&index).map_or(Origin::Here, |made| made.origin),
+            origin: own.map_or(Origin::Here, |made| made.origin),
+            kept: Kept::of(layer, stored, made.is_some_and(|made| made.by_recipe)),
             bytes: self.received[index].bytes(),
         })
     }
@@ -187,7 +203,7 @@ impl<'a> Bring<'a> {
             let download = Download::new(*index, way.blob.clone(), source);
             Some(match way.origin {
                 // Not from the source, so it does not count.
-                Origin::Base => download,
+                Origin::Base | Origin::Here => download,
                 _ => Download { received: self.received[*index].clone(), ..download },
             })
         };

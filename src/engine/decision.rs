@@ -8,10 +8,13 @@ use super::chain::Link;
 use super::opened::{Opened, is_patch, remote};
 use super::outcome::Reason;
 use super::request::{DeltaPolicy, FetchRequest};
+use oci_spec::image::Descriptor;
+
 use crate::artifact::{DeltaManifest, TargetImage};
 use crate::digest::{DiffId, Digest};
 use crate::discover::{Candidate, Found, deltas_for};
 use crate::error::{Error, Kind, Result};
+use crate::exact::Recipes;
 use crate::fetch::Source;
 use crate::layout::Layout;
 use crate::plan::{self, Offer, Origin, Preference, RebuildPlan, cheapest_chain};
@@ -28,6 +31,8 @@ pub(crate) struct Decision {
     pub image: TargetImage,
     pub plan: RebuildPlan,
     pub places: Places,
+    /// How layers become what was published.
+    pub recipes: Recipes,
     /// The deltas that the plan uses.
     pub applied: Option<Applied>,
     /// Bytes read to find deltas.
@@ -48,6 +53,8 @@ pub(crate) struct Places {
     pub image: Source,
     /// Layers of a base image outside the repository.
     pub base: Option<Source>,
+    /// Layers in the repository.
+    pub here: Option<Source>,
 }
 
 impl Places {
@@ -56,7 +63,8 @@ impl Places {
         match origin {
             Origin::Patch | Origin::Carried => &self.delta,
             Origin::Base => self.base.as_ref().unwrap_or(&self.image),
-            Origin::Whole | Origin::Here => &self.image,
+            Origin::Here => self.here.as_ref().unwrap_or(&self.image),
+            Origin::Whole => &self.image,
         }
     }
 }
@@ -131,6 +139,10 @@ impl Hand<'_> {
         self.inventory.layers.contains_key(diff_id)
     }
 
+    fn here(&self, diff_id: &DiffId, published: &Descriptor) -> Option<Descriptor> {
+        self.inventory.layer(diff_id, published).cloned()
+    }
+
     fn base(&self, config: &Digest) -> Result<Base> {
         let here = self.store.map(|store| (store, self.inventory));
         let FetchRequest { base, source, .. } = self.request;
@@ -154,12 +166,16 @@ impl Hand<'_> {
 
     /// The image is brought whole.
     fn whole(&self, source: &Source, image: TargetImage, fallback: Option<Reason>) -> Decision {
-        let plan = Offer::whole_layers(&|d| self.has(d), self.request.limits.max_layer_size).plan(&image);
+        let here = |diff_id: &DiffId, published: &Descriptor| self.here(diff_id, published);
+        let offer = Offer::whole_layers(&here, self.request.limits.max_layer_size);
+        let plan = Offer { exact: self.request.exact(), ..offer }.plan(&image);
+        let blobs = self.store.and_then(|store| store.blobs()).map(Source::Local);
         Decision {
             plain_bytes: plan.download_bytes(),
             image,
             plan,
-            places: Places { delta: source.clone(), image: source.clone(), base: None },
+            places: Places { delta: source.clone(), image: source.clone(), base: None, here: blobs },
+            recipes: Recipes::default(),
             applied: None,
             search_bytes: 0,
             fallback,
@@ -246,7 +262,8 @@ impl Hand<'_> {
         for note in &found.notes {
             self.session.say(note);
         }
-        let chain = choose(&found, &whole, here, |d| self.has(d), limit);
+        let layer_here = |d: &DiffId, published: &Descriptor| self.here(d, published);
+        let chain = choose(&found, &whole, here, &layer_here, limit);
         let Some((candidate, way)) = chain.split_last() else {
             let reason = match &found {
                 Found { failure: Some(_), .. } => Reason::LookupFailed,
@@ -324,7 +341,7 @@ impl Hand<'_> {
             _ => Preference::FewestBytes,
         };
         let plan = self.plan(&whole, &last, &base, preference);
-        if plan.uses_delta() {
+        if plan.uses_delta() || plan.uses_recipes_here() {
             applied(whole, plan, last, base, links)
         } else {
             Decision { fallback: Some(Reason::NotSmaller), ..whole }
@@ -332,14 +349,15 @@ impl Hand<'_> {
     }
 
     fn plan(&self, whole: &Decision, last: &Last<'_>, base: &Base, preference: Preference) -> RebuildPlan {
-        let have = |diff_id: &DiffId| self.has(diff_id);
+        let here = |diff_id: &DiffId, published: &Descriptor| self.here(diff_id, published);
         let offer = Offer {
             delta: Some(last.manifest),
+            exact: self.request.exact(),
             is_patch: &|blob| is_patch(&last.source, blob),
             base: &|diff_id| base.layer(diff_id),
             whole: &|layer| whole.places.image.may_have(layer),
             preference,
-            ..Offer::whole_layers(&have, self.request.limits.max_layer_size)
+            ..Offer::whole_layers(&here, self.request.limits.max_layer_size)
         };
         offer.plan(&whole.image)
     }
@@ -382,7 +400,8 @@ fn applied(whole: Decision, plan: RebuildPlan, last: Last<'_>, base: Base, links
     let deltas = links.iter().map(|link| &link.digest).chain([last.digest]).cloned().collect();
     let base_config = links.first().map_or(&last.manifest.source_config, Link::base_config).clone();
     let places = Places { delta: last.source, base: base.source(), ..whole.places };
-    Decision { plan, places, applied: Some(Applied { base, base_config, deltas, links }), ..whole }
+    let recipes = last.manifest.recipes.clone();
+    Decision { plan, places, recipes, applied: Some(Applied { base, base_config, deltas, links }), ..whole }
 }
 
 /// The deltas that lead to the target with the fewest bytes, in order; none when that is not below `limit`.
@@ -390,14 +409,14 @@ fn choose<'a>(
     found: &'a Found,
     whole: &Decision,
     here: impl Fn(&Digest) -> bool,
-    have: impl Fn(&DiffId) -> bool + Copy,
+    layer_here: &dyn Fn(&DiffId, &Descriptor) -> Option<Descriptor>,
     limit: u64,
 ) -> Vec<&'a Candidate> {
     let target = &whole.image.config_digest;
     let step = |candidate: &Candidate| {
         let delta = &candidate.manifest;
         let bytes = if delta.target_config.digest() == target {
-            Offer { delta: Some(delta), ..Offer::whole_layers(&have, u64::MAX) }
+            Offer { delta: Some(delta), ..Offer::whole_layers(layer_here, u64::MAX) }
                 .plan(&whole.image)
                 .download_bytes()
         } else {

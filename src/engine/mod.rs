@@ -8,6 +8,7 @@ pub(crate) mod base;
 mod bring;
 mod chain;
 pub(crate) mod decision;
+pub mod export;
 pub(crate) mod opened;
 pub mod outcome;
 pub mod request;
@@ -19,7 +20,8 @@ use std::time::Instant;
 use oci_spec::image::Descriptor;
 
 use crate::digest::DiffId;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::exact::Exact;
 use crate::fetch::on_thread;
 use crate::plan::{Origin, PlannedLayer};
 use crate::session::Session;
@@ -27,7 +29,7 @@ use crate::store::{Fidelity, Inventory, Store, StoredImage};
 use bring::Bring;
 use decision::{Decision, Hand, Purpose, Step};
 use opened::Opened;
-use outcome::{Bytes, Durations, LayerOutcome, Outcome, Status};
+use outcome::{Bytes, Durations, Kept, LayerOutcome, Outcome, Status};
 use request::{BaseChoice, Deltas, FetchRequest};
 
 /// Tells what [`fetch`] would do, with the exact bytes, and changes nothing.
@@ -82,6 +84,9 @@ impl<'a> Plan<'a> {
         let delta = opened.delta()?;
         let wanted = delta.as_ref().map_or(&opened.digest, |d| d.target_manifest.digest());
         let here = cancel.until(opened.find(&inventory, wanted)).await?.filter(|_| store.is_some()).cloned();
+        // One that was rewritten can still become what was published.
+        let is_good = |stored: &StoredImage| request.exact() != Exact::Require || stored.is_verbatim();
+        let here = here.filter(is_good);
         let decided = match here {
             Some(stored) => {
                 opened.require_platform(&stored.image)?;
@@ -100,6 +105,7 @@ impl<'a> Plan<'a> {
                     Step::Decided(decision) => {
                         let others = confirm(store.as_ref(), &inventory, &decision, purpose).await?;
                         if others.is_empty() {
+                            require_exact(request, &decision)?;
                             break Decided::Bring(decision);
                         }
                         for diff_id in others {
@@ -161,9 +167,9 @@ impl<'a> Plan<'a> {
         let rebuild = rebuilding.elapsed().as_secs_f64();
         let publishing = Instant::now();
         let layers: Vec<Descriptor> = ends.into_iter().map(|end| end.stored).collect();
-        let (image, name) = (decision.image, outcome.name.clone());
+        let (image, recipes, name) = (decision.image, decision.recipes, outcome.name.clone());
         // On a thread: an interrupt does not wait for it, and it finds free what the workers used.
-        let published = on_thread(move || store.publish(&image, &layers, name.as_deref())).await?;
+        let published = on_thread(move || store.publish(&image, &layers, name.as_deref(), &recipes)).await?;
         outcome.status = Status::Fetched;
         outcome.manifest = Some(published.manifest);
         outcome.fidelity = Some(published.fidelity);
@@ -181,6 +187,7 @@ impl<'a> Plan<'a> {
             origin: layer.origin(),
             bytes: layer.download_bytes(),
             target_bytes: layer.target.size(),
+            kept: self.request.keeps_blobs().then(|| Kept::planned(layer)),
         };
         Outcome {
             resolved: self.opened.digest.clone(),
@@ -206,7 +213,7 @@ impl<'a> Plan<'a> {
     }
 
     fn already_here(&self, stored: &StoredImage) -> Outcome {
-        let verbatim = stored.target_manifest() == *stored.descriptor.digest();
+        let verbatim = stored.is_verbatim();
         let metadata = self.opened.metadata_bytes();
         let layers =
             stored.image.diff_ids.iter().zip(&stored.image.layers).map(|(diff_id, layer)| LayerOutcome {
@@ -214,6 +221,7 @@ impl<'a> Plan<'a> {
                 origin: Origin::Here,
                 bytes: 0,
                 target_bytes: layer.size(),
+                kept: None,
             });
         Outcome {
             resolved: self.opened.digest.clone(),
@@ -274,6 +282,18 @@ async fn confirm(
             on_thread(move || store.confirm(&inventory, &layers)).await
         }
         _ => Ok(Vec::new()),
+    }
+}
+
+/// Refuses a layer that cannot become what was published, where that is required.
+fn require_exact(request: &FetchRequest, decision: &Decision) -> Result<()> {
+    let layers = &decision.plan.layers;
+    match layers.iter().find_map(|layer| Some((layer, layer.inexact()?))) {
+        Some((layer, reason)) if request.exact() == Exact::Require => {
+            let layer = layer.target.digest();
+            Err(Error::misfit(format!("layer {layer} cannot be made exactly as it was published: {reason}")))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -3,7 +3,8 @@
 use oci_spec::image::Descriptor;
 
 use crate::digest::{DiffId, Digest};
-use crate::plan::Origin;
+use crate::exact::Maker;
+use crate::plan::{Keep, Origin, PlannedLayer};
 use crate::store::Fidelity;
 
 /// Why no delta was used, or not for everything. The names are part of the report.
@@ -82,6 +83,42 @@ pub struct LayerOutcome {
     pub bytes: u64,
     /// Bytes of the layer in the target image, as its registry has it.
     pub target_bytes: u64,
+    /// What became of its blob; `None` in a repository that keeps no blobs.
+    pub kept: Option<Kept>,
+}
+
+/// How a layer is kept in a repository of blobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// It came as it was published.
+    Verbatim,
+    /// It was made as it was published, by its recipe, or because its plain tar is what was published.
+    Exact(Option<Maker>),
+    /// As another blob; with the reason, where there is one.
+    Rewritten(Option<String>),
+}
+
+impl Kept {
+    /// What will become of a layer if its first way leads to it.
+    pub(crate) fn planned(layer: &PlannedLayer) -> Self {
+        let Some(way) = layer.ways.first() else { return Kept::Rewritten(None) };
+        match &layer.keep {
+            _ if way.blob.digest() == layer.target.digest() => Kept::Verbatim,
+            Keep::Exact(recipe) => Kept::Exact(Some(Maker::of(recipe))),
+            Keep::Plain => Kept::Exact(None),
+            Keep::Rewritten(reason) => Kept::Rewritten(reason.clone()),
+        }
+    }
+
+    /// What became of a layer that is kept as the blob `stored`.
+    pub(super) fn of(layer: &PlannedLayer, stored: &Descriptor, by_recipe: bool) -> Self {
+        match &layer.keep {
+            Keep::Exact(recipe) if by_recipe => Kept::Exact(Some(Maker::of(recipe))),
+            _ if stored.digest() == layer.target.digest() => Kept::Verbatim,
+            Keep::Rewritten(reason) => Kept::Rewritten(reason.clone()),
+            Keep::Plain | Keep::Exact(_) => Kept::Rewritten(None),
+        }
+    }
 }
 
 /// Bytes of a fetch.
@@ -118,6 +155,8 @@ pub(super) struct LayerEnd {
     pub planned: Origin,
     /// What led to it.
     pub origin: Origin,
+    /// What became of it.
+    pub kept: Kept,
     /// Bytes read for it, failed tries included.
     pub bytes: u64,
 }
@@ -135,6 +174,7 @@ impl Outcome {
         for (entry, end) in self.layers.iter_mut().zip(layers) {
             entry.origin = end.origin;
             entry.bytes = end.bytes;
+            entry.kept = entry.kept.as_ref().map(|_| end.kept.clone());
         }
         if layers.iter().any(LayerEnd::fell_back) {
             self.fallback = Some(Reason::PatchFailed);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::digest::Digest;
 use crate::encoding::Encoding;
+use crate::exact::Exact;
 use crate::platform::Platform;
 use crate::proxy::ProxyOptions;
 use crate::reference::Reference;
@@ -24,7 +25,9 @@ pub struct FetchRequest {
     pub deltas: Deltas,
     /// Where the base is, if not in the repository.
     pub base: BaseChoice,
-    /// How rebuilt layers are kept.
+    /// Whether layers become the blobs that were published.
+    pub exact: Exact,
+    /// How other rebuilt layers are kept.
     pub encoding: Encoding,
     /// How the source is reached.
     pub source: SourceOptions,
@@ -42,10 +45,21 @@ impl FetchRequest {
             expected: None,
             deltas: Deltas::default(),
             base: BaseChoice::default(),
+            exact: Exact::Auto,
             encoding: Encoding::Plain,
             source: SourceOptions::default(),
             limits: Limits::default(),
         }
+    }
+
+    /// Whether layers become what was published. A composefs repository keeps the manifest as it is anyway, and no blobs.
+    pub(crate) fn exact(&self) -> Exact {
+        if self.keeps_blobs() { self.exact } else { Exact::Off }
+    }
+
+    /// Does the repository keep layers as blobs?
+    pub(super) fn keeps_blobs(&self) -> bool {
+        matches!(self.repository, StoreRef::Layout(_))
     }
 
     /// The name that the image gets.

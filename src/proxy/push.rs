@@ -1,4 +1,4 @@
-//! Into a registry: `skopeo copy`, since the image proxy only reads.
+//! Out of this machine's layouts: `skopeo copy`, since the image proxy only reads.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -26,14 +26,33 @@ const LONGEST_UNSEEN: Duration = Duration::from_secs(3600);
 /// # Errors
 /// As [`Proxy::manifest`](super::Proxy::manifest), after the allowed retries.
 pub async fn push_layout(dir: &Path, reference: &str, options: &ProxyOptions) -> Result<()> {
-    with_retry(options.retries, async || push_once(dir, reference, options).await).await
+    copy_out(&format!("oci:{}", dir.display()), reference, Digests::Stay, options).await
 }
 
-async fn push_once(dir: &Path, reference: &str, options: &ProxyOptions) -> Result<()> {
-    // What is pushed was made here; the policy is about what comes from elsewhere.
-    let words = ["--insecure-policy", "copy", "--quiet", "--preserve-digests"];
+/// What a copy may do to digests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Digests {
+    /// They stay, or there is no copy.
+    Stay,
+    /// They may change where the destination wants another form.
+    MayChange,
+}
+
+/// Copies the image `from` on this machine to the place `to`, both in skopeo's words. Blobs that are there are not
+/// sent.
+///
+/// # Errors
+/// As [`Proxy::manifest`](super::Proxy::manifest), after the allowed retries.
+pub async fn copy_out(from: &str, to: &str, digests: Digests, options: &ProxyOptions) -> Result<()> {
+    with_retry(options.retries, async || copy_once(from, to, digests, options).await).await
+}
+
+async fn copy_once(from: &str, reference: &str, digests: Digests, options: &ProxyOptions) -> Result<()> {
+    // What is copied is here already; the policy is about what comes from elsewhere.
+    let mut words = vec!["--insecure-policy", "copy", "--quiet"];
+    words.extend((digests == Digests::Stay).then_some("--preserve-digests"));
     let mut command = one_shot(&words, "dest-", reference, options)?;
-    command.arg(format!("oci:{}", dir.display())).arg(reference).stdout(Stdio::null());
+    command.arg(from).arg(reference).stdout(Stdio::null());
     let mut skopeo = command.spawn().at(options.skopeo.display())?;
     let (pid, err) = (skopeo.id(), skopeo.stderr.take());
     let ended = async {
@@ -48,7 +67,7 @@ async fn push_once(dir: &Path, reference: &str, options: &ProxyOptions) -> Resul
         ended = ended => ended?,
         () = standstill(pid, options.inactivity_timeout) => {
             return Err(Error::transient(format!(
-                "{reference}: the upload stood still for {:.1} s",
+                "{reference}: the copy stood still for {:.1} s",
                 options.inactivity_timeout.as_secs_f64()
             )));
         }

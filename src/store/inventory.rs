@@ -58,6 +58,15 @@ pub(super) const CONVERTED_FROM: &str = "io.github.oci-delta-fetch.converted-fro
 /// Annotation of an index entry of a Docker image: digest of the config that skopeo makes of its own.
 pub(super) const CONVERTED_CONFIG: &str = "io.github.oci-delta-fetch.converted-config";
 
+/// Annotation of an index entry whose manifest was rewritten: digest of a blob with the recipes by which its layers
+/// become what was published.
+pub(super) const RECIPES: &str = "io.github.oci-delta-fetch.recipes";
+
+/// The digest of the recipes of an entry.
+pub(super) fn recipes_of(entry: &Descriptor) -> Option<Digest> {
+    note(entry, RECIPES)
+}
+
 /// The other digests by which the manifest of an entry is known.
 pub(super) fn notes_of(entry: &Descriptor) -> impl Iterator<Item = Digest> {
     [TARGET_MANIFEST, CONVERTED_FROM].into_iter().filter_map(|key| note(entry, key))
@@ -71,6 +80,16 @@ impl StoredImage {
     /// Digest of the manifest as its publisher made it, also when ours was rewritten.
     pub fn target_manifest(&self) -> Digest {
         self.note(TARGET_MANIFEST).unwrap_or_else(|| self.descriptor.digest().clone())
+    }
+
+    /// Digest of its recipes.
+    pub(super) fn recipes(&self) -> Option<Digest> {
+        recipes_of(&self.descriptor)
+    }
+
+    /// Is its manifest the publisher's?
+    pub fn is_verbatim(&self) -> bool {
+        self.target_manifest() == *self.descriptor.digest()
     }
 
     /// Digest in the registry of the Docker manifest that this one was converted from.
@@ -95,6 +114,8 @@ pub struct Inventory {
     pub images: Vec<StoredImage>,
     /// Blob of each layer that is here, by diff_id.
     pub layers: HashMap<DiffId, Descriptor>,
+    /// The same by diff_id and digest, for layers that are here in several encodings, each seen to have its diff_id.
+    pub encodings: HashMap<(DiffId, Digest), Descriptor>,
     /// Those of them that others put here: that they have this diff_id was not seen yet.
     pub unverified: HashSet<DiffId>,
     /// Indexes, artifacts, and what is unknown.
@@ -102,6 +123,19 @@ pub struct Inventory {
 }
 
 impl Inventory {
+    /// The blob of a layer: the published one, if that is here, else any with its diff_id.
+    pub fn layer(&self, diff_id: &DiffId, published: &Descriptor) -> Option<&Descriptor> {
+        let exact = self.encodings.get(&(diff_id.clone(), published.digest().clone()));
+        exact.or_else(|| self.layers.get(diff_id))
+    }
+
+    /// Notes a layer whose diff_id was seen.
+    pub(super) fn add_verified(&mut self, diff_id: &DiffId, layer: &Descriptor) {
+        self.unverified.remove(diff_id);
+        self.layers.insert(diff_id.clone(), layer.clone());
+        self.encodings.insert((diff_id.clone(), layer.digest().clone()), layer.clone());
+    }
+
     /// The image with this config digest; config, unlike manifest, survives re-encoding.
     pub fn by_config(&self, config: &Digest) -> Option<&StoredImage> {
         let known = |i: &&StoredImage| {

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use oci_spec::image::{Descriptor, Digest, MediaType};
 use serde_json::Value;
 
-use super::inventory::notes_of;
+use super::inventory::{notes_of, recipes_of};
 use crate::cancel::Cancel;
 use crate::document::{self, DocumentKind, Odd};
 use crate::error::Result;
@@ -38,7 +38,8 @@ fn has_sha256(descriptor: &Descriptor) -> bool {
 pub(super) fn reachable(layout: &Layout, cancel: &Cancel) -> Result<HashSet<String>> {
     let mut keep = HashSet::new();
     let entries = entries(layout)?;
-    keep.extend(entries.iter().flat_map(notes_of).map(|digest| digest.digest().to_owned()));
+    let notes = entries.iter().flat_map(|entry| notes_of(entry).chain(recipes_of(entry)));
+    keep.extend(notes.map(|digest| digest.digest().to_owned()));
     walk(layout, entries, cancel, |part| keep.extend([part.digest().digest().to_owned()]))?;
     Ok(keep)
 }

@@ -17,6 +17,7 @@ mod stock;
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 
@@ -24,13 +25,16 @@ use crate::artifact::TargetImage;
 use crate::base::{LayeredFiles, Part};
 use crate::digest::{DiffId, Digest, VerifiedLayer};
 use crate::encoding::Encoding;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::exact::{Recipe, Recipes};
 use crate::layer_write::LayerWrite;
+use crate::layout::Layout;
 use crate::region::Region;
 pub use inventory::{Inventory, OtherKind, StoredImage, StoredOther};
 pub use oci_layout::OciLayoutStore;
 pub use reference::StoreRef;
 pub use sink::BlobSink;
+pub(crate) use sink::exact_sink;
 
 /// The hash that names the objects of a composefs repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +115,19 @@ pub trait Store: Debug + Send + Sync {
     /// Local I/O errors.
     fn begin_layer(&self, encoding: Encoding) -> Result<Box<dyn LayerSink>>;
 
+    /// Starts a layer that arrives as a plain tar, to become the blob `published` by its recipe.
+    ///
+    /// # Errors
+    /// Local I/O errors; Misfit from a store that keeps no blobs.
+    fn begin_exact(&self, published: &Descriptor, _recipe: &Recipe) -> Result<Box<dyn LayerSink>> {
+        Err(Error::misfit(format!("this repository keeps no blobs, so not {} either", published.digest())))
+    }
+
+    /// Its blobs, read in place; `None` from a store that takes layers apart.
+    fn blobs(&self) -> Option<Arc<Layout>> {
+        None
+    }
+
     /// Starts a whole layer that is kept exactly as it comes; `None` from a
     /// store that takes it apart, which wants it by [`begin_layer`](Self::begin_layer).
     ///
@@ -125,11 +142,26 @@ pub trait Store: Debug + Send + Sync {
     fn note_finished(&self, diff_id: &DiffId, layer: &Descriptor) -> Result<()>;
 
     /// Publishes `image` with the given stored layers (one a layer of the
-    /// target, in order) under `name`. All of them must be in the store.
+    /// target, in order) under `name`. All of them must be in the store. Of a layer that is not as
+    /// published, its recipe is kept, where there is one.
     ///
     /// # Errors
     /// Local I/O errors; nothing has a name then.
-    fn publish(&self, image: &TargetImage, layers: &[Descriptor], name: Option<&str>) -> Result<Published>;
+    fn publish(
+        &self,
+        image: &TargetImage,
+        layers: &[Descriptor],
+        name: Option<&str>,
+        recipes: &Recipes,
+    ) -> Result<Published>;
+
+    /// How the layers of an image become what was published, as far as that is known here.
+    ///
+    /// # Errors
+    /// When the note of it cannot be read.
+    fn recipes(&self, _image: &StoredImage) -> Result<Recipes> {
+        Ok(Recipes::default())
+    }
 
     /// Ends what a killed run left undone for an image that is here, and gives it another name.
     ///

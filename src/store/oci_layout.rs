@@ -10,11 +10,12 @@
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use oci_spec::image::{Descriptor, MediaType};
 use rustix::fs::{FlockOperation, flock};
 
-use super::inventory::{CONVERTED_CONFIG, CONVERTED_FROM, Inventory, StoredImage, TARGET_MANIFEST};
+use super::inventory::{CONVERTED_CONFIG, CONVERTED_FROM, Inventory, RECIPES, StoredImage, TARGET_MANIFEST};
 use super::sink::{BlobSink, TarSink};
 use super::{Fidelity, LayerSink, Published, Store, Swept, Verified, check, keep, stock};
 use crate::artifact::{self, MAX_MANIFEST_SIZE, TargetImage};
@@ -23,6 +24,7 @@ use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest, digest_of, parse_digest};
 use crate::encoding::Encoding;
 use crate::error::{Error, IoContext, Kind, Result};
+use crate::exact::{Recipe, Recipes};
 use crate::layout::lock::{self, Alone};
 use crate::layout::{IndexEdit, Layout, MARKER, STATE, edit_index, open_lock, sync_dir, write_durably};
 use crate::region::Region;
@@ -34,7 +36,7 @@ const VERIFIED: &str = "verified";
 #[derive(Debug)]
 pub struct OciLayoutStore {
     root: PathBuf,
-    layout: Layout,
+    layout: Arc<Layout>,
     lock: Option<File>,
     cancel: Cancel,
 }
@@ -72,7 +74,7 @@ impl OciLayoutStore {
             write_durably(&root.join("oci-layout"), MARKER, &tmp)?;
             sync_dir(root)?;
         }
-        let (layout, lock) = (Layout::open_dir(root)?, Some(file));
+        let (layout, lock) = (Arc::new(Layout::open_dir(root)?), Some(file));
         Ok(OciLayoutStore { root: root.to_owned(), layout, lock, cancel: cancel.clone() })
     }
 
@@ -81,7 +83,7 @@ impl OciLayoutStore {
     /// # Errors
     /// Misfit when it is no layout; Interrupted.
     pub fn open(root: &Path, cancel: &Cancel) -> Result<Self> {
-        let layout = Layout::open_dir(root)?;
+        let layout = Arc::new(Layout::open_dir(root)?);
         let lock = File::open(root.join(STATE).join("lock")).ok();
         if let Some(file) = &lock {
             lock::share(file, root.display(), cancel)?;
@@ -97,7 +99,7 @@ impl OciLayoutStore {
         self.root.join(STATE).join("finished")
     }
 
-    fn blobs(&self) -> PathBuf {
+    fn blobs_dir(&self) -> PathBuf {
         self.root.join("blobs/sha256")
     }
 
@@ -140,7 +142,7 @@ impl OciLayoutStore {
     }
 
     fn write_blob(&self, bytes: &[u8], digest: &Digest) -> Result<()> {
-        let path = self.blobs().join(digest.digest());
+        let path = self.blobs_dir().join(digest.digest());
         if path.exists() { Ok(()) } else { write_durably(&path, bytes, &self.tmp()) }
     }
 
@@ -148,9 +150,9 @@ impl OciLayoutStore {
     fn sweep(&self) -> Result<Swept> {
         let keep = keep::reachable(&self.layout, &self.cancel)?;
         let mut swept = Swept::default();
-        for entry in fs::read_dir(self.blobs()).at(self.blobs().display())? {
+        for entry in fs::read_dir(self.blobs_dir()).at(self.blobs_dir().display())? {
             self.cancel.check()?;
-            let entry = entry.at(self.blobs().display())?;
+            let entry = entry.at(self.blobs_dir().display())?;
             let meta = entry.metadata().at(entry.path().display())?;
             if keep.contains(&*entry.file_name().to_string_lossy()) || meta.is_dir() {
                 continue;
@@ -236,11 +238,19 @@ impl Store for OciLayoutStore {
     }
 
     fn begin_layer(&self, encoding: Encoding) -> Result<Box<dyn LayerSink>> {
-        Ok(Box::new(TarSink::new(&self.tmp(), &self.blobs(), encoding)?))
+        Ok(Box::new(TarSink::new(&self.tmp(), &self.blobs_dir(), encoding)?))
+    }
+
+    fn begin_exact(&self, published: &Descriptor, recipe: &Recipe) -> Result<Box<dyn LayerSink>> {
+        Ok(Box::new(TarSink::exact(&self.tmp(), &self.blobs_dir(), published, recipe)?))
+    }
+
+    fn blobs(&self) -> Option<Arc<Layout>> {
+        Some(self.layout.clone())
     }
 
     fn begin_verbatim(&self) -> Result<Option<BlobSink>> {
-        BlobSink::new(&self.tmp(), &self.blobs()).map(Some)
+        BlobSink::new(&self.tmp(), &self.blobs_dir()).map(Some)
     }
 
     fn note_finished(&self, diff_id: &DiffId, layer: &Descriptor) -> Result<()> {
@@ -248,7 +258,13 @@ impl Store for OciLayoutStore {
         write_durably(&self.finished().join(diff_id.as_digest().digest()), &bytes, &self.tmp())
     }
 
-    fn publish(&self, image: &TargetImage, layers: &[Descriptor], name: Option<&str>) -> Result<Published> {
+    fn publish(
+        &self,
+        image: &TargetImage,
+        layers: &[Descriptor],
+        name: Option<&str>,
+        recipes: &Recipes,
+    ) -> Result<Published> {
         let changes: Vec<_> = image
             .manifest
             .layers()
@@ -265,11 +281,21 @@ impl Store for OciLayoutStore {
         self.write_blob(&image.config_raw, &image.config_digest)?;
         self.write_blob(&image.manifest_raw, &image.manifest_digest)?;
         self.write_blob(&bytes, &digest)?;
-        sync_dir(&self.blobs())?;
-        let descriptor = Descriptor::new(MediaType::ImageManifest, bytes.len() as u64, digest.clone());
         let original = (fidelity == Fidelity::Rewritten).then_some(&image.manifest_digest);
+        let recipes = (original.is_some() && !recipes.says_nothing()).then(|| recipes.to_text().into_bytes());
+        let recipes = match recipes {
+            Some(text) => {
+                let digest = digest_of(&text);
+                self.write_blob(&text, &digest)?;
+                Some(digest)
+            }
+            None => None,
+        };
+        sync_dir(&self.blobs_dir())?;
+        let descriptor = Descriptor::new(MediaType::ImageManifest, bytes.len() as u64, digest.clone());
         let notes = [
             (TARGET_MANIFEST, original),
+            (RECIPES, recipes.as_ref()),
             (CONVERTED_FROM, image.converted_from.as_ref()),
             (CONVERTED_CONFIG, image.converted_config.as_ref()),
         ];
@@ -280,14 +306,24 @@ impl Store for OciLayoutStore {
         Ok(Published { manifest: digest, fidelity, note: None })
     }
 
+    fn recipes(&self, image: &StoredImage) -> Result<Recipes> {
+        let Some(digest) = image.recipes() else { return Ok(Recipes::default()) };
+        let Some(blob) = self.layout.blob(&digest)? else { return Ok(Recipes::default()) };
+        let note = Descriptor::new(MediaType::Other(String::new()), blob.len(), digest);
+        let text = self.layout.read_blob(&note, MAX_MANIFEST_SIZE)?;
+        Ok(Recipes::parse(&String::from_utf8_lossy(&text)))
+    }
+
     fn settle(&self, image: &StoredImage, name: Option<&str>) -> Result<()> {
         self.forget_finished(&image.image);
         let Some(name) = name.filter(|_| image.name.as_deref() != name) else { return Ok(()) };
         let target = image.target_manifest();
         let original = (target != *image.descriptor.digest()).then_some(&target);
         let (converted, config) = (image.converted_from(), image.converted_config());
+        let recipes = image.recipes();
         let notes = [
             (TARGET_MANIFEST, original),
+            (RECIPES, recipes.as_ref()),
             (CONVERTED_FROM, converted.as_ref()),
             (CONVERTED_CONFIG, config.as_ref()),
         ];

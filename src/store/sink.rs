@@ -4,6 +4,7 @@
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use exact_encoders::recipe::{Rebuild, RebuildError};
 use oci_spec::image::{Descriptor, MediaType};
 use tempfile::NamedTempFile;
 
@@ -11,6 +12,7 @@ use super::LayerSink;
 use crate::digest::{Digest, Hasher, VerifiedLayer};
 use crate::encoding::{Encoding, EncodingWriter};
 use crate::error::{Error, IoContext, Result};
+use crate::exact::{Recipe, inexact, threads};
 use crate::layer_write::LayerWrite;
 use crate::layout::persist;
 
@@ -22,7 +24,7 @@ const CHUNK: usize = 256 << 10;
 pub(super) struct TarSink {
     kind: Kind,
     blobs: PathBuf,
-    encoding: Encoding,
+    media_type: MediaType,
 }
 
 #[derive(Debug)]
@@ -30,6 +32,8 @@ enum Kind {
     /// The plain tar itself; its digest is the diff_id.
     Plain(BufWriter<NamedTempFile>),
     Encoded(Box<EncodingWriter<Counted>>),
+    /// As published.
+    Exact(Box<Rebuild<Counted>>, Box<Descriptor>),
 }
 
 impl TarSink {
@@ -37,13 +41,37 @@ impl TarSink {
         let file = NamedTempFile::new_in(tmp).at(tmp.display())?;
         let kind = match encoding {
             Encoding::Plain => Kind::Plain(BufWriter::with_capacity(CHUNK, file)),
-            _ => {
-                let counted = Counted { file, hasher: Hasher::default() };
-                Kind::Encoded(Box::new(EncodingWriter::new(counted, encoding).at("layer")?))
-            }
+            _ => Kind::Encoded(Box::new(EncodingWriter::new(Counted::new(file), encoding).at("layer")?)),
         };
-        Ok(TarSink { kind, blobs: blobs.to_owned(), encoding })
+        Ok(TarSink { kind, blobs: blobs.to_owned(), media_type: encoding.media_type() })
     }
+
+    /// Makes what was `published`, and nothing else.
+    pub(super) fn exact(tmp: &Path, blobs: &Path, published: &Descriptor, recipe: &Recipe) -> Result<Self> {
+        if recipe.size() != published.size() {
+            let (size, expected) = (recipe.size(), published.size());
+            return Err(inexact(format!("its recipe is for {size} bytes, published are {expected}")));
+        }
+        let file = NamedTempFile::new_in(tmp).at(tmp.display())?;
+        let rebuild = Rebuild::new(recipe, threads(), Counted::new(file));
+        let kind = Kind::Exact(Box::new(rebuild), Box::new(published.clone()));
+        Ok(TarSink { kind, blobs: blobs.to_owned(), media_type: published.media_type().clone() })
+    }
+}
+
+/// Makes the blob that was `published` by its recipe, or from nothing but the tar, as a file of its hex digest in `dir`.
+///
+/// # Errors
+/// Local I/O errors; a recipe for a blob of another size.
+pub(crate) fn exact_sink(
+    dir: &Path,
+    published: &Descriptor,
+    recipe: Option<&Recipe>,
+) -> Result<Box<dyn LayerSink>> {
+    Ok(Box::new(match recipe {
+        Some(recipe) => TarSink::exact(dir, dir, published, recipe)?,
+        None => TarSink::new(dir, dir, Encoding::Plain)?,
+    }))
 }
 
 impl LayerWrite for TarSink {}
@@ -60,9 +88,17 @@ impl LayerSink for TarSink {
                 let size = hasher.bytes();
                 (file, hasher.finish(), size)
             }
+            Kind::Exact(rebuild, published) => {
+                let Counted { file, hasher } = rebuild.finish().map_err(encoder_fault).at("layer")?;
+                let (size, found, expected) = (hasher.bytes(), hasher.finish(), published.digest());
+                if found != *expected {
+                    return Err(inexact(format!("its recipe makes blob {found}, published is {expected}")));
+                }
+                (file, found, size)
+            }
         };
         persist(file, &self.blobs.join(digest.digest()))?;
-        Ok(Descriptor::new(self.encoding.media_type(), size, digest))
+        Ok(Descriptor::new(self.media_type, size, digest))
     }
 }
 
@@ -71,6 +107,7 @@ impl Write for TarSink {
         match &mut self.kind {
             Kind::Plain(file) => file.write(buf),
             Kind::Encoded(writer) => writer.write(buf),
+            Kind::Exact(rebuild, _) => rebuild.write(buf).map_err(encoder_fault),
         }
     }
 
@@ -78,8 +115,14 @@ impl Write for TarSink {
         match &mut self.kind {
             Kind::Plain(file) => file.flush(),
             Kind::Encoded(writer) => writer.flush(),
+            Kind::Exact(rebuild, _) => rebuild.flush(),
         }
     }
+}
+
+/// Tells an encoder that does not do what its recipe says from a disk that is full.
+fn encoder_fault(e: io::Error) -> io::Error {
+    if e.get_ref().is_some_and(|inner| inner.is::<RebuildError>()) { inexact(e).into() } else { e }
 }
 
 /// Hashes the stored bytes on their way to the file.
@@ -87,6 +130,12 @@ impl Write for TarSink {
 struct Counted {
     file: NamedTempFile,
     hasher: Hasher,
+}
+
+impl Counted {
+    fn new(file: NamedTempFile) -> Self {
+        Counted { file, hasher: Hasher::default() }
+    }
 }
 
 impl Write for Counted {

@@ -41,11 +41,7 @@ pub(super) fn take(
     // Whoever looks for an image prefers the later ones: those with an entry.
     inventory.images.splice(0..0, inside);
     for (diff_id, layer) in finished {
-        if inventory.unverified.remove(&diff_id) {
-            inventory.layers.insert(diff_id, layer);
-        } else {
-            inventory.layers.entry(diff_id).or_insert(layer);
-        }
+        inventory.add_verified(&diff_id, &layer);
     }
     Ok(inventory)
 }
@@ -140,17 +136,15 @@ impl Stock<'_> {
 
     fn layers_of(&mut self, image: &TargetImage) {
         let verified = (self.is_verified)(&image.manifest_digest);
-        let Inventory { layers, unverified, .. } = &mut self.inventory;
         for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
             if artifact::unreadable(layer).is_some() {
                 continue;
             }
             if verified {
-                unverified.remove(diff_id);
-                layers.insert(diff_id.clone(), layer.clone());
-            } else if !layers.contains_key(diff_id) {
-                unverified.insert(diff_id.clone());
-                layers.insert(diff_id.clone(), layer.clone());
+                self.inventory.add_verified(diff_id, layer);
+            } else if !self.inventory.layers.contains_key(diff_id) {
+                self.inventory.unverified.insert(diff_id.clone());
+                self.inventory.layers.insert(diff_id.clone(), layer.clone());
             }
         }
     }

@@ -47,6 +47,7 @@ use crate::cancel::Cancel;
 use crate::digest::DiffId;
 use crate::encoding::Encoding;
 use crate::error::{Error, IoContext, Kind, Result};
+use crate::exact::Recipes;
 use crate::layout::lock::{self, Alone};
 use crate::region::Region;
 
@@ -305,7 +306,13 @@ impl<H: FsVerityHashValue> Store for ComposefsStore<H> {
         if unnamed.since.elapsed() >= COMMIT_EVERY { self.shared.commit(&mut unnamed) } else { Ok(()) }
     }
 
-    fn publish(&self, image: &TargetImage, _layers: &[Descriptor], name: Option<&str>) -> Result<Published> {
+    fn publish(
+        &self,
+        image: &TargetImage,
+        _layers: &[Descriptor],
+        name: Option<&str>,
+        _recipes: &Recipes,
+    ) -> Result<Published> {
         self.shared.commit(&mut self.shared.unnamed())?;
         let stored = image.in_oci_terms()?;
         let note = self.finalize(&stored, name)?;
