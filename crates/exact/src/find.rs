@@ -17,6 +17,7 @@ use std::num::NonZeroUsize;
 use self::compare::{Verdict, compare};
 pub use self::reason::{NotFound, Seen};
 use crate::deflate::kp::Rounding;
+use crate::pigz;
 use crate::recipe::{Deflate, Method, Recipe};
 
 /// The most bytes of a recipe's text that is found.
@@ -126,7 +127,10 @@ where
         seen.header = header.clone();
         let begin = header.as_ref().map_or(0, |header| header.len() as u64);
         let end = sizes.blob - if header.is_some() { gzip::TRAILER } else { 0 };
-        let looks = deflate::look(&mut blob, begin, end, self.cancelled)?;
+        // A tool of that system may be pigz.
+        let is_unix = header.as_ref().is_some_and(|header| header.get(9) == Some(&3));
+        let most = if is_unix { TRIAL.max(pigz::BlockSize::MAX as u64) } else { TRIAL };
+        let looks = deflate::look(&mut blob, begin, end, most, self.cancelled)?;
         seen.blocks = looks.first_sizes();
         Ok(candidates::deflate(header, &looks, sizes))
     }
@@ -136,7 +140,7 @@ where
         let is_short = plain <= TRIAL;
         let limit = if is_short { u64::MAX } else { TRIAL };
         let mut verdict = self.compare(recipe, limit, NonZeroUsize::MIN)?;
-        let has_threads = matches!(recipe.method(), Method::Deflate { .. }) && threads.get() > 1;
+        let has_threads = recipe.method().has_threads() && threads.get() > 1;
         if verdict == Verdict::Same && has_threads {
             verdict = self.compare(recipe, u64::MAX, threads)?;
         }

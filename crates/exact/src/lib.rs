@@ -7,7 +7,9 @@ pub mod deflate;
 pub mod find;
 pub mod gzip;
 pub mod pgzip;
+pub mod pigz;
 pub mod recipe;
+mod workers;
 pub mod zstd;
 
 /// One compressed stream in the making.

@@ -12,10 +12,11 @@ use std::num::NonZeroUsize;
 pub use self::error::RecipeError;
 pub use self::rebuild::{Rebuild, RebuildError};
 use crate::Encoder;
-use crate::deflate::{go, kp};
+use crate::deflate::{go, kp, ng, zlib};
 use crate::gzip::Gzip;
 use crate::pgzip::{BlockSize, Pgzip};
-use crate::zstd::klauspost as kp_zstd;
+use crate::pigz::{self, Pigz};
+use crate::zstd::{klauspost as kp_zstd, libzstd};
 
 /// The most bytes of a blob, of its plain bytes, and the last position of a flush: 1 TiB.
 pub const MAX_SIZE: u64 = 1 << 40;
@@ -55,6 +56,11 @@ pub enum Method {
         /// How the library was called.
         calls: kp_zstd::Calls,
     },
+    /// One zstd frame of libzstd.
+    Libzstd {
+        /// What the library was told.
+        settings: libzstd::Settings,
+    },
 }
 
 /// What is around a deflate stream.
@@ -87,6 +93,26 @@ pub enum Deflate {
         rounding: kp::Rounding,
         /// How the stream is cut.
         frame: Frame,
+    },
+    /// zlib.
+    Zlib {
+        /// What it was told.
+        settings: zlib::Settings,
+    },
+    /// pigz, with zlib.
+    Pigz {
+        /// What it was told.
+        settings: pigz::Settings,
+    },
+    /// GNU gzip.
+    GnuGzip {
+        /// The compression level.
+        level: zlib::Level,
+    },
+    /// zlib-ng.
+    ZlibNg {
+        /// What it was told.
+        settings: ng::Settings,
     },
 }
 
@@ -156,6 +182,7 @@ impl Recipe {
                     return Err(RecipeError::Contradiction("flushes that do not rise"));
                 }
             }
+            Method::Libzstd { settings } => check_libzstd(settings)?,
             Method::Deflate { .. } => {}
         }
         Ok(Self { size, method })
@@ -181,6 +208,17 @@ impl Recipe {
                 Box::new(Gzip::new(header.as_slice(), encoder.encoder(threads)))
             }
             Method::Zstd { family, level, calls } => kp_zstd::encoder(*family, *level, calls.clone()),
+            Method::Libzstd { settings } => libzstd::encoder_that_may_fail(*settings),
+        }
+    }
+}
+
+impl Method {
+    /// Whether the encoder can make use of several threads.
+    pub const fn has_threads(&self) -> bool {
+        match self {
+            Self::Deflate { encoder, .. } => !matches!(encoder, Deflate::ZlibNg { .. }),
+            Self::Zstd { .. } | Self::Libzstd { .. } => false,
         }
     }
 }
@@ -201,8 +239,30 @@ impl Deflate {
                     }
                 }
             }
+            Self::Zlib { settings } => zlib::encoder(settings, threads),
+            Self::Pigz { settings } => Box::new(Pigz::new(settings, threads)),
+            Self::GnuGzip { level } => zlib::gnu_encoder(level, threads),
+            Self::ZlibNg { settings } => ng::encoder(settings),
         }
     }
+}
+
+/// The levels of libzstd in recipes. Those above have larger windows.
+const LIBZSTD_LEVELS: (u8, u8) = (1, 19);
+/// The logarithms of libzstd's windows in recipes: up to 8 MiB, that of level 19.
+const LIBZSTD_WINDOWS: (u8, u8) = (10, 23);
+
+fn check_libzstd(settings: &libzstd::Settings) -> Result<(), RecipeError> {
+    let between = |field, number: i64, (least, most): (u8, u8)| {
+        if (i64::from(least)..=i64::from(most)).contains(&number) {
+            Ok(())
+        } else {
+            Err(RecipeError::limit(field, least.into(), most.into()))
+        }
+    };
+    between("lvl", settings.level.into(), LIBZSTD_LEVELS)?;
+    settings.window_log.map_or(Ok(()), |log| between("window", log.into(), LIBZSTD_WINDOWS))?;
+    settings.size.map_or(Ok(()), |size| within("plain", size))
 }
 
 fn within(field: &'static str, number: u64) -> Result<(), RecipeError> {

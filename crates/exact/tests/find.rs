@@ -9,12 +9,14 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 use common::{encode, layer_like};
-use exact_encoders::deflate::{go, kp};
+use exact_encoders::deflate::{go, kp, ng, zlib};
 use exact_encoders::find::{MAX_TEXT, NotFound, find};
 use exact_encoders::pgzip::BlockSize;
+use exact_encoders::pigz;
 use exact_encoders::recipe::{Deflate, Frame, KpVersion, Method, Rebuild, Recipe, Wrap};
-use exact_encoders::zstd::klauspost as kp_zstd;
+use exact_encoders::zstd::{klauspost as kp_zstd, libzstd};
 use serde_json::Value;
+use zlib_rs::{Deflate as Raw, DeflateConfig, DeflateFlush};
 
 fn search(blob: &[u8], plain: &[u8]) -> Result<Recipe, NotFound> {
     let threads = NonZeroUsize::new(2).unwrap();
@@ -83,6 +85,74 @@ fn methods() -> Vec<Method> {
     all
 }
 
+/// Methods of zlib and what is near to it, and of libzstd.
+fn c_methods(length: usize) -> Vec<Method> {
+    let level = |number| zlib::Level::new(number).expect("a level");
+    let pigz = |number, block, dictionary, cut| Deflate::Pigz {
+        settings: pigz::Settings {
+            level: level(number),
+            block: pigz::BlockSize::new(block).expect("a size"),
+            dictionary,
+            cut,
+        },
+    };
+    let mut encoders = Vec::new();
+    for number in [1, 3, 6, 9] {
+        let level = level(number);
+        for memory in zlib::Memory::ALL {
+            encoders.push(Deflate::Zlib { settings: zlib::Settings { level, memory } });
+        }
+        encoders.push(Deflate::GnuGzip { level });
+        encoders.push(Deflate::ZlibNg { settings: ng::Settings { level, piece: ng::Piece::DEFAULT } });
+    }
+    let (present, absent) = (pigz::Dictionary::Present, pigz::Dictionary::Absent);
+    encoders.extend([
+        pigz(9, 128 << 10, present, pigz::Cut::Even),
+        pigz(6, 128 << 10, absent, pigz::Cut::Even),
+        pigz(6, 100 << 10, present, pigz::Cut::Even),
+        pigz(1, 512 << 10, present, pigz::Cut::Even),
+        pigz(6, 128 << 10, present, pigz::Cut::Rsyncable),
+        pigz(2, 128 << 10, absent, pigz::Cut::Rsyncable),
+    ]);
+    let mut all: Vec<Method> = Vec::new();
+    for encoder in encoders {
+        let system = if all.len().is_multiple_of(2) { 3 } else { 255 };
+        let header = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, system];
+        all.push(Method::Deflate { wrap: Wrap::Gzip { header }, encoder });
+    }
+    for level in [1, 3, 9] {
+        let command = libzstd::Settings::command(level);
+        all.push(Method::Libzstd { settings: command });
+        all.push(Method::Libzstd { settings: libzstd::Settings { size: Some(length as u64), ..command } });
+        all.push(Method::Libzstd { settings: libzstd::Settings::stream(level) });
+    }
+    all.push(Method::Libzstd { settings: libzstd::Settings::command(19) });
+    all
+}
+
+#[test]
+fn blobs_of_zlib_and_libzstd_are_found() {
+    let plain = layer_like(15, 900_000);
+    for method in c_methods(plain.len()) {
+        let recipe =
+            found(&made(&method, &plain), &plain).unwrap_or_else(|error| panic!("{method:?}: {error}"));
+        assert_eq!(*recipe.method(), method);
+    }
+}
+
+#[test]
+fn short_blobs_of_zlib_and_libzstd_are_found() {
+    let plain = layer_like(16, 140_000);
+    for length in [0, 1, 100, 131_072, 131_073] {
+        let plain = &plain[..length];
+        for method in c_methods(length) {
+            // Several make the same.
+            found(&made(&method, plain), plain)
+                .unwrap_or_else(|error| panic!("{length} {method:?}: {error}"));
+        }
+    }
+}
+
 /// The method with one version for all: several often make the same blob.
 fn nameless(method: &Method) -> Method {
     let mut method = method.clone();
@@ -149,10 +219,14 @@ fn rare_rounding_is_found_if_it_differs() {
     found(&made(&gzip(0, encoder), &plain), &plain).expect("a recipe");
 }
 
-fn foreign(plain: &[u8], level: u32) -> Vec<u8> {
-    let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level));
-    writer.write_all(plain).expect("a gzip stream");
-    writer.finish().expect("a gzip stream")
+/// A stream with blocks of 8191 tokens, as no encoder that is known makes it.
+fn foreign(plain: &[u8], level: i32) -> Vec<u8> {
+    let config = DeflateConfig { level, mem_level: 7, window_bits: 31, ..DeflateConfig::default() };
+    let mut blob = vec![0; plain.len() + 1000];
+    let mut raw = Raw::new_with_config(config);
+    raw.compress(plain, &mut blob, DeflateFlush::Finish).expect("a gzip stream");
+    blob.truncate(raw.total_out() as usize);
+    blob
 }
 
 #[test]
@@ -167,7 +241,7 @@ fn foreign_blobs_are_refused() {
             "{reason}"
         );
     }
-    let blob = zstd::encode_all(&plain[..], 3).expect("a frame");
+    let blob = zstd::encode_all(&plain[..], -5).expect("a frame");
     assert!(matches!(search(&blob, &plain), Err(NotFound::UnknownEncoder(_))));
 }
 
@@ -237,6 +311,8 @@ fn is_covered(vector: &Value) -> bool {
         _ if is_broken || tool.ends_with("zstd-chunked") => false,
         "Go compress/gzip" => true,
         "klauspost/compress/zstd" => matches!(vector["params"]["encoder_level"].as_i64(), Some(1 | 2)),
+        "zlib" | "gnu-gzip" | "pigz" | "libzstd" => true,
+        "zlib-ng" => !matches!(vector["params"]["level"].as_i64(), Some(5 | 6)),
         _ if tool.starts_with("klauspost/") => version != "v1.15.9",
         _ => tool.starts_with("docker Gzipped") || tool.starts_with("skopeo "),
     }

@@ -9,9 +9,10 @@ use std::{env, fs};
 
 use common::{encode, hex_bytes, sha256};
 use exact_encoders::Encoder;
-use exact_encoders::deflate::{go, kp};
+use exact_encoders::deflate::{go, kp, ng, zlib};
 use exact_encoders::gzip::Gzip;
 use exact_encoders::pgzip::{BlockSize, Pgzip};
+use exact_encoders::pigz;
 use serde_json::Value;
 
 /// The vectors of one tool, and a way to their inputs.
@@ -118,5 +119,68 @@ fn klauspost_pgzip_and_skopeo() {
         let block = vector["params"]["block"].as_u64().unwrap_or(1 << 20);
         let block = BlockSize::new(block as usize).expect("a block size of pgzip");
         Some(Box::new(Pgzip::new(kp_settings(vector)?, block, threads)))
+    });
+}
+
+fn zlib_level(vector: &Value) -> zlib::Level {
+    zlib::Level::new(level(vector, 6) as u8).expect("a level of zlib")
+}
+
+#[test]
+fn stock_zlib() {
+    check(121, |vector, threads| {
+        if vector["tool"] != "zlib" {
+            return None;
+        }
+        let memory = match vector["params"]["memLevel"].as_u64() {
+            Some(9) => zlib::Memory::Most,
+            _ => zlib::Memory::Usual,
+        };
+        Some(zlib::encoder(zlib::Settings { level: zlib_level(vector), memory }, threads))
+    });
+}
+
+#[test]
+fn gnu_gzip() {
+    check(99, |vector, threads| {
+        (vector["tool"] == "gnu-gzip").then(|| zlib::gnu_encoder(zlib_level(vector), threads))
+    });
+}
+
+#[test]
+fn pigz_with_its_options() {
+    check(143, |vector, threads| {
+        if vector["tool"] != "pigz" {
+            return None;
+        }
+        let options: Vec<&str> = vector["params"]["opt"].as_str()?.split(' ').collect();
+        let block = match options.iter().find_map(|option| option.strip_prefix("-b")) {
+            Some(kib) => pigz::BlockSize::new(kib.parse::<usize>().expect("a number") << 10),
+            None => Some(pigz::BlockSize::DEFAULT),
+        };
+        let mut settings = pigz::Settings::new(zlib_level(vector));
+        settings.block = block.expect("a block size of pigz");
+        if options.contains(&"-i") {
+            settings.dictionary = pigz::Dictionary::Absent;
+        }
+        if options.contains(&"-R") {
+            settings.cut = pigz::Cut::Rsyncable;
+        }
+        Some(Box::new(pigz::Pigz::new(settings, threads)))
+    });
+}
+
+#[test]
+fn zlib_ng() {
+    // What the library does not give.
+    let others =
+        [(5, "cross-1150k"), (6, "cross-1150k"), (5, "mixed-280k.tar"), (5, "text-200k"), (6, "text-200k")];
+    check(99 - others.len(), |vector, _| {
+        if vector["tool"] != "zlib-ng" {
+            return None;
+        }
+        let level = zlib_level(vector);
+        let is_other = others.iter().any(|other| *other == (level.get(), vector["input"].as_str().unwrap()));
+        (!is_other).then(|| ng::encoder(ng::Settings { level, piece: ng::Piece::DEFAULT }))
     });
 }

@@ -28,6 +28,11 @@ impl BitWriter {
         }
     }
 
+    /// How many bits are not yet whole bytes.
+    pub(crate) const fn odd(&self) -> u32 {
+        self.count % 8
+    }
+
     /// Pads with zero bits to the byte border, and hands on all that is held.
     pub(crate) fn align(&mut self, out: &mut Vec<u8>) {
         let bytes = self.count.div_ceil(8) as usize;

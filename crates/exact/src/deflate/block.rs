@@ -96,13 +96,24 @@ impl DynamicHeader {
         for &(symbol, _) in &runs {
             counts[usize::from(symbol)] += 1;
         }
-        let code = PrefixCode::best(&counts, MAX_CODELEN_BITS);
-        let codelens =
-            CODELEN_ORDER.iter().rposition(|&s| counts[usize::from(s)] > 0).map_or(4, |i| (i + 1).max(4));
-        let extra: u64 =
-            RUN_EXTRA.iter().zip(&counts[16..]).map(|(&e, &c)| u64::from(e) * u64::from(c)).sum();
-        let bits = 17 + 3 * codelens as u64 + code.size(&counts) + extra;
-        Self { litlen: litlen.len(), distance: distance.len(), codelens, runs, code, bits }
+        Self::with_code(litlen.len(), distance.len(), runs, PrefixCode::best(&counts, MAX_CODELEN_BITS))
+    }
+
+    /// The header that sends so many lengths as these runs, which are coded with `code`.
+    pub(crate) fn with_code(
+        litlen: usize,
+        distance: usize,
+        runs: Vec<(u8, u8)>,
+        code: PrefixCode<CODELEN_SYMBOLS>,
+    ) -> Self {
+        let codelens = CODELEN_ORDER.iter().rposition(|&s| code.lengths[usize::from(s)] > 0);
+        let codelens = codelens.map_or(4, |last| (last + 1).max(4));
+        let size = |symbol: u8| {
+            let i = usize::from(symbol);
+            u64::from(code.lengths[i]) + RUN_EXTRA.get(i.wrapping_sub(16)).map_or(0, |&extra| extra.into())
+        };
+        let bits = 17 + 3 * codelens as u64 + runs.iter().map(|&(symbol, _)| size(symbol)).sum::<u64>();
+        Self { litlen, distance, codelens, runs, code, bits }
     }
 
     /// Writes block type and header.

@@ -5,6 +5,8 @@ pub(crate) mod block;
 pub mod go;
 pub(crate) mod huffman;
 pub mod kp;
+pub(crate) mod links;
+pub mod ng;
 pub(crate) mod parallel;
 pub mod parse;
 pub(crate) mod source;
@@ -12,5 +14,6 @@ pub(crate) mod stream;
 pub(crate) mod tables;
 mod token;
 pub(crate) mod words;
+pub mod zlib;
 
 pub use token::Token;

@@ -1,5 +1,8 @@
 //! The encoders that are possible, the likeliest first.
 
+mod libzstd;
+mod zlib;
+
 use super::deflate::{Block, Looks, Shape, Tail};
 use super::{Sizes, zstd};
 use crate::deflate::{go, kp};
@@ -63,19 +66,24 @@ fn is_flagged_otherwise(header: Option<&[u8]>, level: i8) -> bool {
 
 /// The encoders of deflate that may have made a stream.
 pub(super) fn deflate(header: Option<Vec<u8>>, looks: &Looks, sizes: Sizes) -> Vec<Method> {
+    let header_seen = header.as_deref();
     let encoders = match looks.tail {
         // Go up to 1.26 ends so, and the others do not.
-        Tail::Stored => go_encoders(header.as_deref(), looks),
+        Tail::Stored => go_encoders(header_seen, looks),
         Tail::MarkerAndFixed | Tail::Other => {
             let mut encoders = Vec::new();
+            let (zlib_likely, zlib_possible) = zlib::encoders(header_seen, looks);
+            encoders.extend(zlib_likely);
             let is_pgzip = looks.tail == Tail::MarkerAndFixed;
             for block in is_pgzip.then(|| block_sizes(looks, sizes)).into_iter().flatten() {
-                encoders.extend(kp_encoders(header.as_deref(), looks, Frame::Pgzip(block)));
+                encoders.extend(kp_encoders(header_seen, looks, Frame::Pgzip(block)));
             }
             // A marker within a stream is none of the encoder's.
-            if looks.markers.first().is_none_or(|marker| is_pgzip && *marker == sizes.plain) {
-                encoders.extend(kp_encoders(header.as_deref(), looks, Frame::Stream));
+            let is_whole = looks.markers.first().is_none_or(|marker| is_pgzip && *marker == sizes.plain);
+            if is_whole && looks.fillers.is_empty() {
+                encoders.extend(kp_encoders(header_seen, looks, Frame::Stream));
             }
+            encoders.extend(zlib_possible);
             encoders
         }
     };
@@ -145,7 +153,8 @@ pub(super) fn zstd(looks: &zstd::Looks, sizes: Sizes) -> Vec<Method> {
         _ => &[(Level::Default, 128 << 10), (Level::Fastest, 64 << 10)],
     };
     let mut all = Vec::new();
-    for (level, block) in levels {
+    // It always writes a checksum.
+    for (level, block) in levels.iter().filter(|_| looks.has_checksum) {
         let calls = match looks.content {
             Some(size) => Calls::Whole { size },
             None => Calls::Stream { flushes: flushes(looks, sizes, *block) },
@@ -154,6 +163,7 @@ pub(super) fn zstd(looks: &zstd::Looks, sizes: Sizes) -> Vec<Method> {
             all.push(Method::Zstd { family, level: *level, calls: calls.clone() });
         }
     }
+    all.extend(libzstd::methods(looks, sizes));
     all
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
-use super::{NotFound, TRIAL};
+use super::NotFound;
 use crate::deflate::parse::{BlockKind, Parser, Step};
 use crate::pgzip::BlockSize;
 
@@ -51,6 +51,8 @@ pub(super) struct Looks {
     pub(super) blocks: Vec<Block>,
     /// The plain bytes before the first two sync markers.
     pub(super) markers: Vec<u64>,
+    /// The plain bytes before the first empty blocks with fixed codes.
+    pub(super) fillers: Vec<u64>,
 }
 
 impl Looks {
@@ -60,14 +62,16 @@ impl Looks {
     }
 }
 
-/// Looks at the stream between two positions of the blob.
+/// Looks at the stream between two positions of the blob: at so many plain bytes, if nothing marks their pieces.
 pub(super) fn look(
     blob: &mut (impl Read + Seek),
     begin: u64,
     end: u64,
+    most: u64,
     cancelled: &mut dyn FnMut() -> bool,
 ) -> Result<Looks, NotFound> {
-    let mut looks = Looks { tail: tail(blob, begin, end)?, blocks: Vec::new(), markers: Vec::new() };
+    let mut looks =
+        Looks { tail: tail(blob, begin, end)?, blocks: Vec::new(), markers: Vec::new(), fillers: Vec::new() };
     blob.seek(SeekFrom::Start(begin))?;
     let mut stream = blob.take(end - begin);
     let mut parser = Parser::new();
@@ -116,6 +120,10 @@ pub(super) fn look(
                 if let Some(mut block) = open.take()
                     && looks.blocks.len() < MOST_BLOCKS
                 {
+                    if plain_position == block.size && block.shape == Shape::Fixed {
+                        looks.fillers.push(plain_position);
+                        continue;
+                    }
                     block.size = plain_position - block.size;
                     looks.blocks.push(block);
                 }
@@ -129,7 +137,7 @@ pub(super) fn look(
         let enough = match (looks.tail, looks.markers.as_slice()) {
             // Far markers tell the size of blocks.
             (Tail::MarkerAndFixed, []) => BlockSize::MAX as u64,
-            (_, []) => TRIAL,
+            (_, []) => most,
             // Is there a second one right behind it?
             (_, [marker]) => *marker,
             _ => return Ok(looks),

@@ -15,6 +15,8 @@ pub(super) struct Looks {
     pub(super) content: Option<u64>,
     /// The byte for the window, if there is one.
     pub(super) window: Option<u8>,
+    /// Whether there is a checksum behind the last block.
+    pub(super) has_checksum: bool,
     /// The plain bytes of the first block, if its header tells them and it is not the last.
     pub(super) first: Option<u64>,
     /// Whether the last block is empty, and not the only one.
@@ -53,7 +55,8 @@ pub(super) fn look(
         _ => (Some(u64::from_le_bytes(bytes(&mut blob)?)), 8),
     };
     at += dictionary as u64 + length;
-    let mut looks = Looks { content, window, first: None, ends_empty: false };
+    let has_checksum = descriptor & 1 << 2 != 0;
+    let mut looks = Looks { content, window, has_checksum, first: None, ends_empty: false };
     for count in 0u64.. {
         if count.is_multiple_of(ROUND) && cancelled() {
             return Err(NotFound::Cancelled);
@@ -80,7 +83,7 @@ pub(super) fn look(
         }
         blob.seek_relative(stored as i64)?;
     }
-    if descriptor & 1 << 2 != 0 {
+    if has_checksum {
         at += 4;
     }
     match at {

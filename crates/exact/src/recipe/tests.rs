@@ -28,6 +28,36 @@ fn deflates() -> impl Strategy<Value = Deflate> {
     ]
 }
 
+fn zlibs() -> impl Strategy<Value = Deflate> {
+    let level = || (1u8..=9).prop_filter_map("a level", zlib::Level::new);
+    let memory = prop::sample::select(zlib::Memory::ALL.to_vec());
+    let blocks = (pigz::BlockSize::MIN / 1024..=pigz::BlockSize::MAX / 1024)
+        .prop_filter_map("a size", |kib| pigz::BlockSize::new(kib * 1024));
+    let dictionaries = prop::sample::select(vec![pigz::Dictionary::Present, pigz::Dictionary::Absent]);
+    let cuts = prop::sample::select(vec![pigz::Cut::Even, pigz::Cut::Rsyncable]);
+    let pieces = (ng::Piece::MIN..=ng::Piece::MAX).prop_filter_map("a size", ng::Piece::new);
+    prop_oneof![
+        (level(), memory)
+            .prop_map(|(level, memory)| Deflate::Zlib { settings: zlib::Settings { level, memory } }),
+        (level(), blocks, dictionaries, cuts).prop_map(|(level, block, dictionary, cut)| {
+            Deflate::Pigz { settings: pigz::Settings { level, block, dictionary, cut } }
+        }),
+        level().prop_map(|level| Deflate::GnuGzip { level }),
+        (level(), pieces)
+            .prop_map(|(level, piece)| Deflate::ZlibNg { settings: ng::Settings { level, piece } }),
+    ]
+}
+
+fn libzstds() -> impl Strategy<Value = libzstd::Settings> {
+    let sizes = prop::option::of(0..=MAX_SIZE);
+    let fields = prop::sample::select(vec![libzstd::SizeField::Written, libzstd::SizeField::Omitted]);
+    let sums = prop::sample::select(vec![libzstd::Checksum::Absent, libzstd::Checksum::Present]);
+    let windows = prop::option::of(10u32..=23);
+    (1i32..=19, sizes, fields, sums, windows).prop_map(|(level, size, size_field, checksum, window_log)| {
+        libzstd::Settings { level, size, size_field, checksum, window_log }
+    })
+}
+
 fn recipes() -> impl Strategy<Value = Recipe> {
     let headers = prop::collection::vec(any::<u8>(), 0..=MAX_HEADER);
     let wraps = prop_oneof![Just(Wrap::Raw), headers.prop_map(|header| Wrap::Gzip { header })];
@@ -39,8 +69,10 @@ fn recipes() -> impl Strategy<Value = Recipe> {
     let families = prop::sample::select(kp_zstd::Family::ALL.to_vec());
     let levels = prop::sample::select(vec![kp_zstd::Level::Fastest, kp_zstd::Level::Default]);
     let methods = prop_oneof![
-        (wraps, deflates()).prop_map(|(wrap, encoder)| Method::Deflate { wrap, encoder }),
+        (wraps, prop_oneof![deflates(), zlibs()])
+            .prop_map(|(wrap, encoder)| Method::Deflate { wrap, encoder }),
         (families, levels, calls).prop_map(|(family, level, calls)| Method::Zstd { family, level, calls }),
+        libzstds().prop_map(|settings| Method::Libzstd { settings }),
     ];
     (0..=MAX_SIZE, methods).prop_map(|(size, method)| Recipe::new(size, method).expect("within the limits"))
 }
@@ -152,4 +184,60 @@ fn blobs_of_another_size_are_stopped() {
     while rebuild.write_all(&plain).is_ok() {}
     let again = rebuild.write(&plain).unwrap_err();
     assert_eq!(again.get_ref().unwrap().downcast_ref(), Some(&RebuildError::Failed));
+}
+
+/// A text with an encoder and what follows it.
+fn with_encoder(wrap: &str, rest: &str) -> Result<Recipe, RecipeError> {
+    format!(r#"{{"v":1,"size":9,"wrap":"{wrap}",{rest}}}"#).parse()
+}
+
+#[test]
+fn hostile_recipes_of_the_zlib_family_are_refused_by_name() {
+    let text = r#""enc":"zlib","fam":"1","lvl":6,"mem":8,"frame":{"kind":"pigz","block":131072,"dict":32768,"rsync":1}"#;
+    let ng = r#""enc":"zlib-ng","fam":"2.3","lvl":6,"frame":{"kind":"stream","piece":32768}"#;
+    assert!(with_encoder("raw", text).is_ok() && with_encoder("raw", ng).is_ok());
+    for (text, from, to, named) in [
+        (text, "131072", "8388608", "`block`"),
+        (text, "131072", "131073", "`block`"),
+        (text, "131072", "0", "`block`"),
+        (text, "32768", "16384", "`dict`"),
+        (text, r#""rsync":1"#, r#""rsync":2"#, "`rsync`"),
+        (text, r#""lvl":6"#, r#""lvl":0"#, "`lvl`"),
+        (text, r#""lvl":6"#, r#""lvl":11"#, "`lvl`"),
+        (text, r#""mem":8"#, r#""mem":10"#, "`mem`"),
+        (text, r#""mem":8"#, r#""mem":9"#, "`mem`"),
+        (text, r#""fam":"1""#, r#""fam":"2""#, "\"2\""),
+        (text, r#""zlib""#, r#""gnu-gzip""#, "\"pigz\""),
+        (text, r#""kind":"pigz""#, r#""kind":"other""#, "\"other\""),
+        (text, r#""mem":8"#, r#""fma":1"#, "`fma`"),
+        (ng, "32768", "1048576", "`piece`"),
+        (ng, "32768", "0", "`piece`"),
+        (ng, r#""2.3""#, r#""2.4""#, "\"2.4\""),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let error = with_encoder("raw", &text.replacen(from, to, 1)).expect_err(to).to_string();
+        assert!(error.contains(named), "{to}: {error}");
+    }
+    assert!(matches!(with_encoder("zstd", text), Err(RecipeError::Contradiction(_))));
+}
+
+#[test]
+fn hostile_recipes_of_libzstd_are_refused_by_name() {
+    let text = r#""enc":"libzstd","fam":"1.5.7","lvl":3,"frame":{"kind":"frame","sum":1,"plain":7,"told":0,"window":20}"#;
+    assert!(with_encoder("zstd", text).is_ok());
+    for (from, to, named) in [
+        (r#""lvl":3"#, r#""lvl":22"#, "`lvl`"),
+        (r#""lvl":3"#, r#""lvl":-7"#, "`lvl`"),
+        (r#""window":20"#, r#""window":27"#, "`window`"),
+        (r#""plain":7"#, r#""plain":1099511627777"#, "`plain`"),
+        (r#""sum":1"#, r#""sum":2"#, "`sum`"),
+        (r#""told":0"#, r#""told":2"#, "`told`"),
+        ("1.5.7", "1.5.8", "\"1.5.8\""),
+        (r#""kind":"frame""#, r#""kind":"stream""#, "\"stream\""),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let error = with_encoder("zstd", &text.replacen(from, to, 1)).expect_err(to).to_string();
+        assert!(error.contains(named), "{to}: {error}");
+    }
+    assert!(matches!(with_encoder("gzip", text), Err(RecipeError::Contradiction(_))));
 }

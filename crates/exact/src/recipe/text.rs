@@ -1,5 +1,8 @@
 //! The text of a recipe.
 
+mod libzstd;
+mod zlib;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -51,6 +54,7 @@ impl fmt::Display for Recipe {
                     }
                 }
             }
+            Method::Libzstd { settings } => libzstd::write(settings, f)?,
         }
         f.write_str("}")
     }
@@ -71,6 +75,9 @@ fn write_deflate(encoder: Deflate, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 }
             }
             write!(f, r#","fma":{}"#, u8::from(rounding == kp::Rounding::Fused))
+        }
+        Deflate::Zlib { .. } | Deflate::Pigz { .. } | Deflate::GnuGzip { .. } | Deflate::ZlibNg { .. } => {
+            zlib::write(encoder, f)
         }
     }
 }
@@ -104,11 +111,14 @@ impl FromStr for Recipe {
         }
         let encoder = string(fields, "enc")?;
         let method = match encoder {
-            GO | KP => {
+            GO | KP | zlib::NAME | zlib::GNU | zlib::NG => {
                 Method::Deflate { wrap: deflate_wrap(fields, wrap)?, encoder: deflate(fields, encoder)? }
             }
             KP_ZSTD if wrap == "zstd" => zstd(fields)?,
-            KP_ZSTD => return Err(RecipeError::Contradiction("an encoder of zstd in another wrapper")),
+            libzstd::NAME if wrap == "zstd" => libzstd::read(fields)?,
+            KP_ZSTD | libzstd::NAME => {
+                return Err(RecipeError::Contradiction("an encoder of zstd in another wrapper"));
+            }
             name => return Err(RecipeError::unknown("encoder", name)),
         };
         Self::new(size, method)
@@ -124,6 +134,9 @@ fn deflate_wrap(fields: &Map<String, Value>, name: &str) -> Result<Wrap, RecipeE
 }
 
 fn deflate(fields: &Map<String, Value>, encoder: &str) -> Result<Deflate, RecipeError> {
+    if [zlib::NAME, zlib::GNU, zlib::NG].contains(&encoder) {
+        return zlib::read(fields, encoder);
+    }
     let family = string(fields, "fam")?;
     let (frame, kind) = frame(fields)?;
     let level = number(fields, "lvl", -2, 9)?;

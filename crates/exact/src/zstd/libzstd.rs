@@ -88,6 +88,11 @@ pub fn encoder(settings: Settings) -> io::Result<Box<dyn Encoder>> {
     Ok(Box::new(Frame { raw: Some(raw), buffer: vec![0; OUT_SIZE] }))
 }
 
+/// As [`encoder`], but if the library refuses, the frame ends before it begins.
+pub(crate) fn encoder_that_may_fail(settings: Settings) -> Box<dyn Encoder> {
+    encoder(settings).unwrap_or_else(|_| Box::new(Frame { raw: None, buffer: Vec::new() }))
+}
+
 /// Bytes taken from the library at once.
 const OUT_SIZE: usize = 128 << 10;
 

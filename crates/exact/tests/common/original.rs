@@ -24,17 +24,18 @@ pub fn build(go: &Path, name: &str) -> PathBuf {
 
 /// What the program makes of `plain`.
 pub fn run(program: &Path, level: i32, plain: &[u8]) -> Vec<u8> {
-    let mut child = Command::new(program)
-        .arg(level.to_string())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the program runs");
+    pipe(Command::new(program).arg(level.to_string()), plain)
+}
+
+/// What a command makes of `plain`, which it reads from a pipe.
+pub fn pipe(command: &mut Command, plain: &[u8]) -> Vec<u8> {
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child = child.unwrap_or_else(|error| panic!("{command:?} does not run: {error}"));
     let mut stdin = child.stdin.take().expect("a pipe");
     let output = thread::scope(|scope| {
         scope.spawn(move || stdin.write_all(plain).expect("the program reads"));
         child.wait_with_output().expect("the program ends")
     });
-    assert!(output.status.success(), "{}", output.status);
+    assert!(output.status.success(), "{command:?}: {}", output.status);
     output.stdout
 }

@@ -1,12 +1,10 @@
 //! The match finder of levels 2 to 9: chains of positions whose four bytes have the same hash.
 
+use crate::deflate::links::{self, Hash, REACH};
 use crate::deflate::source::{TokenSource, Window};
 use crate::deflate::token::Token;
 use crate::deflate::words::{be32, common_prefix, le32};
 
-/// The farthest a match can lie back.
-const REACH: usize = Token::MAX_DISTANCE;
-const REACH_MASK: usize = REACH - 1;
 /// The window of the original holds so many bytes, and moves by half of them.
 const WINDOW: u64 = 2 * REACH as u64;
 /// With fewer bytes than this left in its window, the original moves it.
@@ -89,78 +87,22 @@ impl Found {
     const NONE: Self = Self { length: NO_MATCH, distance: 0 };
 }
 
-/// The chains.
-#[derive(Clone, Debug)]
-struct Links {
-    /// The position in the stream that indices count from.
-    origin: u64,
-    /// By hash: the newest index plus 1, or 0.
-    head: Box<[u32; 1 << HASH_BITS]>,
-    /// By position modulo 32,768: how far back the one before lies, or 0 if that is out of reach.
-    back: Box<[u16; REACH]>,
+/// The four bytes that chains go by.
+#[derive(Clone, Copy, Debug)]
+struct FourBytes;
+
+impl Hash for FourBytes {
+    const BYTES: usize = 4;
+
+    #[inline]
+    fn of(self, bytes: &[u8], index: usize) -> usize {
+        (be32(bytes, index).wrapping_mul(0x1e35_a7bd) >> (32 - HASH_BITS)) as usize
+    }
 }
 
+type Links = links::Links<FourBytes, { 1 << HASH_BITS }>;
+
 impl Links {
-    fn new(origin: u64) -> Self {
-        Self { origin, head: zeroed(), back: zeroed() }
-    }
-
-    /// Counts indices from another position of the stream.
-    fn rebase(&mut self, origin: u64) {
-        if origin != self.origin {
-            for head in self.head.iter_mut() {
-                let position = (self.origin + u64::from(*head)).saturating_sub(origin);
-                *head = if *head == 0 { 0 } else { u32::try_from(position).unwrap_or(0) };
-            }
-            self.origin = origin;
-        }
-    }
-
-    #[inline]
-    fn slot(&self, index: usize) -> usize {
-        (index + self.origin as usize) & REACH_MASK
-    }
-
-    /// Inserts an index by its four bytes; returns the head before: an index plus 1, or 0.
-    #[inline]
-    fn insert(&mut self, bytes: &[u8], index: usize) -> usize {
-        let hash = be32(bytes, index).wrapping_mul(0x1e35_a7bd) >> (32 - HASH_BITS);
-        let before = std::mem::replace(&mut self.head[hash as usize], index as u32 + 1) as usize;
-        let back = index + 1 - before;
-        let slot = self.slot(index);
-        self.back[slot] = if before == 0 || back > REACH { 0 } else { back as u16 };
-        before
-    }
-
-    /// Inserts the indices of a range that have four bytes.
-    fn insert_all(&mut self, bytes: &[u8], from: usize, to: usize) {
-        for index in from..to.min(bytes.len().saturating_sub(3)) {
-            self.insert(bytes, index);
-        }
-    }
-
-    /// Whether from position `at` on the same candidates are found, in the same order.
-    fn agree(&self, other: &Self, at: u64) -> bool {
-        let lowest = at.saturating_sub(REACH as u64);
-        let newest = |links: &Self, head: u32| {
-            let position = (links.origin + u64::from(head)).wrapping_sub(1);
-            if head > 0 && position >= lowest { Some(position) } else { None }
-        };
-        let before = |links: &Self, position: u64| {
-            let back = u64::from(links.back[position as usize & REACH_MASK]);
-            position.checked_sub(back).filter(|&p| back > 0 && p >= lowest)
-        };
-        self.head.iter().zip(other.head.iter()).all(|(&a, &b)| {
-            let (mut a, mut b) = (newest(self, a), newest(other, b));
-            while let (Some(p), Some(q)) = (a, b)
-                && p == q
-            {
-                (a, b) = (before(self, p), before(other, q));
-            }
-            a.is_none() && b.is_none()
-        })
-    }
-
     /// The best match at index `i`, which is inserted, among at most `depth` candidates from `first` on.
     #[inline]
     fn search(&self, bytes: &[u8], i: usize, first: usize, lowest: usize, level: ChainLevel) -> Found {
@@ -182,21 +124,13 @@ impl Links {
                 }
             }
             // The slot of the farthest candidate is that of index i by now.
-            let back = usize::from(self.back[self.slot(candidate)]);
+            let back = self.back(candidate);
             if back == 0 || candidate < lowest + back || i - candidate == REACH {
                 break;
             }
             candidate -= back;
         }
         best
-    }
-}
-
-pub(super) fn zeroed<T: Copy + Default, const N: usize>() -> Box<[T; N]> {
-    // By way of the heap: the tables are large for a stack.
-    match vec![T::default(); N].into_boxed_slice().try_into() {
-        Ok(table) => table,
-        Err(_) => Box::new([T::default(); N]),
     }
 }
 
@@ -310,7 +244,13 @@ impl TokenSource for Chain {
     const HISTORY: u64 = REACH as u64;
 
     fn new(level: ChainLevel, start: u64) -> Self {
-        Self { level, position: start, held: Found::NONE, pending: false, links: Links::new(start) }
+        Self {
+            level,
+            position: start,
+            held: Found::NONE,
+            pending: false,
+            links: Links::new(FourBytes, start),
+        }
     }
 
     fn position(&self) -> u64 {

@@ -182,7 +182,7 @@ impl TokenSource for Fast {
     const HISTORY: u64 = Token::MAX_DISTANCE as u64;
 
     fn new((): (), start: u64) -> Self {
-        let table = super::chain::zeroed();
+        let table = crate::deflate::links::zeroed();
         Self { position: start, origin: start, table }
     }
 
