@@ -83,7 +83,7 @@ pub struct Delta {
     /// The artifact's manifest.
     pub manifest: DeltaManifest,
     /// The image it rebuilds.
-    pub target: TargetImage,
+    pub target: Image,
 }
 
 impl DeltaManifest {
@@ -102,7 +102,7 @@ impl Delta {
 
 /// An image's manifest and config, which belong together.
 #[derive(Debug, Clone)]
-pub struct TargetImage {
+pub struct Image {
     /// The manifest as published.
     pub manifest_raw: Vec<u8>,
     /// The manifest parsed.
@@ -239,7 +239,7 @@ impl DeltaManifest {
     ///
     /// # Errors
     /// Verification when the two do not belong together.
-    pub fn with_target(self, target: TargetImage) -> Result<Delta> {
+    pub fn with_target(self, target: Image) -> Result<Delta> {
         agree(&target.config_digest, self.target_config.digest(), "embedded config")?;
         agree(&target.manifest_digest, self.target_manifest.digest(), "embedded manifest")?;
         if let Some(foreign) = self.layers.keys().find(|to| !target.layers.iter().any(|l| l.digest() == *to))
@@ -305,7 +305,7 @@ fn agree(found: &Digest, expected: &Digest, what: &str) -> Result<()> {
     Err(Error::verification(format!("delta contradicts itself: {what} is {found}, expected {expected}")))
 }
 
-impl TargetImage {
+impl Image {
     /// Parses manifest and config, which must have the stated digest and belong together.
     ///
     /// # Errors
@@ -340,7 +340,7 @@ impl TargetImage {
             .iter()
             .map(|d| parse_digest(d, "diff_id").map(DiffId::new))
             .collect::<Result<Vec<_>>>()?;
-        Ok(TargetImage {
+        Ok(Image {
             manifest_raw,
             manifest,
             manifest_digest,
@@ -366,7 +366,7 @@ impl TargetImage {
             return Ok(self.clone());
         }
         let digest = digest_of(&manifest);
-        TargetImage::parse(manifest, &digest, self.config_raw.clone())
+        Image::parse(manifest, &digest, self.config_raw.clone())
     }
 
     /// Bytes of a pull of the whole image: manifest, config, and each distinct layer once.

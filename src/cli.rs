@@ -13,7 +13,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use create::{CreateArgs, Format};
 pub use export::ExportArgs;
-pub use fetch::{BaseArgs, DeltaArgs, FetchArgs, LimitArgs, SourceArgs};
+pub use fetch::{BaseArgs, DeltaArgs, FetchArgs, LimitArgs, PlaceArgs};
 pub use publish::{DeltasArgs, PruneArgs, PushArgs};
 
 use crate::digest::{Digest, parse_digest};
@@ -201,7 +201,7 @@ pub struct InspectArgs {
 
     /// How the source is reached.
     #[command(flatten)]
-    pub source: SourceArgs,
+    pub place: PlaceArgs,
 
     /// Bounds.
     #[command(flatten)]
@@ -307,7 +307,7 @@ mod tests {
                 _ => panic!("{line:?}"),
             };
             assert!(fetch.reference.is_some());
-            assert_eq!(fetch.source.jobs, Some(3));
+            assert_eq!(fetch.place.jobs, Some(3));
             assert_eq!(cli.global.repo, Some(StoreRef::Layout("/r".into())));
         }
         assert!(matches!(

@@ -13,7 +13,7 @@ use oci_spec::image::Descriptor;
 use crate::artifact::{self, ARTIFACT_TYPE, BYTES, DeltaManifest, MAX_MANIFEST_SIZE, SOURCE, SOURCE_CONFIG};
 use crate::digest::{Digest, digest_of, parse_digest};
 use crate::error::{Error, Kind, Result};
-use crate::registry::Repository;
+use crate::registry::RemoteRepository;
 
 /// Deltas in a row: from an image here to the target over images that are not here.
 pub const MAX_CHAIN: usize = 8;
@@ -65,7 +65,7 @@ pub struct Found {
 /// on this machine. Where no delta from such an image is listed, lists for the bases are followed back
 /// until one is. `at_stake` is what a plain pull would read, in bytes.
 pub async fn deltas_for(
-    repository: &Repository,
+    repository: &RemoteRepository,
     target: &Digest,
     here: impl Fn(&Digest) -> bool,
     at_stake: u64,
@@ -83,7 +83,7 @@ pub async fn deltas_for(
 ///
 /// # Errors
 /// When the list cannot be read; a delta that cannot be is noted.
-pub async fn all_deltas(repository: &Repository, target: &Digest) -> Result<Found> {
+pub async fn all_deltas(repository: &RemoteRepository, target: &Digest) -> Result<Found> {
     let mut search =
         Search { repository, left: u64::MAX, requests: 2, seen: HashSet::new(), found: Found::default() };
     let entries = search.list(target).await?;
@@ -128,7 +128,7 @@ impl Entry {
 }
 
 struct Search<'a> {
-    repository: &'a Repository,
+    repository: &'a RemoteRepository,
     /// Bytes that may still be spent, heads of answers included.
     left: u64,
     /// Requests that a list may take.

@@ -30,14 +30,14 @@ const MAX_ROUNDS: u32 = 4;
 
 /// Where blobs come from.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub enum Place {
     /// A registry.
     Remote(Rc<Blobs>),
     /// A layout on this machine, read in place.
     Local(Arc<Layout>),
 }
 
-impl Source {
+impl Place {
     /// Reads a small blob whole, verified.
     ///
     /// # Errors
@@ -45,8 +45,8 @@ impl Source {
     pub async fn read_blob(&self, descriptor: &Descriptor, max: u64) -> Result<Vec<u8>> {
         check_size(descriptor, max)?;
         match self {
-            Source::Local(layout) => layout.read_blob(descriptor, max),
-            Source::Remote(blobs) => {
+            Place::Local(layout) => layout.read_blob(descriptor, max),
+            Place::Remote(blobs) => {
                 let attempts = blobs.attempts();
                 let whole = async || {
                     let mut bytes = Vec::new();
@@ -62,10 +62,10 @@ impl Source {
     }
 }
 
-impl Source {
+impl Place {
     /// The first bytes of a blob, at most `count`, where they can be had for nothing.
     pub fn head(&self, descriptor: &Descriptor, count: u64) -> Option<Vec<u8>> {
-        let Source::Local(layout) = self else { return None };
+        let Place::Local(layout) = self else { return None };
         let mut head = Vec::new();
         layout.blob(descriptor.digest()).ok()??.reader().take(count).read_to_end(&mut head).ok()?;
         Some(head)
@@ -74,8 +74,8 @@ impl Source {
     /// May this layer be had whole here? Of a registry that is known only after trying.
     pub fn may_have(&self, layer: &Descriptor) -> bool {
         match self {
-            Source::Remote(_) => true,
-            Source::Local(layout) => matches!(layout.blob(layer.digest()), Ok(Some(_))),
+            Place::Remote(_) => true,
+            Place::Local(layout) => matches!(layout.blob(layer.digest()), Ok(Some(_))),
         }
     }
 }
@@ -88,15 +88,15 @@ pub struct Download {
     /// Digest and size of the blob.
     pub blob: Descriptor,
     /// Where it is.
-    pub source: Source,
+    pub place: Place,
     /// What came of it so far.
     pub received: Received,
 }
 
 impl Download {
     /// Of which nothing came yet.
-    pub fn new(index: usize, blob: Descriptor, source: Source) -> Self {
-        Download { index, blob, source, received: Received::default() }
+    pub fn new(index: usize, blob: Descriptor, place: Place) -> Self {
+        Download { index, blob, place, received: Received::default() }
     }
 }
 
@@ -117,7 +117,7 @@ impl Received {
 
 /// What a worker made of a blob.
 #[derive(Debug)]
-pub enum Step<T> {
+pub enum Worked<T> {
     /// It is done.
     Done(T),
     /// It wants the blob once more, for another round.
@@ -155,7 +155,7 @@ pub trait Worker<T>: Send + Sync {
     ///
     /// # Errors
     /// Whatever goes wrong with it.
-    fn work(&self, job: Job) -> Result<Step<T>>;
+    fn work(&self, job: Job) -> Result<Worked<T>>;
 
     /// What becomes of a download that failed for good: a result that lets the others go on, or an
     /// error, which stops them.
@@ -167,8 +167,8 @@ pub trait Worker<T>: Send + Sync {
     }
 }
 
-impl<T, F: Fn(Job) -> Result<Step<T>> + Send + Sync> Worker<T> for F {
-    fn work(&self, job: Job) -> Result<Step<T>> {
+impl<T, F: Fn(Job) -> Result<Worked<T>> + Send + Sync> Worker<T> for F {
+    fn work(&self, job: Job) -> Result<Worked<T>> {
         self(job)
     }
 }
@@ -258,8 +258,8 @@ async fn bring<T: Send + 'static>(
     }
     let _worker = slots.workers.acquire().await.map_err(|_| interrupted())?;
     for round in 0..MAX_ROUNDS {
-        let step = match &download.source {
-            Source::Remote(blobs) => {
+        let step = match &download.place {
+            Place::Remote(blobs) => {
                 let attempts = blobs.attempts();
                 let open = async || blobs.open(download.blob.digest(), download.blob.size(), &attempts).await;
                 let once = async || stream_once(download, &open, round, slots, cancel, crew).await;
@@ -270,14 +270,14 @@ async fn bring<T: Send + 'static>(
                 };
                 attempts.run(once).await.map_err(gone)?
             }
-            Source::Local(layout) => {
+            Place::Local(layout) => {
                 let _slot = slots.downloads.acquire().await.map_err(|_| interrupted())?;
                 let region = layout.require_blob(&download.blob)?;
                 let reader = Tallied { inner: region.reader(), received: download.received.clone() };
                 start(download, round, Box::new(cancel.watch(reader)), crew).await?
             }
         };
-        if let Step::Done(value) = step {
+        if let Worked::Done(value) = step {
             return Ok(value);
         }
     }
@@ -293,7 +293,7 @@ async fn stream_once<'a, T: Send + 'static>(
     slots: &Slots,
     cancel: &Cancel,
     crew: &Crew<T>,
-) -> Result<Step<T>> {
+) -> Result<Worked<T>> {
     let slot = slots.downloads.acquire().await.map_err(|_| interrupted())?;
     if cancel.is_cancelled() {
         return Err(interrupted());
@@ -323,7 +323,7 @@ fn start<T: Send + 'static>(
     round: u32,
     reader: Box<dyn Read + Send>,
     crew: &Crew<T>,
-) -> impl Future<Output = Result<Step<T>>> + use<T> {
+) -> impl Future<Output = Result<Worked<T>>> + use<T> {
     let blob = VerifyReader::new(reader, download.blob.digest().clone(), download.blob.size());
     let job = Job { index: download.index, round, blob };
     let (work, at_work) = (crew.work.clone(), crew.at_work.clone());

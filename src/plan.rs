@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 
-use crate::artifact::{DeltaManifest, TargetImage, claims_patch, layer_size_bound};
+use crate::artifact::{DeltaManifest, Image, claims_patch, layer_size_bound};
 use crate::digest::{DiffId, Digest};
 use crate::exact::{Exact, Recipe};
 
@@ -72,13 +72,13 @@ pub enum Keep {
     Exact(Arc<Recipe>),
 }
 
-/// A layer of the target image, and the ways to get it.
+/// A layer of the image, and the ways to get it.
 #[derive(Debug, Clone)]
 pub struct PlannedLayer {
     /// Digest of its plain tar.
     pub diff_id: DiffId,
-    /// Its descriptor in the target manifest.
-    pub target: Descriptor,
+    /// As its publisher made it: its descriptor in the manifest.
+    pub published: Descriptor,
     /// Position of an equal layer of the image, below it, that brings it.
     pub same_as: Option<usize>,
     /// In the order in which they are tried; at least one, though it may turn out to lead nowhere.
@@ -98,7 +98,7 @@ impl PlannedLayer {
     /// Is there something to do for it by this way? Not for a layer that stays here as it is.
     pub fn is_work(&self, way: &Way) -> bool {
         way.origin != Origin::Here
-            || !matches!(self.keep, Keep::Rewritten(_)) && way.blob.digest() != self.target.digest()
+            || !matches!(self.keep, Keep::Rewritten(_)) && way.blob.digest() != self.published.digest()
     }
 
     /// Is it known how its blob is made of its tar?
@@ -109,7 +109,7 @@ impl PlannedLayer {
     /// Why it will not be the blob that was published, when the first way leads to it.
     pub fn inexact(&self) -> Option<&str> {
         match (self.ways.first(), &self.keep) {
-            (Some(way), Keep::Rewritten(reason)) if way.blob.digest() != self.target.digest() => {
+            (Some(way), Keep::Rewritten(reason)) if way.blob.digest() != self.published.digest() => {
                 reason.as_deref()
             }
             _ => None,
@@ -142,7 +142,7 @@ impl RebuildPlan {
             sum.saturating_add(match layer.ways.first() {
                 Some(Way { origin: Origin::Here, .. }) => 0,
                 Some(Way { origin: Origin::Carried, blob }) => blob.size(),
-                _ => layer.target.size(),
+                _ => layer.published.size(),
             })
         })
     }
@@ -221,24 +221,24 @@ impl<'a> Offer<'a> {
     }
 
     /// Plans `image`.
-    pub fn plan(&self, image: &TargetImage) -> RebuildPlan {
+    pub fn plan(&self, image: &Image) -> RebuildPlan {
         let mut coming = HashMap::new();
         let layers = image.diff_ids.iter().zip(&image.layers).enumerate();
-        let layers = layers.map(|(at, (diff_id, target))| {
+        let layers = layers.map(|(at, (diff_id, published))| {
             // What an image has twice comes once: as published twice, where that is wanted and differs.
-            let published = (self.exact != Exact::Off).then(|| target.digest());
-            let keep = self.keep(at, diff_id, target);
-            let first = *coming.entry((diff_id, published)).or_insert(at);
+            let form = (self.exact != Exact::Off).then(|| published.digest());
+            let keep = self.keep(at, diff_id, published);
+            let first = *coming.entry((diff_id, form)).or_insert(at);
             PlannedLayer {
                 diff_id: diff_id.clone(),
-                target: target.clone(),
+                published: published.clone(),
                 same_as: Some(first).filter(|first| *first < at),
                 ways: match first == at {
-                    true => self.ways(diff_id, target, &keep),
-                    false => vec![Way { origin: Origin::Here, blob: target.clone() }],
+                    true => self.ways(diff_id, published, &keep),
+                    false => vec![Way { origin: Origin::Here, blob: published.clone() }],
                 },
                 keep,
-                limit: layer_size_bound(target, self.max_layer),
+                limit: layer_size_bound(published, self.max_layer),
             }
         });
         let mut plan = RebuildPlan { layers: layers.collect() };
@@ -252,11 +252,11 @@ impl<'a> Offer<'a> {
     }
 
     /// What becomes of a tar of layer `at`.
-    fn keep(&self, at: usize, diff_id: &DiffId, target: &Descriptor) -> Keep {
+    fn keep(&self, at: usize, diff_id: &DiffId, published: &Descriptor) -> Keep {
         if self.exact == Exact::Off {
             return Keep::Rewritten(None);
         }
-        if diff_id.as_digest() == target.digest() {
+        if diff_id.as_digest() == published.digest() {
             return Keep::Plain;
         }
         match self.delta.map_or(Err("no delta says how"), |delta| delta.recipes.get(at)) {
@@ -265,14 +265,14 @@ impl<'a> Offer<'a> {
         }
     }
 
-    fn ways(&self, diff_id: &DiffId, target: &Descriptor, keep: &Keep) -> Vec<Way> {
-        let here = (self.here)(diff_id, target).map(|blob| Way { origin: Origin::Here, blob });
+    fn ways(&self, diff_id: &DiffId, published: &Descriptor, keep: &Keep) -> Vec<Way> {
+        let here = (self.here)(diff_id, published).map(|blob| Way { origin: Origin::Here, blob });
         match here {
-            Some(here) if here.blob.digest() == target.digest() => vec![here],
+            Some(here) if here.blob.digest() == published.digest() => vec![here],
             Some(here) if matches!(keep, Keep::Rewritten(_)) && self.exact != Exact::Require => vec![here],
             here => {
-                let mut ways: Vec<Way> = here.into_iter().chain(self.others(diff_id, target)).collect();
-                let is_published = |way: &Way| way.blob.digest() == target.digest();
+                let mut ways: Vec<Way> = here.into_iter().chain(self.others(diff_id, published)).collect();
+                let is_published = |way: &Way| way.blob.digest() == published.digest();
                 if self.exact == Exact::Require
                     && matches!(keep, Keep::Rewritten(_))
                     && ways.iter().any(is_published)
@@ -286,13 +286,13 @@ impl<'a> Offer<'a> {
     }
 
     /// The ways to a layer that is not here.
-    fn others(&self, diff_id: &DiffId, target: &Descriptor) -> Vec<Way> {
+    fn others(&self, diff_id: &DiffId, published: &Descriptor) -> Vec<Way> {
         let way = |origin, blob: &Descriptor| Way { origin, blob: blob.clone() };
         let of_delta = self
             .delta
-            .and_then(|delta| delta.layers.get(target.digest()))
+            .and_then(|delta| delta.layers.get(published.digest()))
             .map(|blob| way(if (self.is_patch)(blob) { Origin::Patch } else { Origin::Carried }, blob));
-        let whole = (self.whole)(target).then(|| way(Origin::Whole, target));
+        let whole = (self.whole)(published).then(|| way(Origin::Whole, published));
         let rest = match (of_delta, whole, self.preference) {
             (Some(delta), _, Preference::DeltaOnly) => vec![delta],
             (Some(delta), Some(whole), Preference::FewestBytes) if whole.blob.size() <= delta.blob.size() => {
@@ -303,13 +303,13 @@ impl<'a> Offer<'a> {
         let base = (self.base)(diff_id).map(|blob| way(Origin::Base, &blob));
         let ways: Vec<Way> = base.into_iter().chain(rest).collect();
         // To be looked for, though in vain: the error says where.
-        if ways.is_empty() { vec![way(Origin::Whole, target)] } else { ways }
+        if ways.is_empty() { vec![way(Origin::Whole, published)] } else { ways }
     }
 }
 
 /// A delta as the choice of a chain sees it. Images are known by config digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct Hop {
     /// The base image.
     pub from: Digest,
     /// The image it rebuilds.
@@ -319,10 +319,10 @@ pub struct Step {
 }
 
 /// The chain of deltas that leads with the fewest bytes, then the fewest deltas, from an image that is
-/// `here` to `target`: positions in `steps`, in the order of application. `None` when there is no
+/// `here` to `target`: positions in `hops`, in the order of application. `None` when there is no
 /// way, or none with fewer than `limit` bytes.
 pub fn cheapest_chain(
-    steps: &[Step],
+    hops: &[Hop],
     here: impl Fn(&Digest) -> bool,
     target: &Digest,
     limit: u64,
@@ -330,19 +330,19 @@ pub fn cheapest_chain(
     // Best known way to each image: bytes, deltas, and the last delta of it.
     let mut ways: HashMap<&Digest, (u64, usize, usize)> = HashMap::new();
     // Each round makes ways one delta longer; no cheapest way visits an image twice.
-    for _ in 0..steps.len() {
+    for _ in 0..hops.len() {
         let mut better = false;
-        for (at, step) in steps.iter().enumerate() {
-            let before = if here(&step.from) {
+        for (at, hop) in hops.iter().enumerate() {
+            let before = if here(&hop.from) {
                 Some((0, 0))
             } else {
-                ways.get(&step.from).map(|(bytes, deltas, _)| (*bytes, *deltas))
+                ways.get(&hop.from).map(|(bytes, deltas, _)| (*bytes, *deltas))
             };
             let Some((bytes, deltas)) = before else { continue };
-            let way = (bytes.saturating_add(step.bytes), deltas + 1, at);
-            let known = ways.get(&step.to).map(|(bytes, deltas, _)| (*bytes, *deltas));
+            let way = (bytes.saturating_add(hop.bytes), deltas + 1, at);
+            let known = ways.get(&hop.to).map(|(bytes, deltas, _)| (*bytes, *deltas));
             if known.is_none_or(|known| (way.0, way.1) < known) {
-                ways.insert(&step.to, way);
+                ways.insert(&hop.to, way);
                 better = true;
             }
         }
@@ -358,11 +358,11 @@ pub fn cheapest_chain(
     let mut image = target;
     while chain.is_empty() || !here(image) {
         let (.., at) = ways.get(image)?;
-        if chain.len() > steps.len() {
+        if chain.len() > hops.len() {
             return None; // cannot be: each delta leads on from a cheaper way
         }
         chain.push(*at);
-        image = &steps[*at].from;
+        image = &hops[*at].from;
     }
     chain.reverse();
     Some(chain)
@@ -384,26 +384,25 @@ mod tests {
     }
 
     /// Tries every chain without a repeated delta.
-    fn brute_force(steps: &[Step], here: &[Digest], target: &Digest) -> Option<(u64, usize)> {
+    fn brute_force(hops: &[Hop], here: &[Digest], target: &Digest) -> Option<(u64, usize)> {
         fn go(
-            steps: &[Step],
+            hops: &[Hop],
             used: &mut Vec<usize>,
             at: &Digest,
             target: &Digest,
             bytes: u64,
         ) -> Option<(u64, usize)> {
             let mut best = (at == target && !used.is_empty()).then_some((bytes, used.len()));
-            for (next, step) in steps.iter().enumerate() {
-                if step.from == *at && !used.contains(&next) {
+            for (next, hop) in hops.iter().enumerate() {
+                if hop.from == *at && !used.contains(&next) {
                     used.push(next);
-                    best =
-                        best.into_iter().chain(go(steps, used, &step.to, target, bytes + step.bytes)).min();
+                    best = best.into_iter().chain(go(hops, used, &hop.to, target, bytes + hop.bytes)).min();
                     used.pop();
                 }
             }
             best
         }
-        here.iter().filter_map(|start| go(steps, &mut Vec::new(), start, target, 0)).min()
+        here.iter().filter_map(|start| go(hops, &mut Vec::new(), start, target, 0)).min()
     }
 
     fn blob(name: &str, media_type: &str, size: u64) -> Descriptor {
@@ -414,7 +413,7 @@ mod tests {
     const PATCH: &str = "application/vnd.tar-diff";
 
     /// An image with these layers: name of the tar, and bytes of the blob.
-    fn image(layers: &[(&str, u64)]) -> TargetImage {
+    fn image(layers: &[(&str, u64)]) -> Image {
         let descriptors: Vec<_> = layers.iter().map(|(name, size)| blob(name, LAYER, *size)).collect();
         let ids: Vec<_> =
             layers.iter().map(|(name, _)| digest_of(format!("tar {name}").as_bytes())).collect();
@@ -430,10 +429,10 @@ mod tests {
         let mut manifest = manifest;
         manifest["config"]["digest"] = digest_of(&config).to_string().into();
         let manifest = manifest.to_string().into_bytes();
-        TargetImage::parse(manifest.clone(), &digest_of(&manifest), config).unwrap()
+        Image::parse(manifest.clone(), &digest_of(&manifest), config).unwrap()
     }
 
-    fn delta(image: &TargetImage, blobs: &[(usize, Descriptor)]) -> DeltaManifest {
+    fn delta(image: &Image, blobs: &[(usize, Descriptor)]) -> DeltaManifest {
         DeltaManifest {
             source_config: digest_of(b"base"),
             source: None,
@@ -463,7 +462,7 @@ mod tests {
             &[(1, blob("p1", PATCH, 10)), (2, blob("p2", PATCH, 100)), (3, blob("p3", LAYER, 20))],
         );
         let id = |at: usize| image.diff_ids[at].clone();
-        let here = |d: &DiffId, target: &Descriptor| (*d == id(0)).then(|| target.clone());
+        let here = |d: &DiffId, published: &Descriptor| (*d == id(0)).then(|| published.clone());
         let base_has = |d: &DiffId| (*d == id(4)).then(|| blob("b", LAYER, 90));
         for (preference, whole, based, expected) in [
             (
@@ -530,26 +529,23 @@ mod tests {
             let mut random = Random(seed);
             let images: Vec<Digest> = (0..2 + random.below(5)).map(|n| digest_of(&n.to_le_bytes())).collect();
             let any = |random: &mut Random| images[random.below(images.len() as u64) as usize].clone();
-            let steps: Vec<Step> = (0..random.below(9))
-                .map(|_| Step { from: any(&mut random), to: any(&mut random), bytes: random.below(20) })
-                .filter(|step| step.from != step.to)
+            let hops: Vec<Hop> = (0..random.below(9))
+                .map(|_| Hop { from: any(&mut random), to: any(&mut random), bytes: random.below(20) })
+                .filter(|hop| hop.from != hop.to)
                 .collect();
             let target = images[0].clone();
             let here: Vec<Digest> = images[1..].iter().filter(|_| random.below(3) == 0).cloned().collect();
-            let chain = cheapest_chain(&steps, |d| here.contains(d), &target, u64::MAX);
+            let chain = cheapest_chain(&hops, |d| here.contains(d), &target, u64::MAX);
             let found = chain.as_ref().map(|chain| {
-                assert!(here.contains(&steps[chain[0]].from), "it begins here");
-                assert!(
-                    chain.windows(2).all(|pair| steps[pair[0]].to == steps[pair[1]].from),
-                    "it is a chain"
-                );
-                assert_eq!(steps[*chain.last().unwrap()].to, target);
-                (chain.iter().map(|at| steps[*at].bytes).sum(), chain.len())
+                assert!(here.contains(&hops[chain[0]].from), "it begins here");
+                assert!(chain.windows(2).all(|pair| hops[pair[0]].to == hops[pair[1]].from), "it is a chain");
+                assert_eq!(hops[*chain.last().unwrap()].to, target);
+                (chain.iter().map(|at| hops[*at].bytes).sum(), chain.len())
             });
-            let expected = brute_force(&steps, &here, &target);
+            let expected = brute_force(&hops, &here, &target);
             assert_eq!(found, expected, "seed {seed}");
             if let Some((bytes, _)) = expected {
-                assert_eq!(cheapest_chain(&steps, |d| here.contains(d), &target, bytes), None, "not cheaper");
+                assert_eq!(cheapest_chain(&hops, |d| here.contains(d), &target, bytes), None, "not cheaper");
             }
         }
     }

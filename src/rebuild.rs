@@ -15,7 +15,7 @@ use crate::digest::{DiffId, LayerHasher, VerifiedLayer};
 use crate::encoding::{self, Encoding};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::exact::is_inexact;
-use crate::fetch::{Job, Step, Worker};
+use crate::fetch::{Job, Worked, Worker};
 use crate::pipeline::Pipeline;
 use crate::plan::{Keep, Origin, PlannedLayer, Way};
 use crate::progress::{Event, Reporter};
@@ -93,7 +93,7 @@ impl Try {
     }
 
     fn blob(&self) -> &Descriptor {
-        self.way().map_or(&self.layer.target, |way| &way.blob)
+        self.way().map_or(&self.layer.published, |way| &way.blob)
     }
 
     fn label(&self) -> String {
@@ -135,12 +135,12 @@ impl LayerWorker {
     ///
     /// # Errors
     /// What the blob, the base or the store does wrong, with the layer's name before it.
-    fn make(&self, job: Job) -> Result<Step<Made>> {
+    fn make(&self, job: Job) -> Result<Worked<Made>> {
         let Job { index, round, mut blob } = job;
-        let attempt = &self.tries[index];
-        let label = attempt.label();
+        let this = &self.tries[index];
+        let label = this.label();
         self.reporter.event(Event::LayerStart { index, label: &label, bytes: blob.remaining() });
-        let result = self.store_layer(attempt, index, round, &mut blob);
+        let result = self.store_layer(this, index, round, &mut blob);
         let result = match result {
             Err(e)
                 if matches!(e.kind(), Kind::Misfit | Kind::Verification)
@@ -152,49 +152,49 @@ impl LayerWorker {
             }
             other => other,
         };
-        let diff_id = &attempt.layer.diff_id;
+        let diff_id = &this.layer.diff_id;
         match result {
-            Ok(Step::Done(made)) => {
+            Ok(Worked::Done(made)) => {
                 self.store.note_finished(diff_id, &made.stored)?;
                 self.reporter.event(Event::LayerDone { index, outcome: made.origin.name() });
-                Ok(Step::Done(made))
+                Ok(Worked::Done(made))
             }
-            Ok(Step::Again) => Ok(Step::Again),
+            Ok(Worked::Again) => Ok(Worked::Again),
             Err(e) => Err(e.context(format!("layer {diff_id}"))),
         }
     }
 
     fn store_layer(
         &self,
-        attempt: &Try,
+        this: &Try,
         index: usize,
         round: u32,
         blob: &mut (impl Read + Send),
-    ) -> Result<Step<Made>> {
+    ) -> Result<Worked<Made>> {
         let blob = Counted { inner: blob, index, reporter: &*self.reporter };
         let (is_patch, blob) = tardiff::sniff(blob).at("blob")?;
         if is_patch {
-            return self.apply(&attempt.layer, round, blob);
+            return self.apply(&this.layer, round, blob);
         }
-        let origin = if attempt.origin() == Origin::Patch { Origin::Carried } else { attempt.origin() };
-        let is_published = attempt.blob().digest() == attempt.layer.target.digest();
-        let (stored, by_recipe) = match &attempt.layer.keep {
+        let origin = if this.origin() == Origin::Patch { Origin::Carried } else { this.origin() };
+        let is_published = this.blob().digest() == this.layer.published.digest();
+        let (stored, by_recipe) = match &this.layer.keep {
             Keep::Plain | Keep::Exact(_) if !is_published => {
-                (self.convert(&attempt.layer, blob)?, attempt.layer.has_recipe())
+                (self.convert(&this.layer, blob)?, this.layer.has_recipe())
             }
-            _ => (self.keep(attempt, blob)?, false),
+            _ => (self.keep(this, blob)?, false),
         };
-        Ok(Step::Done(Made { stored, origin, by_recipe }))
+        Ok(Worked::Done(Made { stored, origin, by_recipe }))
     }
 
-    fn apply(&self, layer: &PlannedLayer, round: u32, blob: impl Read) -> Result<Step<Made>> {
+    fn apply(&self, layer: &PlannedLayer, round: u32, blob: impl Read) -> Result<Worked<Made>> {
         let files = self.files.as_ref().ok_or_else(|| Error::misfit("a patch needs a base image"))?.get()?;
         let view = View::new(&*files, round);
         match self.apply_to(&view, layer, blob) {
             Ok(stored) => {
-                Ok(Step::Done(Made { stored, origin: Origin::Patch, by_recipe: layer.has_recipe() }))
+                Ok(Worked::Done(Made { stored, origin: Origin::Patch, by_recipe: layer.has_recipe() }))
             }
-            Err(e) if !is_inexact(&e) && view.has_another_chance(&e) => Ok(Step::Again),
+            Err(e) if !is_inexact(&e) && view.has_another_chance(&e) => Ok(Worked::Again),
             // A damaged base file explains what came of it.
             Err(e) if e.kind() == Kind::Verification && !is_inexact(&e) => files.check_opened().and(Err(e)),
             Err(e) => Err(e),
@@ -206,7 +206,7 @@ impl LayerWorker {
         match &layer.keep {
             Keep::Rewritten(_) => self.store.begin_layer(self.encoding),
             Keep::Plain => self.store.begin_layer(Encoding::Plain),
-            Keep::Exact(recipe) => self.store.begin_exact(&layer.target, recipe),
+            Keep::Exact(recipe) => self.store.begin_exact(&layer.published, recipe),
         }
     }
 
@@ -221,8 +221,8 @@ impl LayerWorker {
     }
 
     /// Stores a whole layer: verbatim, or in a store that takes layers apart, its tar.
-    fn keep(&self, attempt: &Try, mut blob: impl Read + Send) -> Result<Descriptor> {
-        let layer = &attempt.layer;
+    fn keep(&self, this: &Try, mut blob: impl Read + Send) -> Result<Descriptor> {
+        let layer = &this.layer;
         let mut head = [0; encoding::HEAD];
         let n = encoding::read_full(&mut blob, &mut head).at("blob")?;
         let media_type = encoding::media_type_of(&head[..n]);
@@ -234,9 +234,9 @@ impl LayerWorker {
         };
         let mut tee = Tee { inner: blob, copy };
         let (_, verified) = self.unpack(&mut tee, layer, io::sink())?;
-        let blob = attempt.blob();
-        let media_type = if blob.digest() == layer.target.digest() {
-            layer.target.media_type().clone()
+        let blob = this.blob();
+        let media_type = if blob.digest() == layer.published.digest() {
+            layer.published.media_type().clone()
         } else {
             media_type
         };
@@ -286,23 +286,23 @@ pub(crate) fn convert(
 }
 
 impl Worker<Result<Made>> for LayerWorker {
-    fn work(&self, job: Job) -> Result<Step<Result<Made>>> {
+    fn work(&self, job: Job) -> Result<Worked<Result<Made>>> {
         self.make(job).map(|step| match step {
-            Step::Done(made) => Step::Done(Ok(made)),
-            Step::Again => Step::Again,
+            Worked::Done(made) => Worked::Done(Ok(made)),
+            Worked::Again => Worked::Again,
         })
     }
 
     /// Whatever one way to a layer ends with, the next one may lead to it; an interrupt ends all.
     fn failed(&self, index: usize, error: Error) -> Result<Result<Made>> {
-        let attempt = &self.tries[index];
+        let this = &self.tries[index];
         let harmless = match error.kind() {
             Kind::Interrupted => false,
             // The same way leads to the layer in another encoding.
             _ if is_inexact(&error) => true,
             // Of the delta: the other layers are there for the next run.
-            Kind::Misfit | Kind::Verification if attempt.origin().is_of_delta() => true,
-            _ => attempt.way + 1 < attempt.layer.ways.len(),
+            Kind::Misfit | Kind::Verification if this.origin().is_of_delta() => true,
+            _ => this.way + 1 < this.layer.ways.len(),
         };
         if harmless { Ok(Err(error)) } else { Err(error) }
     }

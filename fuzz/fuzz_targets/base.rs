@@ -13,7 +13,7 @@ use oci_delta_fetch::region::Region;
 pub struct OneFile;
 
 impl SourceFiles for OneFile {
-    fn open(&self, path: &SourcePath, _attempt: u32) -> Result<OpenedFile> {
+    fn open(&self, path: &SourcePath, _round: u32) -> Result<OpenedFile> {
         static CONTENT: LazyLock<Region> = LazyLock::new(|| {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&[7; 4096]).unwrap();

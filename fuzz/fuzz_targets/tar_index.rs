@@ -4,14 +4,14 @@
 use std::io::Write;
 
 use libfuzzer_sys::fuzz_target;
-use oci_delta_fetch::base::{LayerSource, LayeredFiles, SourceFiles, SourcePath};
+use oci_delta_fetch::base::{LayerBlob, LayeredFiles, SourceFiles, SourcePath};
 use oci_delta_fetch::digest::{DiffId, digest_of};
 use oci_delta_fetch::region::Region;
 
 fuzz_target!(|data: &[u8]| {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(data).unwrap();
-    let layer = LayerSource { diff_id: DiffId::new(digest_of(data)), blob: Region::whole(file).unwrap() };
+    let layer = LayerBlob { diff_id: DiffId::new(digest_of(data)), blob: Region::whole(file).unwrap() };
     let files = LayeredFiles::new(vec![layer], &std::env::temp_dir(), 1 << 20);
     for path in ["a", "etc/x", "usr/bin/a"] {
         if let Ok(found) = files.open(&SourcePath::clean(path.as_bytes()).unwrap(), 0) {

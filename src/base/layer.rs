@@ -41,14 +41,14 @@ const SPOOL_CHUNK: usize = 1 << 20;
 
 /// A layer of the base image.
 #[derive(Debug, Clone)]
-pub struct LayerSource {
+pub struct LayerBlob {
     /// Digest of its plain tar.
     pub diff_id: DiffId,
     /// Its blob: a plain tar is read in place, a compressed one is spooled when needed.
     pub blob: Region,
 }
 
-impl LayerSource {
+impl LayerBlob {
     /// The plain tar: the blob itself, or its content of at most `max` bytes in `spool`, whose diff_id was
     /// checked on the way.
     ///
@@ -75,7 +75,7 @@ impl LayerSource {
 /// A layer that is a tar, plain or compressed.
 #[derive(Debug)]
 pub(super) struct TarLayer {
-    source: LayerSource,
+    source: LayerBlob,
     spool: Spool,
     max_size: u64,
     cancel: Cancel,
@@ -88,7 +88,7 @@ struct LoadedTar {
 }
 
 impl TarLayer {
-    pub(super) fn new(source: LayerSource, spool: &Spool, max_size: u64, cancel: &Cancel) -> Self {
+    pub(super) fn new(source: LayerBlob, spool: &Spool, max_size: u64, cancel: &Cancel) -> Self {
         TarLayer { source, spool: spool.clone(), max_size, cancel: cancel.clone() }
     }
 }

@@ -6,7 +6,7 @@
 //! *Producer* is what the Go generator believes: only usable files (regular,
 //! not empty, world-readable), hard links to them in the same tar, exact
 //! whiteouts and opaque directories take a path over. Where the two differ, a
-//! another attempt gives the other file, and the layer's diff_id decides.
+//! another round gives the other file, and the layer's diff_id decides.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use foldhash::fast::RandomState;
 use oci_spec::image::Descriptor;
 
-use super::layer::{BaseLayer, LayerSource, LoadedLayer, TarLayer};
+use super::layer::{BaseLayer, LayerBlob, LoadedLayer, TarLayer};
 use super::tar_index::LayerIndex;
 use super::tar_walk::{FileNode, Node};
 use super::tree;
@@ -44,7 +44,7 @@ pub struct Source {
 
 /// A layer of an image whose files are wanted.
 #[derive(Debug, Clone)]
-pub enum Part {
+pub enum LayerRef {
     /// The store has it.
     Stored {
         /// Digest of its plain tar.
@@ -53,7 +53,7 @@ pub enum Part {
         layer: Box<Descriptor>,
     },
     /// It is somewhere else.
-    Given(LayerSource),
+    Given(LayerBlob),
 }
 
 /// The files of an image, by path.
@@ -77,12 +77,12 @@ struct Layer {
 impl LayeredFiles {
     /// Takes the layers bottom to top. Nothing is read yet. Compressed layers
     /// are spooled to an unlinked file in `spool`, at most `max_layer` bytes each.
-    pub fn new(layers: Vec<LayerSource>, spool: &Path, max_layer: u64) -> Self {
+    pub fn new(layers: Vec<LayerBlob>, spool: &Path, max_layer: u64) -> Self {
         Self::stoppable(layers, spool, max_layer, &Cancel::default())
     }
 
     /// The same; `cancel` ends the unpacking of a layer.
-    pub fn stoppable(layers: Vec<LayerSource>, spool: &Path, max_layer: u64, cancel: &Cancel) -> Self {
+    pub fn stoppable(layers: Vec<LayerBlob>, spool: &Path, max_layer: u64, cancel: &Cancel) -> Self {
         let spool = Spool::in_dir(spool);
         let tar =
             |source| -> Box<dyn BaseLayer> { Box::new(TarLayer::new(source, &spool, max_layer, cancel)) };
@@ -92,7 +92,7 @@ impl LayeredFiles {
     /// The same for layers of which some are in a store that has a form of its own for them.
     #[cfg(feature = "composefs")]
     pub(crate) fn mixed(
-        parts: Vec<Part>,
+        parts: Vec<LayerRef>,
         stored: impl Fn(DiffId) -> Box<dyn BaseLayer>,
         spool: &Path,
         max_layer: u64,
@@ -100,8 +100,8 @@ impl LayeredFiles {
     ) -> Self {
         let spool = Spool::in_dir(spool);
         let layers = parts.into_iter().map(|part| match part {
-            Part::Stored { diff_id, .. } => stored(diff_id),
-            Part::Given(source) => {
+            LayerRef::Stored { diff_id, .. } => stored(diff_id),
+            LayerRef::Given(source) => {
                 Box::new(TarLayer::new(source, &spool, max_layer, cancel)) as Box<dyn BaseLayer>
             }
         });
@@ -269,7 +269,7 @@ impl LayeredFiles {
 }
 
 impl SourceFiles for LayeredFiles {
-    fn open(&self, path: &SourcePath, attempt: u32) -> Result<OpenedFile> {
+    fn open(&self, path: &SourcePath, round: u32) -> Result<OpenedFile> {
         // As a rule both views have the same file.
         if let Some((at, Node::File(file))) = self.merged(path, self.layers.len())?
             && is_usable(file)
@@ -282,7 +282,7 @@ impl SourceFiles for LayeredFiles {
         {
             (found, doubt) = self.candidates(&other)?;
         }
-        let taken = usize::from(doubt.takes_other(attempt));
+        let taken = usize::from(doubt.takes_other(round));
         let (at, file) = found.get(taken).ok_or_else(|| {
             Error::misfit(format!("the base image has no file {path}")).with_hint("fetch the full image")
         })?;

@@ -21,10 +21,10 @@ use std::sync::Arc;
 use crate::error::{Error, IoContext, Result};
 use crate::region::{Frozen, Region};
 pub use blocks::Blocks;
-pub use layer::LayerSource;
+pub use layer::LayerBlob;
 #[cfg(feature = "composefs")]
 pub(crate) use layer::{BaseLayer, LoadedLayer};
-pub use layered::{LayeredFiles, Part, Source};
+pub use layered::{LayerRef, LayeredFiles, Source};
 pub use path::SourcePath;
 pub use rootfs::RootfsFiles;
 #[cfg(feature = "composefs")]
@@ -37,14 +37,14 @@ pub use view::{ROUNDS, View};
 pub trait SourceFiles: Send + Sync + Debug {
     /// Opens the regular file at `path`.
     ///
-    /// `attempt` 0 asks for the likeliest version of the file. A higher attempt asks for another
+    /// `round` 0 asks for the likeliest version of the file. A higher round asks for another
     /// one where the base has two (a producer may have meant a shadowed file): 1 for the other of
     /// each, 2 for those of the producer's view, 3 for those of the merged view. Where there is
     /// only one, the same file comes back.
     ///
     /// # Errors
     /// [`Kind::Misfit`](crate::error::Kind::Misfit) when the base has no such regular file.
-    fn open(&self, path: &SourcePath, attempt: u32) -> Result<OpenedFile>;
+    fn open(&self, path: &SourcePath, round: u32) -> Result<OpenedFile>;
 
     /// Looks again at what was opened, after a layer came out wrong, where damage can be told.
     ///
@@ -60,7 +60,7 @@ pub trait SourceFiles: Send + Sync + Debug {
 pub struct OpenedFile {
     /// The file.
     pub file: Arc<SourceFile>,
-    /// Whether another attempt would give another file for this path.
+    /// Whether another round would give another file for this path.
     pub doubt: Doubt,
 }
 
@@ -76,12 +76,12 @@ pub enum Doubt {
 }
 
 impl Doubt {
-    /// Which candidate an attempt takes: the likelier one, or the other?
-    fn takes_other(self, attempt: u32) -> bool {
+    /// Which candidate a round takes: the likelier one, or the other?
+    fn takes_other(self, round: u32) -> bool {
         match self {
             Doubt::None => false,
-            Doubt::MergedIsLikelier => matches!(attempt, 1 | 2),
-            Doubt::ProducerIsLikelier => matches!(attempt, 1 | 3),
+            Doubt::MergedIsLikelier => matches!(round, 1 | 2),
+            Doubt::ProducerIsLikelier => matches!(round, 1 | 3),
         }
     }
 }

@@ -18,16 +18,16 @@ const OPENED: usize = 256;
 #[derive(Debug)]
 pub struct View<'a> {
     files: &'a dyn SourceFiles,
-    attempt: u32,
+    round: u32,
     /// A path was opened whose likelier candidate is that of the merged view, and of the producer's.
     doubts: Cell<(bool, bool)>,
     opened: RefCell<Paths<Arc<SourceFile>>>,
 }
 
 impl<'a> View<'a> {
-    /// The files of a round, counted from 0; passed to [`SourceFiles::open`] as the attempt.
-    pub fn new(files: &'a dyn SourceFiles, attempt: u32) -> Self {
-        View { files, attempt, doubts: Cell::default(), opened: RefCell::default() }
+    /// The files of a round, counted from 0; as [`SourceFiles::open`] has them.
+    pub fn new(files: &'a dyn SourceFiles, round: u32) -> Self {
+        View { files, round, doubts: Cell::default(), opened: RefCell::default() }
     }
 
     /// Opens the regular file at `path`.
@@ -39,7 +39,7 @@ impl<'a> View<'a> {
         if let Some(file) = opened.get(path) {
             return Ok(file.clone());
         }
-        let found = self.files.open(path, self.attempt)?;
+        let found = self.files.open(path, self.round)?;
         if opened.len() >= OPENED {
             opened.clear();
         }
@@ -61,11 +61,11 @@ impl<'a> View<'a> {
     /// Can the next round end otherwise than those up to this one did, the last with `error`? A file that is not
     /// the one meant shows by its length, as a dictionary that fits no frame, or only by the layer's diff_id.
     pub fn has_another_chance(&self, error: &Error) -> bool {
-        let left = match (self.doubts.get(), self.attempt) {
+        let left = match (self.doubts.get(), self.round) {
             ((false, false), _) => false,
-            ((true, true), attempt) => attempt + 1 < ROUNDS,
+            ((true, true), round) => round + 1 < ROUNDS,
             // With doubts of one kind only, the third round would be as the first or the second.
-            (_, attempt) => attempt == 0,
+            (_, round) => round == 0,
         };
         left && matches!(error.kind(), Kind::Misfit | Kind::Verification)
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{LimitArgs, SourceArgs, parse_size};
+use super::{LimitArgs, PlaceArgs, parse_size};
 use crate::create::Preset;
 use crate::exact::Exact;
 use crate::tardiff::Version;
@@ -88,7 +88,7 @@ pub struct CreateArgs {
 
     /// How images in registries are reached.
     #[command(flatten)]
-    pub source: SourceArgs,
+    pub place: PlaceArgs,
 
     /// Bounds.
     #[command(flatten)]
@@ -112,7 +112,7 @@ impl CreateArgs {
     /// Threads to use.
     pub fn jobs(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.source.jobs.filter(|n| *n > 0).map_or_else(cores, usize::from)
+        self.place.jobs.filter(|n| *n > 0).map_or_else(cores, usize::from)
     }
 }
 

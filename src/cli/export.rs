@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{LimitArgs, SourceArgs};
+use super::{LimitArgs, PlaceArgs};
 
 const TO_HELP: &str = "\
 Where the image goes: docker://HOST/REPO[:TAG], oci:DIR[:NAME], oci-archive:FILE[:NAME], dir:DIR or containers-storage:[STORE]NAME";
@@ -27,7 +27,7 @@ pub struct ExportArgs {
 
     /// How the destination is reached.
     #[command(flatten)]
-    pub destination: SourceArgs,
+    pub destination: PlaceArgs,
 
     /// Bounds.
     #[command(flatten)]

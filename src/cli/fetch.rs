@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::encoding::Encoding;
 use crate::engine::export::{ExportRequest, Otherwise};
 use crate::engine::outcome::Outcome;
-use crate::engine::request::{BaseChoice, DeltaPolicy, Deltas, FetchRequest, Limits, SourceOptions};
+use crate::engine::request::{BaseChoice, DeltaPolicy, Deltas, FetchRequest, Limits, PlaceOptions};
 use crate::error::Result;
 use crate::exact::Exact;
 use crate::platform::Platform;
@@ -75,7 +75,7 @@ pub struct FetchArgs {
 
     /// How the source is reached.
     #[command(flatten)]
-    pub source: SourceArgs,
+    pub place: PlaceArgs,
 
     /// Bounds.
     #[command(flatten)]
@@ -95,7 +95,7 @@ impl FetchArgs {
             base: self.base.choice(),
             exact: self.exact,
             encoding: self.compress,
-            source: self.source.options()?,
+            place: self.place.options()?,
             limits: self.limits.limits(),
             ..FetchRequest::new(reference.clone(), repository.clone())
         })
@@ -107,7 +107,7 @@ impl FetchArgs {
     /// Usage.
     pub fn export(&self, outcome: &Outcome, repository: &StoreRef) -> Result<Option<ExportRequest>> {
         let (Some(to), Some(manifest)) = (&self.to, &outcome.manifest) else { return Ok(None) };
-        let destination = self.source.options()?.skopeo(Platform::host());
+        let destination = self.place.options()?.skopeo(Platform::host());
         Ok(Some(ExportRequest {
             repository: repository.clone(),
             image: manifest.to_string(),
@@ -166,7 +166,7 @@ impl BaseArgs {
 /// How the source is reached.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Source")]
-pub struct SourceArgs {
+pub struct PlaceArgs {
     /// Platform to choose from a multi-arch image.
     #[arg(
         long,
@@ -223,12 +223,12 @@ pub struct SourceArgs {
     pub jobs: Option<u16>,
 }
 
-impl SourceArgs {
+impl PlaceArgs {
     /// The same for the engine.
     ///
     /// # Errors
     /// Usage, for credentials without a colon.
-    pub fn options(&self) -> Result<SourceOptions> {
+    pub fn options(&self) -> Result<PlaceOptions> {
         let proxy = ProxyOptions {
             skopeo: self.skopeo.clone(),
             authfile: self.authfile.clone(),
@@ -243,7 +243,7 @@ impl SourceArgs {
             tmpdir: None,
         };
         let jobs = self.jobs.filter(|n| *n > 0).map(usize::from);
-        Ok(SourceOptions { platform: self.platform.clone(), proxy, jobs })
+        Ok(PlaceOptions { platform: self.platform.clone(), proxy, jobs })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{SourceArgs, parse_reference, parse_repository};
+use super::{PlaceArgs, parse_reference, parse_repository};
 use crate::reference::Reference;
 
 const DELTA_HELP: &str =
@@ -21,7 +21,7 @@ pub struct PushArgs {
 
     /// How the registry is reached.
     #[command(flatten)]
-    pub source: SourceArgs,
+    pub place: PlaceArgs,
 }
 
 /// Of which image.
@@ -37,7 +37,7 @@ pub struct DeltasArgs {
 
     /// How the registry is reached.
     #[command(flatten)]
-    pub source: SourceArgs,
+    pub place: PlaceArgs,
 }
 
 /// Which deltas go.
@@ -61,5 +61,5 @@ pub struct PruneArgs {
 
     /// How the registry is reached.
     #[command(flatten)]
-    pub source: SourceArgs,
+    pub place: PlaceArgs,
 }

@@ -13,9 +13,9 @@ use super::publish::store_layout;
 use super::report::VERSION;
 use super::{Context, local_reference, spool_dir};
 use crate::account::account;
-use crate::artifact::{MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage, parse_manifest};
+use crate::artifact::{Image, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, parse_manifest};
 use crate::cli::CreateArgs;
-use crate::create::{self, Artifact, Carried, Input, LayerOutcome, Layers, Options};
+use crate::create::{self, Artifact, Carried, CarriedLayer, Input, Layers, Options};
 use crate::digest::digest_of;
 use crate::engine;
 use crate::engine::request::FetchRequest;
@@ -45,7 +45,7 @@ struct CreateReport {
     delta_bytes: u64,
     /// Bytes of a pull of the whole new image.
     full_pull_bytes: u64,
-    layers: Vec<LayerReport>,
+    layers: Vec<CarriedReport>,
     /// Where the bytes of each patch go, file by file.
     patches: Vec<PatchAccount>,
     seconds: f64,
@@ -54,7 +54,7 @@ struct CreateReport {
 }
 
 #[derive(Debug, Serialize)]
-struct LayerReport {
+struct CarriedReport {
     diff_id: String,
     carried: &'static str,
     /// Bytes in the artifact.
@@ -128,7 +128,7 @@ pub(super) async fn run(context: &Context, args: CreateArgs) -> Result<()> {
 /// An image that is on this machine now.
 #[derive(Debug)]
 struct Opened {
-    image: TargetImage,
+    image: Image,
     place: Place,
 }
 
@@ -174,7 +174,7 @@ async fn open(context: &Context, args: &CreateArgs, text: &str, inputs: &Path) -
         Some(index) => index,
         None => local_reference(text).map_or_else(|| text.parse::<Reference>(), Ok)?,
     };
-    let platform = args.source.platform.clone().unwrap_or_else(Platform::host);
+    let platform = args.place.platform.clone().unwrap_or_else(Platform::host);
     let spool = spool_dir();
     let Some(layout) = Layout::open(&reference, &spool)? else {
         return pull(context, args, &reference, &inputs.join("pulled")).await;
@@ -193,7 +193,7 @@ async fn pull(context: &Context, args: &CreateArgs, reference: &Reference, dir: 
     let name = reference.to_string();
     let request = FetchRequest {
         name: Some(name.clone()),
-        source: args.source.options()?,
+        place: args.place.options()?,
         limits: args.limits.limits(),
         ..FetchRequest::new(reference.clone(), pulled.repo.clone())
     };
@@ -268,7 +268,7 @@ fn signature(reference: &str, spool: &Path) -> Result<Vec<(Descriptor, Vec<u8>)>
     parts.into_iter().map(read).collect()
 }
 
-fn accounts(args: &CreateArgs, outcomes: &[LayerOutcome]) -> Result<Vec<PatchAccount>> {
+fn accounts(args: &CreateArgs, outcomes: &[CarriedLayer]) -> Result<Vec<PatchAccount>> {
     let mut accounts = Vec::new();
     for outcome in outcomes {
         // The output of dictionary frames cannot be accounted for without the base.
@@ -291,7 +291,7 @@ async fn write(context: &Context, args: &CreateArgs, artifact: &Artifact, inputs
         Reference::Docker { .. } => {
             let dir = inputs.join("delta");
             artifact.write_dir(&dir, None, cancel)?;
-            store_layout(&dir, &artifact.manifest, &args.output, &args.source).await
+            store_layout(&dir, &artifact.manifest, &args.output, &args.place).await
         }
     }
 }
@@ -307,10 +307,10 @@ fn output(text: &str) -> Result<Reference> {
 impl CreateReport {
     fn new(
         args: &CreateArgs,
-        old: &TargetImage,
-        new: &TargetImage,
+        old: &Image,
+        new: &Image,
         artifact: &Artifact,
-        outcomes: &[LayerOutcome],
+        outcomes: &[CarriedLayer],
         started: Instant,
     ) -> Self {
         let mut statistics =
@@ -324,17 +324,17 @@ impl CreateReport {
             };
             if carried != "reused" {
                 statistics.processed += 1;
-                statistics.processed_bytes += outcome.target_bytes;
+                statistics.processed_bytes += outcome.published_bytes;
             }
             match carried {
                 "patch" => statistics.patch_bytes += bytes,
                 _ => statistics.original_bytes += bytes,
             }
-            layers.push(LayerReport {
+            layers.push(CarriedReport {
                 diff_id: outcome.diff_id.to_string(),
                 carried,
                 bytes,
-                target_bytes: outcome.target_bytes,
+                target_bytes: outcome.published_bytes,
                 fault,
                 exact: outcome.maker.clone(),
                 inexact: outcome.inexact.clone(),
@@ -379,7 +379,7 @@ impl CreateReport {
     }
 }
 
-impl LayerReport {
+impl CarriedReport {
     fn exactness(&self) -> String {
         match (&self.exact, &self.inexact) {
             (Some(maker), _) => format!("exact by {maker}, a recipe of {} bytes", maker.bytes),

@@ -12,7 +12,7 @@ use crate::artifact::Delta;
 use crate::cli::InspectArgs;
 use crate::engine::opened::{Opened, concurrency, is_patch};
 use crate::error::Result;
-use crate::fetch::{self as scheduler, Download, Job, Step};
+use crate::fetch::{self, Download, Job, Worked};
 use crate::tardiff::Limits;
 use crate::terminal::human_bytes;
 
@@ -76,17 +76,17 @@ pub(super) async fn of_delta(
     let mut downloads = Vec::new();
     for (layer, diff_id) in delta.target.layers.iter().zip(&delta.target.diff_ids) {
         let Some(blob) = delta.manifest.layers.get(layer.digest()) else { continue };
-        if is_patch(&opened.source, blob) && !diff_ids.contains(&diff_id.to_string()) {
-            downloads.push(Download::new(downloads.len(), blob.clone(), opened.source.clone()));
+        if is_patch(&opened.place, blob) && !diff_ids.contains(&diff_id.to_string()) {
+            downloads.push(Download::new(downloads.len(), blob.clone(), opened.place.clone()));
             diff_ids.push(diff_id.to_string());
         }
     }
     let limits = Limits { window_log: args.limits.max_window_log, ..Default::default() };
     let (max_layer, spool) = (args.limits.max_layer_size, spool.to_owned());
     let work =
-        Arc::new(move |mut job: Job| account(&mut job.blob, &limits, max_layer, &spool).map(Step::Done));
-    let concurrency = concurrency(&opened.source, args.source.options()?.jobs);
-    let accounts = scheduler::run(downloads, concurrency, &context.cancel, work).await?;
+        Arc::new(move |mut job: Job| account(&mut job.blob, &limits, max_layer, &spool).map(Worked::Done));
+    let concurrency = concurrency(&opened.place, args.place.options()?.jobs);
+    let accounts = fetch::run(downloads, concurrency, &context.cancel, work).await?;
     Ok(diff_ids
         .into_iter()
         .zip(accounts)

@@ -8,7 +8,7 @@ use super::report::{VERSION, kept};
 use super::{Context, files};
 use crate::cli::InspectArgs;
 use crate::engine::base::{self, Base};
-use crate::engine::decision::{Hand, Purpose, Step};
+use crate::engine::decision::{Hand, Next, Purpose};
 use crate::engine::opened::{Opened, is_patch};
 use crate::engine::outcome::{Kept, Reason};
 use crate::engine::request::FetchRequest;
@@ -65,8 +65,8 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
     let store = context.repo.exists().then(|| context.repo.open(&context.cancel)).transpose()?;
     let inventory = store.as_ref().map(|store| store.inventory()).transpose()?.unwrap_or_default();
     let spool = super::spool_dir();
-    let source = args.source.options()?;
-    let opened = Opened::open(&args.reference, &source, &spool).await?;
+    let place = args.place.options()?;
+    let opened = Opened::open(&args.reference, &place, &spool).await?;
     let here = |diff_id: &_, published: &_| inventory.layer(diff_id, published).cloned();
     let limit = args.limits.max_layer_size;
     let keeps_blobs = matches!(context.repo, StoreRef::Layout(_));
@@ -77,7 +77,7 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
             let delta = opened.target_of(manifest).await?;
             let offer = Offer {
                 delta: Some(&delta.manifest),
-                is_patch: &|blob| is_patch(&opened.source, blob),
+                is_patch: &|blob| is_patch(&opened.place, blob),
                 preference: Preference::Delta,
                 exact,
                 ..Offer::whole_layers(&here, limit)
@@ -87,8 +87,8 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
             let here = store.as_ref().map(|store| (store, &inventory));
             let choice = args.base.choice();
             let base =
-                base::check_remote(&choice, &source, delta.source_config(), &spool).await.and_then(|_| {
-                    Base::find(delta.source_config(), &choice, source.platform.as_ref(), here, &spool)
+                base::check_remote(&choice, &place, delta.source_config(), &spool).await.and_then(|_| {
+                    Base::find(delta.source_config(), &choice, place.platform.as_ref(), here, &spool)
                 });
             inspection.misfit = base.err().map(|e| e.to_string());
             inspection.kind = "delta";
@@ -103,7 +103,7 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
             let request = FetchRequest {
                 deltas: args.delta.deltas(),
                 base: args.base.choice(),
-                source,
+                place,
                 limits: args.limits.limits(),
                 ..FetchRequest::new(args.reference.clone(), context.repo.clone())
             };
@@ -116,8 +116,8 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
                 spool: &spool,
             };
             let decision = match hand.decide(&opened).await? {
-                Step::Decided(decision) => decision,
-                Step::FetchBase(base) => return Err(Error::misfit(format!("the base {base} is not here"))),
+                Next::Decided(decision) => decision,
+                Next::FetchBase(base) => return Err(Error::misfit(format!("the base {base} is not here"))),
             };
             let mut inspection =
                 describe(args, keeps_blobs, &opened, &decision.plan, &decision.image, &inventory);
@@ -137,16 +137,16 @@ fn describe(
     keeps_blobs: bool,
     opened: &Opened,
     plan: &RebuildPlan,
-    image: &crate::artifact::TargetImage,
+    image: &crate::artifact::Image,
     inventory: &Inventory,
 ) -> Inspection {
     let layers = plan.layers.iter().map(|layer| {
         let (kept, encoder, inexact) = kept(keeps_blobs.then(|| Kept::planned(layer)).as_ref());
         InspectedLayer {
             diff_id: layer.diff_id.to_string(),
-            target: layer.target.digest().to_string(),
-            media_type: layer.target.media_type().to_string(),
-            target_bytes: layer.target.size(),
+            target: layer.published.digest().to_string(),
+            media_type: layer.published.media_type().to_string(),
+            target_bytes: layer.published.size(),
             action: layer.origin().name(),
             bytes: layer.download_bytes(),
             kept,

@@ -18,7 +18,7 @@ use crate::artifact::{
     parse_manifest,
 };
 use crate::cancel::Cancel;
-use crate::cli::{DeltasArgs, PruneArgs, PushArgs, SourceArgs};
+use crate::cli::{DeltasArgs, PlaceArgs, PruneArgs, PushArgs};
 use crate::digest::{Digest, digest_of};
 use crate::discover::{Candidate, all_deltas, room_of_list};
 use crate::engine::opened::Opened;
@@ -27,7 +27,7 @@ use crate::layout::Layout;
 use crate::platform::Platform;
 use crate::proxy::push_layout;
 use crate::reference::Reference;
-use crate::registry::{Change, IMAGE_MANIFEST, Repository};
+use crate::registry::{Change, IMAGE_MANIFEST, RemoteRepository};
 use crate::terminal::human_bytes;
 
 /// Largest manifest that its entry in a list carries, in bytes; those of most images are smaller.
@@ -64,16 +64,16 @@ pub(super) async fn push(context: &Context, args: &PushArgs) -> Result<()> {
     let manifest = with_subject(manifest)?;
     let dir = context.scratch()?;
     copy_to(&layout, &manifest, &dir, &context.cancel)?;
-    let pushed = store(&dir, &manifest, &args.destination, &args.source).await?;
+    let pushed = store(&dir, &manifest, &args.destination, &args.place).await?;
     context.print(&pushed, || format!("{}\n", pushed.reference))
 }
 
 /// Pushes the artifact of a layout directory and sees to it that it is listed.
-pub(super) async fn store_layout(dir: &Path, manifest: &[u8], to: &str, source: &SourceArgs) -> Result<()> {
-    store(dir, manifest, to, source).await.map(drop)
+pub(super) async fn store_layout(dir: &Path, manifest: &[u8], to: &str, place: &PlaceArgs) -> Result<()> {
+    store(dir, manifest, to, place).await.map(drop)
 }
 
-async fn store(dir: &Path, manifest: &[u8], to: &str, source: &SourceArgs) -> Result<Pushed> {
+async fn store(dir: &Path, manifest: &[u8], to: &str, place: &PlaceArgs) -> Result<Pushed> {
     let reference: Reference = to.parse()?;
     let Reference::Docker { name } = &reference else {
         return Err(Error::usage(format!("{to} is not in a registry"))
@@ -81,12 +81,12 @@ async fn store(dir: &Path, manifest: &[u8], to: &str, source: &SourceArgs) -> Re
     };
     let digest = digest_of(manifest);
     let by_digest = reference.pinned(&digest);
-    let options = source.options()?.skopeo(Platform::host());
+    let options = place.options()?.skopeo(Platform::host());
     let place = if has_tag(to) { reference.skopeo() } else { by_digest.skopeo() };
     push_layout(dir, &place, &options).await?;
     let delta = DeltaManifest::parse(manifest)?;
     let subject = delta.target_manifest.digest().clone();
-    let repository = Repository::new(name, &options).remembered();
+    let repository = RemoteRepository::new(name, &options).remembered();
     let has_api = repository.referrers_by_api(&subject, ARTIFACT_TYPE, u64::MAX).await?.is_some();
     if !has_api {
         let room = room_of_list(replaced_bytes(dir, &delta)?);
@@ -164,7 +164,7 @@ fn copy_to(layout: &Layout, manifest: &[u8], dir: &Path, cancel: &Cancel) -> Res
 
 /// A delta in a list, as people and scripts see it.
 #[derive(Debug, Serialize)]
-struct Listed {
+struct ListedDelta {
     digest: String,
     /// Config digest of the image it starts from.
     base_config: String,
@@ -184,12 +184,12 @@ struct List {
     reference: String,
     image: String,
     full_pull_bytes: u64,
-    deltas: Vec<Listed>,
+    deltas: Vec<ListedDelta>,
 }
 
 /// Runs `deltas`.
 pub(super) async fn deltas(context: &Context, args: &DeltasArgs) -> Result<()> {
-    let (repository, opened) = open(&args.reference, args.delta_repo.as_ref(), &args.source).await?;
+    let (repository, opened) = open(&args.reference, args.delta_repo.as_ref(), &args.place).await?;
     let image = opened.image().await?;
     let found = all_deltas(&repository, &opened.digest).await?;
     for note in &found.notes {
@@ -204,7 +204,7 @@ pub(super) async fn deltas(context: &Context, args: &DeltasArgs) -> Result<()> {
         let base = &candidate.manifest.source_config;
         let here: Vec<_> = inventory.images.iter().filter(|i| i.image.config_digest == *base).collect();
         let bytes = candidate.size + candidate.manifest.layer_bytes();
-        Listed {
+        ListedDelta {
             digest: candidate.digest.to_string(),
             base_config: base.to_string(),
             base: here.iter().filter_map(|i| i.name.clone()).collect(),
@@ -254,7 +254,7 @@ struct Pruned {
 
 /// Runs `prune`.
 pub(super) async fn prune(context: &Context, args: &PruneArgs) -> Result<()> {
-    let (repository, opened) = open(&args.reference, args.delta_repo.as_ref(), &args.source).await?;
+    let (repository, opened) = open(&args.reference, args.delta_repo.as_ref(), &args.place).await?;
     let found = all_deltas(&repository, &opened.digest).await?;
     let gone = superseded(&found.candidates, args.keep);
     if !gone.is_empty() && !args.dry_run {
@@ -298,16 +298,16 @@ fn superseded(deltas: &[Candidate], keep: Option<usize>) -> Vec<Digest> {
 async fn open(
     reference: &Reference,
     delta_repo: Option<&Reference>,
-    source: &SourceArgs,
-) -> Result<(Repository, Opened)> {
+    place: &PlaceArgs,
+) -> Result<(RemoteRepository, Opened)> {
     let name = |reference: &Reference| -> Result<DockerReference> {
         match reference {
             Reference::Docker { name } => Ok(name.clone()),
             other => Err(Error::usage(format!("{other} is not in a registry"))),
         }
     };
-    let place = name(delta_repo.unwrap_or(reference))?;
-    let opened = Opened::open(reference, &source.options()?, &super::spool_dir()).await?;
-    let repository = Repository::new(&place, &source.options()?.skopeo(Platform::host()));
+    let listed_in = name(delta_repo.unwrap_or(reference))?;
+    let opened = Opened::open(reference, &place.options()?, &super::spool_dir()).await?;
+    let repository = RemoteRepository::new(&listed_in, &place.options()?.skopeo(Platform::host()));
     Ok((repository, opened))
 }

@@ -102,7 +102,7 @@ impl Report {
                 diff_id: layer.diff_id.to_string(),
                 action: layer.origin.name(),
                 bytes: layer.bytes,
-                target_bytes: layer.target_bytes,
+                target_bytes: layer.published_bytes,
                 kept,
                 encoder,
                 inexact,
@@ -124,7 +124,7 @@ impl Report {
             image: ImageReport {
                 name: outcome.name.clone(),
                 manifest: outcome.manifest.as_ref().map(ToString::to_string),
-                target_manifest: outcome.target_manifest.to_string(),
+                target_manifest: outcome.published_manifest.to_string(),
                 config: outcome.config.to_string(),
                 fidelity: outcome.fidelity.map(fidelity),
                 base_config: outcome.base_config.as_ref().map(ToString::to_string),

@@ -12,7 +12,7 @@ use crate::store::{Algorithm, InitOptions, OtherKind, Store, StoreRef, StoredIma
 use crate::terminal::human_bytes;
 
 #[derive(Debug, Serialize)]
-struct Listed {
+struct Entry {
     name: Option<String>,
     /// `image`, `index`, `artifact` or `unknown`.
     kind: &'static str,
@@ -27,14 +27,14 @@ struct Listed {
     bytes: u64,
 }
 
-impl Listed {
+impl Entry {
     fn new(image: &StoredImage) -> Self {
-        Listed {
+        Entry {
             name: image.name.clone(),
             kind: "image",
             artifact_type: None,
             manifest: image.descriptor.digest().to_string(),
-            target_manifest: image.target_manifest().to_string(),
+            target_manifest: image.published_manifest().to_string(),
             config: Some(image.image.config_digest.to_string()),
             layers: image.image.layers.len(),
             bytes: image.image.full_bytes(),
@@ -47,7 +47,7 @@ impl Listed {
             OtherKind::Artifact(artifact_type) => ("artifact", artifact_type.clone()),
             OtherKind::Unknown => ("unknown", None),
         };
-        Listed {
+        Entry {
             name: other.name.clone(),
             kind,
             artifact_type,
@@ -65,8 +65,8 @@ pub(super) fn list(context: &Context) -> Result<()> {
     let store = context.repo.open(&context.cancel)?;
     let inventory = store.inventory()?;
     // Those in an index are listed with it.
-    let images = inventory.images.iter().filter(|image| image.inside.is_none()).map(Listed::new);
-    let images: Vec<Listed> = images.chain(inventory.others.iter().map(Listed::other)).collect();
+    let images = inventory.images.iter().filter(|image| image.inside.is_none()).map(Entry::new);
+    let images: Vec<Entry> = images.chain(inventory.others.iter().map(Entry::other)).collect();
     context.print(&images, || {
         let mut out = String::new();
         for image in &images {

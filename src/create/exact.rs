@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use exact_encoders::find::{NotFound, find};
 
 use super::{Input, Options};
-use crate::base::LayerSource;
+use crate::base::LayerBlob;
 use crate::cancel::Cancel;
 use crate::digest::{Digest, VerifyReader};
 use crate::encoding;
@@ -97,7 +97,7 @@ impl Search<'_> {
             Some(tar) => tar.clone(),
             None => {
                 let spool = Spool::in_dir(&self.options.spool);
-                let source = LayerSource { diff_id: diff_id.clone(), blob: blob.clone() };
+                let source = LayerBlob { diff_id: diff_id.clone(), blob: blob.clone() };
                 source.unpack(&spool, self.options.max_layer, self.cancel)?
             }
         };

@@ -6,8 +6,8 @@ use oci_spec::image::Descriptor;
 use serde_json::{Map, Value, json};
 
 use crate::artifact::{
-    ARTIFACT_TYPE, BYTES, CONTENT, EXACT, REUSED, REUSED_DIFF_ID, SOURCE, SOURCE_CONFIG, TAR_DIFF, TARGET,
-    TO, TargetImage,
+    ARTIFACT_TYPE, BYTES, CONTENT, EXACT, Image, REUSED, REUSED_DIFF_ID, SOURCE, SOURCE_CONFIG, TAR_DIFF,
+    TARGET, TO,
 };
 use crate::digest::{DiffId, Digest, Hasher, digest_of};
 use crate::document::{EMPTY, IMAGE_CONFIG, IMAGE_MANIFEST};
@@ -139,7 +139,7 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    pub fn new(old: &TargetImage, new: &TargetImage) -> Self {
+    pub fn new(old: &Image, new: &Image) -> Self {
         let manifest = Blob::bytes(IMAGE_MANIFEST, &new.manifest_raw);
         let config = Blob::bytes(IMAGE_CONFIG, &new.config_raw);
         Builder {

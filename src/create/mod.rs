@@ -26,8 +26,8 @@ use std::sync::Mutex;
 
 use oci_spec::image::Descriptor;
 
-use crate::artifact::TargetImage;
-use crate::base::{self, LayerSource, LayeredFiles};
+use crate::artifact::Image;
+use crate::base::{self, LayerBlob, LayeredFiles};
 use crate::cancel::Cancel;
 use crate::digest::{DiffId, LayerHasher};
 use crate::encoding;
@@ -47,7 +47,7 @@ pub use preset::Preset;
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
     /// Manifest and config as published.
-    pub image: &'a TargetImage,
+    pub image: &'a Image,
     /// Its layers.
     pub layers: &'a dyn Layers,
 }
@@ -87,11 +87,11 @@ pub struct Options {
 
 /// What became of a layer of the new image.
 #[derive(Debug, Clone)]
-pub struct LayerOutcome {
+pub struct CarriedLayer {
     /// Its diff_id.
     pub diff_id: DiffId,
     /// Bytes of its blob in the new image.
-    pub target_bytes: u64,
+    pub published_bytes: u64,
     /// How it is carried.
     pub carried: Carried,
     /// Who made its blob in the new image.
@@ -126,7 +126,7 @@ pub fn create(
     options: &Options,
     reporter: &dyn Reporter,
     cancel: &Cancel,
-) -> Result<(Artifact, Vec<LayerOutcome>)> {
+) -> Result<(Artifact, Vec<CarriedLayer>)> {
     if old.image.config_digest == new.image.config_digest {
         return Err(
             Error::usage("the old and the new image are the same").with_hint("name two different images")
@@ -167,7 +167,13 @@ pub fn create(
             Claim::Nothing => (None, None),
         };
         let diff_id = diff_id.clone();
-        outcomes.push(LayerOutcome { diff_id, target_bytes: target.size(), carried: kind, maker, inexact });
+        outcomes.push(CarriedLayer {
+            diff_id,
+            published_bytes: target.size(),
+            carried: kind,
+            maker,
+            inexact,
+        });
     }
     artifact.recipes(recipes);
     for signature in &options.signatures {
@@ -177,7 +183,7 @@ pub fn create(
 }
 
 /// Positions of the new layers that the old image does not have, each content once.
-fn changed_layers(old: &TargetImage, new: &TargetImage) -> Vec<usize> {
+fn changed_layers(old: &Image, new: &Image) -> Vec<usize> {
     let mut seen = std::collections::HashSet::new();
     let positions = new.diff_ids.iter().enumerate();
     positions.filter(|(_, d)| !old.diff_ids.contains(d) && seen.insert(*d)).map(|(at, _)| at).collect()
@@ -186,7 +192,7 @@ fn changed_layers(old: &TargetImage, new: &TargetImage) -> Vec<usize> {
 fn make_patches(
     old: Input<'_>,
     new: Input<'_>,
-    new_layers: &[LayerSource],
+    new_layers: &[LayerBlob],
     options: &Options,
     reporter: &dyn Reporter,
     cancel: &Cancel,
@@ -248,18 +254,18 @@ fn make_patches(
 fn sources(
     input: Input<'_>,
     layers: impl Iterator<Item = usize>,
-) -> Result<(Vec<Descriptor>, Vec<LayerSource>)> {
+) -> Result<(Vec<Descriptor>, Vec<LayerBlob>)> {
     let mut found = (Vec::new(), Vec::new());
     for at in layers {
         let (stored, blob) = input.layers.layer(at)?;
         found.0.push(stored);
-        found.1.push(LayerSource { diff_id: input.image.diff_ids[at].clone(), blob });
+        found.1.push(LayerBlob { diff_id: input.image.diff_ids[at].clone(), blob });
     }
     Ok(found)
 }
 
 /// The plain tar of a layer, its diff_id checked even where the blob is the tar.
-fn unpack_checked(layer: &LayerSource, spool: &Spool, options: &Options, cancel: &Cancel) -> Result<Region> {
+fn unpack_checked(layer: &LayerBlob, spool: &Spool, options: &Options, cancel: &Cancel) -> Result<Region> {
     let tar = layer
         .unpack(spool, options.max_layer, cancel)
         .map_err(|e| e.context(format!("layer {}", layer.diff_id)))?;

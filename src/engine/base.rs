@@ -6,13 +6,13 @@ use std::sync::Arc;
 use oci_spec::image::Descriptor;
 
 use super::opened::Opened;
-use super::request::{BaseChoice, Limits, SourceOptions};
-use crate::artifact::TargetImage;
-use crate::base::{LayerSource, LayeredFiles, Part, RootfsFiles, SourceFiles};
+use super::request::{BaseChoice, Limits, PlaceOptions};
+use crate::artifact::Image;
+use crate::base::{LayerBlob, LayerRef, LayeredFiles, RootfsFiles, SourceFiles};
 use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, Result};
-use crate::fetch::Source;
+use crate::fetch::Place;
 use crate::layout::Layout;
 use crate::platform::Platform;
 use crate::reference::Reference;
@@ -22,9 +22,9 @@ use crate::store::{Inventory, Store};
 #[derive(Debug, Clone)]
 pub(crate) enum Base {
     /// An image in the repository.
-    Stored { store: Arc<dyn Store>, image: Box<TargetImage> },
+    Stored { store: Arc<dyn Store>, image: Box<Image> },
     /// An image in a layout named by `--base`.
-    Image { layout: Arc<Layout>, image: Box<TargetImage> },
+    Image { layout: Arc<Layout>, image: Box<Image> },
     /// A root file system, from which only files can be had.
     Rootfs(Arc<RootfsFiles>),
 }
@@ -73,9 +73,9 @@ impl Base {
     }
 
     /// Where layers can be read that the target shares with a base outside the repository.
-    pub(crate) fn source(&self) -> Option<Source> {
+    pub(crate) fn place(&self) -> Option<Place> {
         let Base::Image { layout, .. } = self else { return None };
-        Some(Source::Local(layout.clone()))
+        Some(Place::Local(layout.clone()))
     }
 
     /// The blob of such a layer.
@@ -89,7 +89,7 @@ impl Base {
     /// once, in parallel: patches read from them. The others only when needed.
     pub(crate) fn files(
         &self,
-        target: &TargetImage,
+        target: &Image,
         limits: &Limits,
         spool: &Path,
         threads: usize,
@@ -98,7 +98,7 @@ impl Base {
         let (files, image) = match self {
             Base::Rootfs(files) => return Ok(files.clone()),
             Base::Stored { store, image } => {
-                let part = |(diff_id, layer): (&DiffId, &Descriptor)| Part::Stored {
+                let part = |(diff_id, layer): (&DiffId, &Descriptor)| LayerRef::Stored {
                     diff_id: diff_id.clone(),
                     layer: Box::new(layer.clone()),
                 };
@@ -108,7 +108,7 @@ impl Base {
             Base::Image { layout, image } => {
                 let mut layers = Vec::new();
                 for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
-                    layers.push(LayerSource { diff_id: diff_id.clone(), blob: layout.require_blob(layer)? });
+                    layers.push(LayerBlob { diff_id: diff_id.clone(), blob: layout.require_blob(layer)? });
                 }
                 (LayeredFiles::stoppable(layers, spool, limits.max_layer_size, cancel), image)
             }
@@ -126,12 +126,12 @@ impl Base {
 /// Misfit when it is not the image that is `wanted`; what the registry says.
 pub(crate) async fn check_remote<'a>(
     choice: &'a BaseChoice,
-    source: &SourceOptions,
+    place: &PlaceOptions,
     wanted: &Digest,
     spool: &Path,
 ) -> Result<Option<&'a Reference>> {
     let Some(reference @ Reference::Docker { .. }) = &choice.image else { return Ok(None) };
-    let image = Opened::open(reference, source, spool).await?.image().await?;
+    let image = Opened::open(reference, place, spool).await?.image().await?;
     if image.config_digest != *wanted {
         return Err(wrong_base(wanted, &reference.to_string(), &image.config_digest));
     }
@@ -142,7 +142,7 @@ pub(crate) fn named_image(
     layout: &Layout,
     reference: &Reference,
     platform: Option<&Platform>,
-) -> Result<TargetImage> {
+) -> Result<Image> {
     let platform = platform.cloned().unwrap_or_else(Platform::host);
     let descriptor = layout.resolve(reference.image_name(), &platform)?;
     layout

@@ -10,7 +10,7 @@ use super::outcome::{Kept, LayerEnd};
 use super::request::FetchRequest;
 use crate::error::{Error, Kind, Result};
 use crate::exact::{Exact, is_inexact};
-use crate::fetch::{self as scheduler, Download, Received};
+use crate::fetch::{self, Download, Received};
 use crate::plan::{Keep, Origin};
 use crate::progress::Event;
 use crate::rebuild::{LayerWorker, LazyFiles, Made, Try};
@@ -49,7 +49,7 @@ impl<'a> Bring<'a> {
         let mut cause = instead;
         let files = match self.files(decision).await {
             Err(e) => {
-                let patched = |attempt: &Try| attempt.layer.origin() == Origin::Patch;
+                let patched = |this: &Try| this.layer.origin() == Origin::Patch;
                 let indexes = tries.iter().enumerate().filter(|(_, t)| patched(t)).map(|(index, _)| index);
                 let failed: Vec<usize> = indexes.collect();
                 cause = Some(self.next_ways(&mut tries, &failed, e)?);
@@ -60,7 +60,7 @@ impl<'a> Bring<'a> {
         let mut made: HashMap<usize, Made> = HashMap::new();
         let mut pending: Vec<usize> = (0..tries.len()).filter(|index| tries[*index].is_work()).collect();
         while !pending.is_empty() {
-            let results = match self.round(decision, files.clone(), &tries, &pending).await {
+            let results = match self.try_all(decision, files.clone(), &tries, &pending).await {
                 // The last way leads nowhere: what went wrong before is what counts.
                 Err(e) if e.kind() == Kind::Misfit => return Err(cause.unwrap_or(e)),
                 results => results?,
@@ -83,7 +83,7 @@ impl<'a> Bring<'a> {
             pending.retain(|index| tries[*index].is_work());
         }
         self.session.check()?;
-        let end = |(index, attempt): (usize, &Try)| self.end(&made, index, attempt);
+        let end = |(index, this): (usize, &Try)| self.end(&made, index, this);
         tries.iter().enumerate().map(end).collect()
     }
 
@@ -126,7 +126,7 @@ impl<'a> Bring<'a> {
         let own = made.get(&index);
         let made = layer.same_as.map_or(own, |first| made.get(&first));
         let stored = made.map(|made| &made.stored);
-        let here = || self.inventory.layer(&layer.diff_id, &layer.target);
+        let here = || self.inventory.layer(&layer.diff_id, &layer.published);
         let stored = stored.or_else(here).ok_or_else(|| {
             Error::local(format!("layer {} is gone from the repository", layer.diff_id))
                 .with_hint("run again")
@@ -146,7 +146,7 @@ impl<'a> Bring<'a> {
             return Ok(None);
         };
         let Applied { base, links, .. } = applied;
-        let concurrency = concurrency(&decision.places.delta, self.request.source.jobs);
+        let concurrency = concurrency(&decision.places.delta, self.request.place.jobs);
         let (base_of, target, limits) = (base.clone(), decision.image.clone(), self.request.limits.clone());
         let (spool, threads, cancel) = (self.store.spool(), concurrency.workers, self.session.cancel.clone());
         let files = LazyFiles::new(move || base_of.files(&target, &limits, &spool, threads, &cancel));
@@ -155,7 +155,7 @@ impl<'a> Bring<'a> {
             return Ok(Some(files));
         }
         let opening = files.clone();
-        let first = scheduler::on_thread(move || opening.get()).await?;
+        let first = fetch::on_thread(move || opening.get()).await?;
         if links.is_empty() {
             return Ok(Some(files));
         }
@@ -166,14 +166,14 @@ impl<'a> Bring<'a> {
     }
 
     /// Tries to bring the `pending` layers; a result for each, by its index.
-    async fn round(
+    async fn try_all(
         &self,
         decision: &Decision,
         files: Option<Arc<LazyFiles>>,
         tries: &[Try],
         pending: &[usize],
     ) -> Result<Vec<(usize, Result<Made>)>> {
-        let concurrency = concurrency(&decision.places.image, self.request.source.jobs);
+        let concurrency = concurrency(&decision.places.image, self.request.place.jobs);
         let downloads = self.downloads(decision, tries, pending);
         let total_bytes = downloads.iter().map(|d| d.blob.size()).sum();
         self.session.reporter.event(Event::Start { total_bytes, layers: downloads.len() });
@@ -190,7 +190,7 @@ impl<'a> Bring<'a> {
             tries: tries.to_vec(),
             reporter: self.session.reporter.clone(),
         };
-        let stored = scheduler::run(downloads, concurrency, &self.session.cancel, Arc::new(worker)).await;
+        let stored = fetch::run(downloads, concurrency, &self.session.cancel, Arc::new(worker)).await;
         self.session.reporter.event(Event::Finish);
         Ok(order.into_iter().zip(stored?).collect())
     }
@@ -199,8 +199,8 @@ impl<'a> Bring<'a> {
     fn downloads(&self, decision: &Decision, tries: &[Try], pending: &[usize]) -> Vec<Download> {
         let download = |index: &usize| {
             let way = tries[*index].way()?;
-            let source = decision.places.of(way.origin).clone();
-            let download = Download::new(*index, way.blob.clone(), source);
+            let place = decision.places.of(way.origin).clone();
+            let download = Download::new(*index, way.blob.clone(), place);
             Some(match way.origin {
                 // Not from the source, so it does not count.
                 Origin::Base | Origin::Here => download,

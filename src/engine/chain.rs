@@ -9,13 +9,13 @@ use oci_spec::image::Descriptor;
 
 use super::base::Base;
 use super::request::Limits;
-use crate::artifact::{DeltaManifest, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage, layer_size_bound};
-use crate::base::{LayerSource, Part, SourceFiles, View};
+use crate::artifact::{DeltaManifest, Image, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, layer_size_bound};
+use crate::base::{LayerBlob, LayerRef, SourceFiles, View};
 use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest, LayerHasher};
 use crate::discover::Candidate;
 use crate::error::{Error, IoContext, Result};
-use crate::fetch::{self as scheduler, Concurrency, Download, Job, Received, Source, Step, Worker};
+use crate::fetch::{self, Concurrency, Download, Job, Place, Received, Worked, Worker};
 use crate::fuse::fuse;
 use crate::region::Region;
 use crate::session::Session;
@@ -30,23 +30,23 @@ pub(crate) struct Link {
     base_config: Digest,
     /// What came of its blobs so far.
     pub received: Received,
-    image: TargetImage,
+    image: Image,
     /// The layers that are neither here nor brought by a link before: position, and the blob that makes each.
     needed: Vec<(usize, Descriptor)>,
-    source: Source,
+    place: Place,
 }
 
 impl Link {
     /// Reads what image a delta leads to. `have` tells which layers are there before it.
     pub(super) async fn read(
         candidate: &Candidate,
-        source: Source,
+        place: Place,
         have: impl Fn(&DiffId) -> bool,
     ) -> Result<Self> {
         let delta: &DeltaManifest = &candidate.manifest;
-        let manifest = source.read_blob(&delta.target_manifest, MAX_MANIFEST_SIZE).await?;
-        let config = source.read_blob(&delta.target_config, MAX_CONFIG_SIZE).await?;
-        let image = TargetImage::parse(manifest, delta.target_manifest.digest(), config)?;
+        let manifest = place.read_blob(&delta.target_manifest, MAX_MANIFEST_SIZE).await?;
+        let config = place.read_blob(&delta.target_config, MAX_CONFIG_SIZE).await?;
+        let image = Image::parse(manifest, delta.target_manifest.digest(), config)?;
         let mut needed = Vec::new();
         for (at, (diff_id, layer)) in image.diff_ids.iter().zip(&image.layers).enumerate() {
             if have(diff_id) || image.diff_ids[..at].contains(diff_id) {
@@ -63,7 +63,7 @@ impl Link {
             received: Received::default(),
             image,
             needed,
-            source,
+            place,
         })
     }
 
@@ -116,7 +116,7 @@ impl Chain<'_> {
         for link in links {
             let downloads = link.needed.iter().map(|(index, blob)| Download {
                 received: link.received.clone(),
-                ..Download::new(*index, blob.clone(), link.source.clone())
+                ..Download::new(*index, blob.clone(), link.place.clone())
             });
             let worker = Fuser {
                 files: files.clone(),
@@ -132,16 +132,16 @@ impl Chain<'_> {
             };
             let worker = Arc::new(worker);
             let regions =
-                scheduler::run(downloads.collect(), self.concurrency, &self.session.cancel, worker).await?;
+                fetch::run(downloads.collect(), self.concurrency, &self.session.cancel, worker).await?;
             for ((index, _), region) in link.needed.iter().zip(regions) {
                 made.insert(link.image.diff_ids[*index].clone(), region);
             }
             let part = |diff_id: &DiffId| match (made.get(diff_id), self.inventory.layers.get(diff_id)) {
                 (_, Some(layer)) => {
-                    Ok(Part::Stored { diff_id: diff_id.clone(), layer: Box::new(layer.clone()) })
+                    Ok(LayerRef::Stored { diff_id: diff_id.clone(), layer: Box::new(layer.clone()) })
                 }
                 (Some(blob), None) => {
-                    Ok(Part::Given(LayerSource { diff_id: diff_id.clone(), blob: blob.clone() }))
+                    Ok(LayerRef::Given(LayerBlob { diff_id: diff_id.clone(), blob: blob.clone() }))
                 }
                 (None, None) => Err(Error::misfit(format!("no delta of the chain brings layer {diff_id}"))),
             };
@@ -155,7 +155,7 @@ impl Chain<'_> {
 /// Makes the layers of a link readable.
 struct Fuser {
     files: Arc<dyn SourceFiles>,
-    image: TargetImage,
+    image: Image,
     limits: tardiff::Limits,
     max_layer: u64,
     spool: Spool,
@@ -163,7 +163,7 @@ struct Fuser {
 }
 
 impl Worker<Region> for Fuser {
-    fn work(&self, job: Job) -> Result<Step<Region>> {
+    fn work(&self, job: Job) -> Result<Worked<Region>> {
         let diff_id = &self.image.diff_ids[job.index];
         let max = layer_size_bound(&self.image.layers[job.index], self.max_layer);
         let (is_patch, mut blob) = tardiff::sniff(job.blob).at("blob")?;
@@ -174,11 +174,11 @@ impl Worker<Region> for Fuser {
             let mut whole = self.spool.begin().at(self.spool.dir().display())?;
             std::io::copy(&mut blob, &mut whole).at("blob")?;
             let blob = whole.into_region();
-            LayerSource { diff_id: diff_id.clone(), blob }.unpack(&self.spool, max, &self.cancel)
+            LayerBlob { diff_id: diff_id.clone(), blob }.unpack(&self.spool, max, &self.cancel)
         };
         match region {
-            Ok(region) => Ok(Step::Done(region)),
-            Err(e) if view.has_another_chance(&e) => Ok(Step::Again),
+            Ok(region) => Ok(Worked::Done(region)),
+            Err(e) if view.has_another_chance(&e) => Ok(Worked::Again),
             Err(e) => Err(e.context(format!("layer {diff_id} on the way"))),
         }
     }

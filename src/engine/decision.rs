@@ -10,25 +10,25 @@ use super::outcome::Reason;
 use super::request::{DeltaPolicy, FetchRequest};
 use oci_spec::image::Descriptor;
 
-use crate::artifact::{DeltaManifest, TargetImage};
+use crate::artifact::{DeltaManifest, Image};
 use crate::digest::{DiffId, Digest};
 use crate::discover::{Candidate, Found, deltas_for};
 use crate::error::{Error, Kind, Result};
 use crate::exact::Recipes;
-use crate::fetch::Source;
+use crate::fetch::Place;
 use crate::layout::Layout;
 use crate::plan::{self, Offer, Origin, Preference, RebuildPlan, cheapest_chain};
 use crate::platform::Platform;
 use crate::proxy::Proxy;
 use crate::reference::Reference;
-use crate::registry::Repository;
+use crate::registry::RemoteRepository;
 use crate::session::Session;
 use crate::store::{Inventory, Store};
 
 /// How an image is brought here.
 #[derive(Debug)]
 pub(crate) struct Decision {
-    pub image: TargetImage,
+    pub image: Image,
     pub plan: RebuildPlan,
     pub places: Places,
     /// How layers become what was published.
@@ -48,18 +48,18 @@ pub(crate) struct Decision {
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     /// Blobs of the last delta.
-    pub delta: Source,
+    pub delta: Place,
     /// Whole layers.
-    pub image: Source,
+    pub image: Place,
     /// Layers of a base image outside the repository.
-    pub base: Option<Source>,
+    pub base: Option<Place>,
     /// Layers in the repository.
-    pub here: Option<Source>,
+    pub here: Option<Place>,
 }
 
 impl Places {
     /// Where the blob of a way is.
-    pub(crate) fn of(&self, origin: Origin) -> &Source {
+    pub(crate) fn of(&self, origin: Origin) -> &Place {
         match origin {
             Origin::Patch | Origin::Carried => &self.delta,
             Origin::Base => self.base.as_ref().unwrap_or(&self.image),
@@ -108,7 +108,7 @@ impl Decision {
 
 /// What deciding came to.
 #[derive(Debug)]
-pub(crate) enum Step {
+pub(crate) enum Next {
     /// That is how it is done.
     Decided(Box<Decision>),
     /// This base must be in the repository first.
@@ -145,8 +145,8 @@ impl Hand<'_> {
 
     fn base(&self, config: &Digest) -> Result<Base> {
         let here = self.store.map(|store| (store, self.inventory));
-        let FetchRequest { base, source, .. } = self.request;
-        Base::find(config, base, source.platform.as_ref(), here, self.spool)
+        let FetchRequest { base, place, .. } = self.request;
+        Base::find(config, base, place.platform.as_ref(), here, self.spool)
     }
 
     fn policy(&self) -> DeltaPolicy {
@@ -154,7 +154,7 @@ impl Hand<'_> {
     }
 
     /// Decides for the reference that was opened: a delta, or an image for which deltas may exist.
-    pub(crate) async fn decide(&self, opened: &Opened) -> Result<Step> {
+    pub(crate) async fn decide(&self, opened: &Opened) -> Result<Next> {
         match opened.delta()? {
             Some(manifest) => self.by_given_delta(opened, manifest).await,
             None => {
@@ -165,16 +165,16 @@ impl Hand<'_> {
     }
 
     /// The image is brought whole.
-    fn whole(&self, source: &Source, image: TargetImage, fallback: Option<Reason>) -> Decision {
+    fn whole(&self, place: &Place, image: Image, fallback: Option<Reason>) -> Decision {
         let here = |diff_id: &DiffId, published: &Descriptor| self.here(diff_id, published);
         let offer = Offer::whole_layers(&here, self.request.limits.max_layer_size);
         let plan = Offer { exact: self.request.exact(), ..offer }.plan(&image);
-        let blobs = self.store.and_then(|store| store.blobs()).map(Source::Local);
+        let blobs = self.store.and_then(|store| store.blobs()).map(Place::Local);
         Decision {
             plain_bytes: plan.download_bytes(),
             image,
             plan,
-            places: Places { delta: source.clone(), image: source.clone(), base: None, here: blobs },
+            places: Places { delta: place.clone(), image: place.clone(), base: None, here: blobs },
             recipes: Recipes::default(),
             applied: None,
             search_bytes: 0,
@@ -184,23 +184,23 @@ impl Hand<'_> {
     }
 
     /// REF is a delta: it is applied, whatever it costs.
-    async fn by_given_delta(&self, opened: &Opened, manifest: DeltaManifest) -> Result<Step> {
+    async fn by_given_delta(&self, opened: &Opened, manifest: DeltaManifest) -> Result<Next> {
         let delta = opened.target_of(manifest).await?;
         if self.policy() == DeltaPolicy::Never {
-            return Ok(decided(self.whole(&opened.source, delta.target, Some(Reason::Policy))));
+            return Ok(decided(self.whole(&opened.place, delta.target, Some(Reason::Policy))));
         }
         if let Some(remote) = self.base_to_fetch(delta.source_config()).await? {
-            return Ok(Step::FetchBase(remote));
+            return Ok(Next::FetchBase(remote));
         }
         let base = match self.base(delta.source_config()) {
             Ok(base) => base,
             Err(e) if e.kind() == Kind::Misfit && self.policy() == DeltaPolicy::Auto => {
-                let whole = self.whole(&opened.source, delta.target, Some(Reason::NoBase));
+                let whole = self.whole(&opened.place, delta.target, Some(Reason::NoBase));
                 let mut missing = whole.plan.layers.iter().filter(|layer| layer.origin() == Origin::Whole);
                 // A dry run cannot find out whether a registry has the layers.
                 let hopeless =
-                    self.purpose == Purpose::Look && matches!(whole.places.image, Source::Remote(_));
-                if hopeless || !missing.all(|layer| whole.places.image.may_have(&layer.target)) {
+                    self.purpose == Purpose::Look && matches!(whole.places.image, Place::Remote(_));
+                if hopeless || !missing.all(|layer| whole.places.image.may_have(&layer.published)) {
                     return Err(e);
                 }
                 self.session.say(&format!("the image is fetched whole: {e}"));
@@ -208,25 +208,25 @@ impl Hand<'_> {
             }
             Err(e) => return Err(e),
         };
-        let whole = self.whole(&opened.source, delta.target, None);
+        let whole = self.whole(&opened.place, delta.target, None);
         let preference =
             if self.policy() == DeltaPolicy::Only { Preference::DeltaOnly } else { Preference::Delta };
-        let last = Last { digest: &opened.digest, manifest: &delta.manifest, source: opened.source.clone() };
+        let last = Last { digest: &opened.digest, manifest: &delta.manifest, place: opened.place.clone() };
         let plan = self.plan(&whole, &last, &base, preference);
         Ok(decided(applied(whole, plan, last, base, Vec::new())))
     }
 
     /// The base that the request names in a registry, where that is the one with `config` and is not here yet.
     async fn base_to_fetch(&self, config: &Digest) -> Result<Option<Reference>> {
-        let FetchRequest { base, source, .. } = self.request;
-        let remote = base::check_remote(base, source, config, self.spool).await?;
+        let FetchRequest { base, place, .. } = self.request;
+        let remote = base::check_remote(base, place, config, self.spool).await?;
         let missing = self.store.is_some() && self.inventory.by_config(config).is_none();
         Ok(remote.filter(|_| missing && self.purpose == Purpose::Fetch).cloned())
     }
 
     /// REF is an image: the cheapest of the deltas for it, or none.
-    async fn by_any_delta(&self, opened: &Opened, image: TargetImage) -> Result<Step> {
-        let whole = self.whole(&opened.source, image, None);
+    async fn by_any_delta(&self, opened: &Opened, image: Image) -> Result<Next> {
+        let whole = self.whole(&opened.place, image, None);
         if self.policy() == DeltaPolicy::Never || whole.plain_bytes == 0 {
             return Ok(decided(whole));
         }
@@ -245,8 +245,8 @@ impl Hand<'_> {
         };
         let Some((name, elsewhere)) = place else { return self.without(whole, None, Reason::NoDelta) };
         let local_base = self.named_base()?;
-        let options = self.request.source.skopeo(Platform::host());
-        let repository = Repository::new(name, &options).remembered();
+        let options = self.request.place.skopeo(Platform::host());
+        let repository = RemoteRepository::new(name, &options).remembered();
         let subject = whole.image.manifest_digest.clone();
         if self.inventory.images.is_empty() && local_base.is_none() {
             if self.purpose == Purpose::Fetch {
@@ -276,14 +276,14 @@ impl Hand<'_> {
             };
             return self.without(whole, Some(found), reason);
         };
-        let source_of = |delta: &Candidate| match elsewhere {
+        let place_of = |delta: &Candidate| match elsewhere {
             Some(place) => remote(Proxy::new(&place.pinned(&delta.digest).skopeo(), options.clone()), place),
             None => whole.places.image.clone(),
         };
         let mut links: Vec<Link> = Vec::new();
         for delta in way {
             let have = |d: &DiffId| self.has(d) || links.iter().any(|link| link.diff_ids().contains(d));
-            match Link::read(delta, source_of(delta), have).await {
+            match Link::read(delta, place_of(delta), have).await {
                 Ok(link) => links.push(link),
                 Err(e) if e.kind() == Kind::Interrupted => return Err(e),
                 Err(e) => {
@@ -296,7 +296,7 @@ impl Hand<'_> {
         let base = self.base(&first.manifest.source_config)?;
         let search_bytes = found.bytes + links.iter().map(Link::metadata_bytes).sum::<u64>();
         let last =
-            Last { digest: &candidate.digest, manifest: &candidate.manifest, source: source_of(candidate) };
+            Last { digest: &candidate.digest, manifest: &candidate.manifest, place: place_of(candidate) };
         Ok(Decision { search_bytes, ..self.with_delta(whole, last, base, links) })
     }
 
@@ -304,13 +304,13 @@ impl Hand<'_> {
     fn named_base(&self) -> Result<Option<Digest>> {
         let Some(reference) = &self.request.base.image else { return Ok(None) };
         let Some(layout) = Layout::open(reference, self.spool)? else { return Ok(None) };
-        base::named_image(&layout, reference, self.request.source.platform.as_ref())
+        base::named_image(&layout, reference, self.request.place.platform.as_ref())
             .map(|i| Some(i.config_digest))
     }
 
     /// `--delta` names the one to use.
-    async fn by_named_delta(&self, named: &Reference, whole: Decision) -> Result<Step> {
-        let opened = Opened::open(named, &self.request.source, self.spool).await?;
+    async fn by_named_delta(&self, named: &Reference, whole: Decision) -> Result<Next> {
+        let opened = Opened::open(named, &self.request.place, self.spool).await?;
         let manifest =
             opened.delta()?.ok_or_else(|| Error::misfit(format!("{named} is not an oci-delta artifact")))?;
         let (rebuilds, wanted) = (manifest.target_manifest.digest(), &whole.image.manifest_digest);
@@ -318,7 +318,7 @@ impl Hand<'_> {
             return Err(Error::misfit(format!("{named} rebuilds image {rebuilds}, but REF is {wanted}")));
         }
         if let Some(remote) = self.base_to_fetch(&manifest.source_config).await? {
-            return Ok(Step::FetchBase(remote));
+            return Ok(Next::FetchBase(remote));
         }
         let search_bytes = opened.metadata_bytes();
         let base = match self.base(&manifest.source_config) {
@@ -330,7 +330,7 @@ impl Hand<'_> {
             }
             Err(e) => return Err(e),
         };
-        let last = Last { digest: &opened.digest, manifest: &manifest, source: opened.source.clone() };
+        let last = Last { digest: &opened.digest, manifest: &manifest, place: opened.place.clone() };
         Ok(decided(Decision { search_bytes, ..self.with_delta(whole, last, base, Vec::new()) }))
     }
 
@@ -353,7 +353,7 @@ impl Hand<'_> {
         let offer = Offer {
             delta: Some(last.manifest),
             exact: self.request.exact(),
-            is_patch: &|blob| is_patch(&last.source, blob),
+            is_patch: &|blob| is_patch(&last.place, blob),
             base: &|diff_id| base.layer(diff_id),
             whole: &|layer| whole.places.image.may_have(layer),
             preference,
@@ -384,22 +384,22 @@ impl Hand<'_> {
     }
 }
 
-fn decided(decision: Decision) -> Step {
-    Step::Decided(Box::new(decision))
+fn decided(decision: Decision) -> Next {
+    Next::Decided(Box::new(decision))
 }
 
 /// The delta that leads to the target itself.
 struct Last<'a> {
     digest: &'a Digest,
     manifest: &'a DeltaManifest,
-    source: Source,
+    place: Place,
 }
 
 /// `whole`, but as `plan` has it: by `last` and the deltas before it, from `base` on.
 fn applied(whole: Decision, plan: RebuildPlan, last: Last<'_>, base: Base, links: Vec<Link>) -> Decision {
     let deltas = links.iter().map(|link| &link.digest).chain([last.digest]).cloned().collect();
     let base_config = links.first().map_or(&last.manifest.source_config, Link::base_config).clone();
-    let places = Places { delta: last.source, base: base.source(), ..whole.places };
+    let places = Places { delta: last.place, base: base.place(), ..whole.places };
     let recipes = last.manifest.recipes.clone();
     Decision { plan, places, recipes, applied: Some(Applied { base, base_config, deltas, links }), ..whole }
 }
@@ -423,9 +423,9 @@ fn choose<'a>(
             let metadata = delta.target_manifest.size().saturating_add(delta.target_config.size());
             delta.layer_bytes().saturating_add(metadata)
         };
-        plan::Step { from: delta.source_config.clone(), to: delta.target_config.digest().clone(), bytes }
+        plan::Hop { from: delta.source_config.clone(), to: delta.target_config.digest().clone(), bytes }
     };
-    let steps: Vec<plan::Step> = found.candidates.iter().map(step).collect();
+    let steps: Vec<plan::Hop> = found.candidates.iter().map(step).collect();
     let chain = cheapest_chain(&steps, here, target, limit).unwrap_or_default();
     chain.into_iter().map(|at| &found.candidates[at]).collect()
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 
-use crate::artifact::{TargetImage, layer_size_bound};
+use crate::artifact::{Image, layer_size_bound};
 use crate::digest::{DiffId, Digest};
 use crate::encoding::MAX_WINDOW_LOG;
 use crate::error::{Error, IoContext, Kind, Result};
@@ -92,7 +92,7 @@ fn find<'a>(inventory: &'a Inventory, request: &ExportRequest) -> Result<&'a Sto
     let is_meant = |image: &&StoredImage| {
         image.name.as_ref() == Some(wanted)
             || image.descriptor.digest().as_ref() == wanted
-            || image.target_manifest().as_ref() == wanted
+            || image.published_manifest().as_ref() == wanted
     };
     let mut found = inventory.images.iter().filter(is_meant);
     let Some(first) = found.next() else {
@@ -100,7 +100,7 @@ fn find<'a>(inventory: &'a Inventory, request: &ExportRequest) -> Result<&'a Sto
     };
     // The same in several forms: the one that is as published.
     let all: Vec<&StoredImage> = std::iter::once(first).chain(found).collect();
-    if let Some(other) = all.iter().find(|image| image.target_manifest() != first.target_manifest()) {
+    if let Some(other) = all.iter().find(|image| image.published_manifest() != first.published_manifest()) {
         let (first, other) = (first.descriptor.digest(), other.descriptor.digest());
         return Err(Error::usage(format!(
             "more than one image in {} is named {wanted:?}",
@@ -144,7 +144,7 @@ impl Out<'_> {
         Ok(Exported { manifest: image.manifest_digest.clone(), fidelity: Fidelity::Rewritten, made: 0 })
     }
 
-    fn finish(&self, image: &TargetImage, manifest: &[u8]) -> Result<()> {
+    fn finish(&self, image: &Image, manifest: &[u8]) -> Result<()> {
         let write = |name: &str, bytes: &[u8]| fs::write(self.dir.join(name), bytes).at(self.dir.display());
         write(image.config_digest.digest(), &image.config_raw)?;
         write("manifest.json", manifest)?;
@@ -152,7 +152,7 @@ impl Out<'_> {
     }
 
     /// Puts all layers there as published; gives how many were made.
-    fn layers(&self, image: &TargetImage, recipes: &Recipes) -> Result<usize> {
+    fn layers(&self, image: &Image, recipes: &Recipes) -> Result<usize> {
         let mut made = 0;
         for (at, (diff_id, layer)) in image.diff_ids.iter().zip(&image.layers).enumerate() {
             if self.dir.join(layer.digest().digest()).exists() {

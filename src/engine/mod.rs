@@ -27,7 +27,7 @@ use crate::plan::{Origin, PlannedLayer};
 use crate::session::Session;
 use crate::store::{Fidelity, Inventory, Store, StoredImage};
 use bring::Bring;
-use decision::{Decision, Hand, Purpose, Step};
+use decision::{Decision, Hand, Next, Purpose};
 use opened::Opened;
 use outcome::{Bytes, Durations, Kept, LayerOutcome, Outcome, Status};
 use request::{BaseChoice, Deltas, FetchRequest};
@@ -77,9 +77,9 @@ impl<'a> Plan<'a> {
         let (store, mut inventory, spool) = open_store(session, request, purpose).await?;
         // Nothing that is waited for here works on, so it can be dropped when the session is stopped.
         let cancel = &session.cancel;
-        let opened = cancel.until(Opened::open(&request.reference, &request.source, &spool)).await?;
+        let opened = cancel.until(Opened::open(&request.reference, &request.place, &spool)).await?;
         if let Some(expected) = &request.expected {
-            cancel.until(opened.expect(expected, &request.source)).await?;
+            cancel.until(opened.expect(expected, &request.place)).await?;
         }
         let delta = opened.delta()?;
         let wanted = delta.as_ref().map_or(&opened.digest, |d| d.target_manifest.digest());
@@ -102,7 +102,7 @@ impl<'a> Plan<'a> {
                     spool: &spool,
                 };
                 match cancel.until(hand.decide(&opened)).await? {
-                    Step::Decided(decision) => {
+                    Next::Decided(decision) => {
                         let others = confirm(store.as_ref(), &inventory, &decision, purpose).await?;
                         if others.is_empty() {
                             require_exact(request, &decision)?;
@@ -115,7 +115,7 @@ impl<'a> Plan<'a> {
                             inventory.layers.remove(&diff_id);
                         }
                     }
-                    Step::FetchBase(base) => {
+                    Next::FetchBase(base) => {
                         session.say(&format!("fetching the base image {base}"));
                         let request = FetchRequest {
                             reference: base,
@@ -186,7 +186,7 @@ impl<'a> Plan<'a> {
             diff_id: layer.diff_id.clone(),
             origin: layer.origin(),
             bytes: layer.download_bytes(),
-            target_bytes: layer.target.size(),
+            published_bytes: layer.published.size(),
             kept: self.request.keeps_blobs().then(|| Kept::planned(layer)),
         };
         Outcome {
@@ -197,7 +197,7 @@ impl<'a> Plan<'a> {
             fallback: decision.fallback,
             name: self.request.wanted_name(),
             manifest: None,
-            target_manifest: decision.image.manifest_digest.clone(),
+            published_manifest: decision.image.manifest_digest.clone(),
             config: decision.image.config_digest.clone(),
             fidelity: None,
             base_config: decision.base_config(),
@@ -220,7 +220,7 @@ impl<'a> Plan<'a> {
                 diff_id: diff_id.clone(),
                 origin: Origin::Here,
                 bytes: 0,
-                target_bytes: layer.size(),
+                published_bytes: layer.size(),
                 kept: None,
             });
         Outcome {
@@ -231,7 +231,7 @@ impl<'a> Plan<'a> {
             fallback: None,
             name: stored.name.clone(),
             manifest: Some(stored.descriptor.digest().clone()),
-            target_manifest: stored.target_manifest(),
+            published_manifest: stored.published_manifest(),
             config: stored.image.config_digest.clone(),
             fidelity: Some(if verbatim { Fidelity::Verbatim } else { Fidelity::Rewritten }),
             base_config: None,
@@ -290,7 +290,7 @@ fn require_exact(request: &FetchRequest, decision: &Decision) -> Result<()> {
     let layers = &decision.plan.layers;
     match layers.iter().find_map(|layer| Some((layer, layer.inexact()?))) {
         Some((layer, reason)) if request.exact() == Exact::Require => {
-            let layer = layer.target.digest();
+            let layer = layer.published.digest();
             Err(Error::misfit(format!("layer {layer} cannot be made exactly as it was published: {reason}")))
         }
         _ => Ok(()),

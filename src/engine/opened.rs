@@ -8,11 +8,11 @@ use std::sync::Arc;
 use oci_spec::image::Descriptor;
 use tokio::sync::OnceCell;
 
-use super::request::SourceOptions;
-use crate::artifact::{self, Delta, DeltaManifest, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage};
+use super::request::PlaceOptions;
+use crate::artifact::{self, Delta, DeltaManifest, Image, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE};
 use crate::digest::{Digest, digest_of};
 use crate::error::{Error, Result};
-use crate::fetch::Source;
+use crate::fetch::Place;
 use crate::layout::Layout;
 use crate::platform::Platform;
 use crate::proxy::{Proxy, inspect_raw};
@@ -25,7 +25,7 @@ use crate::tardiff;
 #[derive(Debug)]
 pub(crate) struct Opened {
     reference: Reference,
-    pub source: Source,
+    pub place: Place,
     pub digest: Digest,
     pub manifest: Vec<u8>,
     /// The manifest is what skopeo made of a Docker one, which `digest` is of: [`image`](Self::image) reads that.
@@ -35,19 +35,19 @@ pub(crate) struct Opened {
     /// Bytes of metadata read so far.
     read: Cell<u64>,
     /// What [`image`](Self::image) read.
-    image: OnceCell<TargetImage>,
+    image: OnceCell<Image>,
 }
 
 impl Opened {
     /// Resolves `reference` and reads its manifest.
-    pub(crate) async fn open(reference: &Reference, options: &SourceOptions, spool: &Path) -> Result<Self> {
+    pub(crate) async fn open(reference: &Reference, options: &PlaceOptions, spool: &Path) -> Result<Self> {
         let required = options.platform.clone();
         let platform = required.clone().unwrap_or_else(Platform::host);
         if let Some(layout) = Layout::open(reference, spool)? {
             let descriptor = layout.resolve(reference.image_name(), &platform)?;
             let manifest = layout.read_blob(&descriptor, MAX_MANIFEST_SIZE)?;
-            let (digest, source) = (descriptor.digest().clone(), Source::Local(Arc::new(layout)));
-            return Ok(Opened::new(reference, source, digest, manifest, false, required));
+            let (digest, place) = (descriptor.digest().clone(), Place::Local(Arc::new(layout)));
+            return Ok(Opened::new(reference, place, digest, manifest, false, required));
         }
         let proxy = Proxy::new(&reference.skopeo(), options.skopeo(platform));
         let (digest, manifest) = proxy.manifest().await?;
@@ -58,13 +58,13 @@ impl Opened {
                 "{reference}: manifest digest mismatch: expected {digest}, found {found}"
             )));
         }
-        let source = remote(proxy, reference);
-        Ok(Opened::new(reference, source, digest, manifest, converted, required))
+        let place = remote(proxy, reference);
+        Ok(Opened::new(reference, place, digest, manifest, converted, required))
     }
 
     fn new(
         reference: &Reference,
-        source: Source,
+        place: Place,
         digest: Digest,
         manifest: Vec<u8>,
         converted: bool,
@@ -73,7 +73,7 @@ impl Opened {
         let read = Cell::new(manifest.len() as u64);
         Opened {
             reference: reference.clone(),
-            source,
+            place,
             digest,
             manifest,
             converted,
@@ -99,7 +99,7 @@ impl Opened {
 
     /// Refuses anything but the manifest with this digest: the image's, the delta's target, or of an
     /// index in the registry that leads to the image.
-    pub(crate) async fn expect(&self, expected: &Digest, options: &SourceOptions) -> Result<()> {
+    pub(crate) async fn expect(&self, expected: &Digest, options: &PlaceOptions) -> Result<()> {
         let target = self.delta()?.map(|delta| delta.target_manifest.digest().clone());
         if self.digest == *expected || target.as_ref() == Some(expected) {
             return Ok(());
@@ -122,15 +122,15 @@ impl Opened {
     pub(crate) async fn target_of(&self, delta: DeltaManifest) -> Result<Delta> {
         let manifest = self.blob(&delta.target_manifest, MAX_MANIFEST_SIZE).await?;
         let config = self.blob(&delta.target_config, MAX_CONFIG_SIZE).await?;
-        let target = TargetImage::parse(manifest, delta.target_manifest.digest(), config)?;
+        let target = Image::parse(manifest, delta.target_manifest.digest(), config)?;
         self.require_platform(&target)?;
         delta.with_target(target)
     }
 
     /// The image itself, when this is no delta. Always as the registry has it, whatever skopeo converts.
-    pub(crate) async fn image(&self) -> Result<TargetImage> {
-        let read = async || match &self.source {
-            Source::Remote(blobs) if self.converted => self.docker_image(blobs.proxy()).await,
+    pub(crate) async fn image(&self) -> Result<Image> {
+        let read = async || match &self.place {
+            Place::Remote(blobs) if self.converted => self.docker_image(blobs.proxy()).await,
             _ => self.image_of(self.manifest.clone(), &self.digest).await,
         };
         let image = self.image.get_or_try_init(read).await?;
@@ -138,33 +138,33 @@ impl Opened {
         Ok(image.clone())
     }
 
-    async fn image_of(&self, manifest: Vec<u8>, digest: &Digest) -> Result<TargetImage> {
+    async fn image_of(&self, manifest: Vec<u8>, digest: &Digest) -> Result<Image> {
         let config = artifact::image_config(&manifest)?.ok_or_else(|| {
             Error::misfit(format!("{} is neither an image nor an oci-delta artifact", self.digest))
         })?;
         let config = self.blob(&config, MAX_CONFIG_SIZE).await?;
-        let mut image = TargetImage::parse(manifest, digest, config)?;
-        if let Source::Local(layout) = &self.source {
+        let mut image = Image::parse(manifest, digest, config)?;
+        if let Place::Local(layout) = &self.place {
             layout.correct_sizes(&mut image)?;
         }
         Ok(image)
     }
 
     /// The image proxy shows what skopeo makes of a Docker manifest, with a config that it writes anew.
-    async fn docker_image(&self, proxy: &Proxy) -> Result<TargetImage> {
+    async fn docker_image(&self, proxy: &Proxy) -> Result<Image> {
         let pinned = self.reference.pinned(&self.digest).skopeo();
         let raw = inspect_raw(&pinned, proxy.options()).await?;
         let config = proxy.config().await?;
         self.read.set(self.read.get() + (raw.len() + config.len()) as u64);
         if artifact::is_schema1(&raw) {
             // It has no config, and its digest is not that of its bytes: what skopeo makes of it is the image.
-            let image = TargetImage::parse(self.manifest.clone(), &digest_of(&self.manifest), config)?;
-            return Ok(TargetImage { converted_from: Some(self.digest.clone()), ..image });
+            let image = Image::parse(self.manifest.clone(), &digest_of(&self.manifest), config)?;
+            return Ok(Image { converted_from: Some(self.digest.clone()), ..image });
         }
         let image = self.image_of(raw, &self.digest).await?;
         let converted = digest_of(&config);
         let converted_config = (converted != image.config_digest).then_some(converted);
-        Ok(TargetImage { converted_config, ..image })
+        Ok(Image { converted_config, ..image })
     }
 
     /// The image that is here under this digest, if there is one; `wanted` is the manifest that REF leads to.
@@ -189,7 +189,7 @@ impl Opened {
     ///
     /// # Errors
     /// Misfit.
-    pub(crate) fn require_platform(&self, image: &TargetImage) -> Result<()> {
+    pub(crate) fn require_platform(&self, image: &Image) -> Result<()> {
         match &self.platform {
             Some(wanted) if !wanted.accepts(&image.platform) => {
                 Err(Error::misfit(format!("the image is for platform {}, not {wanted}", image.platform))
@@ -201,7 +201,7 @@ impl Opened {
 
     async fn blob(&self, descriptor: &Descriptor, max: u64) -> Result<Vec<u8>> {
         self.read.set(self.read.get() + descriptor.size());
-        self.source.read_blob(descriptor, max).await
+        self.place.read_blob(descriptor, max).await
     }
 
     /// Bytes of metadata read so far.
@@ -211,30 +211,30 @@ impl Opened {
 }
 
 /// The blobs that belong to `reference` in a registry.
-pub(crate) fn remote(proxy: Proxy, reference: &Reference) -> Source {
+pub(crate) fn remote(proxy: Proxy, reference: &Reference) -> Place {
     let image = match reference {
         Reference::Docker { name } => Some(name.clone()),
         _ => None,
     };
-    Source::Remote(Rc::new(Blobs::new(proxy, image)))
+    Place::Remote(Rc::new(Blobs::new(proxy, image)))
 }
 
 /// Is this blob of a delta a patch? Its first bytes decide, where they can be had before it is fetched.
-pub(crate) fn is_patch(source: &Source, blob: &Descriptor) -> bool {
-    match source.head(blob, tardiff::HEAD) {
+pub(crate) fn is_patch(place: &Place, blob: &Descriptor) -> bool {
+    match place.head(blob, tardiff::HEAD) {
         Some(head) => tardiff::is_patch(&head),
         None => artifact::claims_patch(blob),
     }
 }
 
 /// Blobs in flight and at work for a source; `jobs` sets both.
-pub(crate) fn concurrency(source: &Source, jobs: Option<usize>) -> crate::fetch::Concurrency {
+pub(crate) fn concurrency(place: &Place, jobs: Option<usize>) -> crate::fetch::Concurrency {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    match (source, jobs.filter(|n| *n > 0)) {
+    match (place, jobs.filter(|n| *n > 0)) {
         (_, Some(n)) => crate::fetch::Concurrency { downloads: n, workers: n + 1 },
         // Two hide the latency of a registry; the extra worker lets a download
         // start while the last layer is finished.
-        (Source::Remote(_), None) => crate::fetch::Concurrency { downloads: 2, workers: cores.max(3) },
-        (Source::Local(_), None) => crate::fetch::Concurrency { downloads: cores, workers: cores },
+        (Place::Remote(_), None) => crate::fetch::Concurrency { downloads: 2, workers: cores.max(3) },
+        (Place::Local(_), None) => crate::fetch::Concurrency { downloads: cores, workers: cores },
     }
 }

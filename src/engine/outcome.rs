@@ -55,7 +55,7 @@ pub struct Outcome {
     /// Digest of the manifest in the repository, once it is there.
     pub manifest: Option<Digest>,
     /// Digest of the manifest as published.
-    pub target_manifest: Digest,
+    pub published_manifest: Digest,
     /// Digest of the config.
     pub config: Digest,
     /// Did the manifest stay as it was published? Known once it is there.
@@ -81,8 +81,8 @@ pub struct LayerOutcome {
     pub origin: Origin,
     /// Bytes that are read for it, failed tries included; 0 for a reused layer.
     pub bytes: u64,
-    /// Bytes of the layer in the target image, as its registry has it.
-    pub target_bytes: u64,
+    /// Bytes of the layer as its registry has it.
+    pub published_bytes: u64,
     /// What became of its blob; `None` in a repository that keeps no blobs.
     pub kept: Option<Kept>,
 }
@@ -103,7 +103,7 @@ impl Kept {
     pub(crate) fn planned(layer: &PlannedLayer) -> Self {
         let Some(way) = layer.ways.first() else { return Kept::Rewritten(None) };
         match &layer.keep {
-            _ if way.blob.digest() == layer.target.digest() => Kept::Verbatim,
+            _ if way.blob.digest() == layer.published.digest() => Kept::Verbatim,
             Keep::Exact(recipe) => Kept::Exact(Some(Maker::of(recipe))),
             Keep::Plain => Kept::Exact(None),
             Keep::Rewritten(reason) => Kept::Rewritten(reason.clone()),
@@ -114,7 +114,7 @@ impl Kept {
     pub(super) fn of(layer: &PlannedLayer, stored: &Descriptor, by_recipe: bool) -> Self {
         match &layer.keep {
             Keep::Exact(recipe) if by_recipe => Kept::Exact(Some(Maker::of(recipe))),
-            _ if stored.digest() == layer.target.digest() => Kept::Verbatim,
+            _ if stored.digest() == layer.published.digest() => Kept::Verbatim,
             Keep::Rewritten(reason) => Kept::Rewritten(reason.clone()),
             Keep::Plain | Keep::Exact(_) => Kept::Rewritten(None),
         }
@@ -128,7 +128,7 @@ pub struct Bytes {
     pub downloaded: u64,
     /// What a pull without deltas would have read here, where some layers may be present.
     pub plain_pull: u64,
-    /// What a pull of the target image, whole, would have read.
+    /// What a pull of the image, whole, would have read.
     pub full_pull: u64,
 }
 

@@ -29,8 +29,8 @@ pub struct FetchRequest {
     pub exact: Exact,
     /// How other rebuilt layers are kept.
     pub encoding: Encoding,
-    /// How the source is reached.
-    pub source: SourceOptions,
+    /// How the place is reached.
+    pub place: PlaceOptions,
     /// Bounds on what comes.
     pub limits: Limits,
 }
@@ -47,7 +47,7 @@ impl FetchRequest {
             base: BaseChoice::default(),
             exact: Exact::Auto,
             encoding: Encoding::Plain,
-            source: SourceOptions::default(),
+            place: PlaceOptions::default(),
             limits: Limits::default(),
         }
     }
@@ -101,18 +101,18 @@ pub struct BaseChoice {
     pub rootfs: Option<PathBuf>,
 }
 
-/// How a source is reached.
+/// How a place is reached.
 #[derive(Debug, Clone, Default)]
-pub struct SourceOptions {
+pub struct PlaceOptions {
     /// The platform that the image must have; `None`: this machine's where there is a choice.
     pub platform: Option<Platform>,
     /// For registries.
     pub proxy: ProxyOptions,
-    /// Blobs in flight and at work at once; `None`: by the source and the cores.
+    /// Blobs in flight and at work at once; `None`: by the place and the cores.
     pub jobs: Option<usize>,
 }
 
-impl SourceOptions {
+impl PlaceOptions {
     /// The options for skopeo, with the platform to choose from an index.
     pub fn skopeo(&self, platform: Platform) -> ProxyOptions {
         ProxyOptions { platform: Some(platform), ..self.proxy.clone() }

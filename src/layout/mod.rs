@@ -18,7 +18,7 @@ use std::path::Path;
 
 use oci_spec::image::Descriptor;
 
-use crate::artifact::{self, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, TargetImage};
+use crate::artifact::{self, Image, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE};
 use crate::digest::{Digest, VerifyReader, require_sha256};
 use crate::document::{self, DocumentKind, Index};
 use crate::error::{Error, IoContext, Kind, Result};
@@ -188,7 +188,7 @@ impl Layout {
     ///
     /// # Errors
     /// Verification when manifest and config do not hold together.
-    pub fn image(&self, descriptor: &Descriptor) -> Result<Option<TargetImage>> {
+    pub fn image(&self, descriptor: &Descriptor) -> Result<Option<Image>> {
         if self.kind(descriptor)? != DocumentKind::Manifest || self.blob(descriptor.digest())?.is_none() {
             return Ok(None);
         }
@@ -201,7 +201,7 @@ impl Layout {
             return Ok(None);
         }
         let config = self.read_blob(&config, MAX_CONFIG_SIZE)?;
-        TargetImage::parse(manifest, descriptor.digest(), config).map(Some)
+        Image::parse(manifest, descriptor.digest(), config).map(Some)
     }
 
     /// Gives the layers of an image in this layout the sizes that their blobs have, where the manifest states
@@ -209,7 +209,7 @@ impl Layout {
     ///
     /// # Errors
     /// Local I/O errors.
-    pub fn correct_sizes(&self, image: &mut TargetImage) -> Result<()> {
+    pub fn correct_sizes(&self, image: &mut Image) -> Result<()> {
         for layer in &mut image.layers {
             let blob = self.blob(layer.digest())?.filter(|blob| blob.len() != layer.size());
             let Some(blob) = blob else { continue };

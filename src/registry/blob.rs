@@ -7,7 +7,7 @@ use bytes::Bytes;
 use oci_spec::distribution::Reference as DockerReference;
 use reqwest::Response;
 
-use super::Repository;
+use super::RemoteRepository;
 use super::answer::failed;
 use super::http::Http;
 use crate::digest::Digest;
@@ -19,7 +19,7 @@ use crate::proxy::{Attempts, BlobStream, Proxy};
 pub struct Blobs {
     proxy: Proxy,
     /// Asked when the first transfer breaks.
-    repository: Option<Repository>,
+    repository: Option<RemoteRepository>,
     /// The server was asked for the rest of a blob and gave something else.
     no_ranges: Cell<bool>,
 }
@@ -27,7 +27,7 @@ pub struct Blobs {
 impl Blobs {
     /// Those that `proxy` streams. The rest of one is asked of the repository of `image`, if there is such.
     pub fn new(proxy: Proxy, image: Option<DockerReference>) -> Self {
-        let repository = image.map(|image| Repository::new(&image, proxy.options()));
+        let repository = image.map(|image| RemoteRepository::new(&image, proxy.options()));
         Blobs { proxy, repository, no_ranges: Cell::new(false) }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use oci_spec::image::Descriptor;
 use serde_json::{Value, json};
 
-use super::{IMAGE_INDEX, MAX_LISTING, Repository, page};
+use super::{IMAGE_INDEX, MAX_LISTING, RemoteRepository, page};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -70,12 +70,12 @@ fn make_room(list: &mut Value, room: u64) -> Result<()> {
     Ok(())
 }
 
-impl Repository {
+impl RemoteRepository {
     /// Makes a change to the list of `subject` and sees to it that it lasts, also when others write at
     /// the same time.
     ///
     /// # Errors
-    /// As [`Repository::put_fallback_list`]; Transient when others keep undoing it.
+    /// As [`RemoteRepository::put_fallback_list`]; Transient when others keep undoing it.
     pub async fn change_list(&self, subject: &Digest, change: &Change) -> Result<()> {
         let (mut writes, mut steady) = (0, 0);
         while steady < STEADY {
@@ -97,7 +97,7 @@ impl Repository {
 }
 
 /// What stands there and is no list is no list yet.
-async fn read(repository: &Repository, subject: &Digest) -> Result<Value> {
+async fn read(repository: &RemoteRepository, subject: &Digest) -> Result<Value> {
     let bytes = repository.fallback_list(subject, MAX_LISTING).await?;
     let list = bytes.and_then(|bytes| page::to_change(&bytes));
     Ok(list.unwrap_or_else(|| json!({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": []})))

@@ -51,7 +51,7 @@ pub const MAX_LISTING: u64 = MAX_MANIFEST_SIZE;
 
 /// A repository in a registry.
 #[derive(Debug)]
-pub struct Repository {
+pub struct RemoteRepository {
     image: DockerReference,
     options: ProxyOptions,
     /// Found out when first needed.
@@ -88,10 +88,15 @@ pub struct Listing {
     pub requests: u64,
 }
 
-impl Repository {
+impl RemoteRepository {
     /// The repository of `image`; its tag and digest do not matter.
     pub fn new(image: &DockerReference, options: &ProxyOptions) -> Self {
-        Repository { image: image.clone(), options: options.clone(), way: OnceCell::new(), memory: None }
+        RemoteRepository {
+            image: image.clone(),
+            options: options.clone(),
+            way: OnceCell::new(),
+            memory: None,
+        }
     }
 
     /// How it is reached, by what this machine's configuration says.

@@ -7,7 +7,7 @@ use std::io;
 use oci_spec::image::{Descriptor, Digest};
 
 use super::Verified;
-use crate::artifact::{self, MAX_MANIFEST_SIZE, TargetImage};
+use crate::artifact::{self, Image, MAX_MANIFEST_SIZE};
 use crate::cancel::Cancel;
 use crate::digest::{DiffId, LayerHasher, VerifyReader};
 use crate::document::{self, DocumentKind};
@@ -89,7 +89,7 @@ impl Check<'_> {
         document::parts(&manifest).iter().try_for_each(|part| self.blob(part))
     }
 
-    fn image(&mut self, image: &TargetImage) -> Result<()> {
+    fn image(&mut self, image: &Image) -> Result<()> {
         self.count(image.manifest_raw.len() as u64);
         self.count(image.config_raw.len() as u64);
         for (diff_id, blob) in image.diff_ids.iter().zip(&image.layers) {

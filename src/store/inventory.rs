@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use oci_spec::image::Descriptor;
 
-use crate::artifact::TargetImage;
+use crate::artifact::Image;
 use crate::digest::{DiffId, Digest};
 
 /// An image in the store.
@@ -16,7 +16,7 @@ pub struct StoredImage {
     /// Its entry in the index.
     pub descriptor: Descriptor,
     /// Manifest and config.
-    pub image: TargetImage,
+    pub image: Image,
     /// The entry of the index of images that it is in; it has no entry of its own then.
     pub inside: Option<Digest>,
 }
@@ -48,8 +48,8 @@ pub enum OtherKind {
 }
 
 /// Annotation of an index entry whose manifest was rewritten: digest of the
-/// target manifest as its publisher made it, kept as a blob beside it.
-pub(super) const TARGET_MANIFEST: &str = "io.github.oci-delta-fetch.target-manifest";
+/// manifest as its publisher made it, kept as a blob beside it.
+pub(super) const PUBLISHED_MANIFEST: &str = "io.github.oci-delta-fetch.target-manifest";
 
 /// Annotation of an index entry whose manifest skopeo made of a Docker one:
 /// digest of that in its registry, by which the image is known again.
@@ -69,7 +69,7 @@ pub(super) fn recipes_of(entry: &Descriptor) -> Option<Digest> {
 
 /// The other digests by which the manifest of an entry is known.
 pub(super) fn notes_of(entry: &Descriptor) -> impl Iterator<Item = Digest> {
-    [TARGET_MANIFEST, CONVERTED_FROM].into_iter().filter_map(|key| note(entry, key))
+    [PUBLISHED_MANIFEST, CONVERTED_FROM].into_iter().filter_map(|key| note(entry, key))
 }
 
 fn note(entry: &Descriptor, key: &str) -> Option<Digest> {
@@ -78,8 +78,8 @@ fn note(entry: &Descriptor, key: &str) -> Option<Digest> {
 
 impl StoredImage {
     /// Digest of the manifest as its publisher made it, also when ours was rewritten.
-    pub fn target_manifest(&self) -> Digest {
-        self.note(TARGET_MANIFEST).unwrap_or_else(|| self.descriptor.digest().clone())
+    pub fn published_manifest(&self) -> Digest {
+        self.note(PUBLISHED_MANIFEST).unwrap_or_else(|| self.descriptor.digest().clone())
     }
 
     /// Digest of its recipes.
@@ -89,7 +89,7 @@ impl StoredImage {
 
     /// Is its manifest the publisher's?
     pub fn is_verbatim(&self) -> bool {
-        self.target_manifest() == *self.descriptor.digest()
+        self.published_manifest() == *self.descriptor.digest()
     }
 
     /// Digest in the registry of the Docker manifest that this one was converted from.
@@ -144,10 +144,10 @@ impl Inventory {
         self.images.iter().rev().find(known)
     }
 
-    /// The image made from this target manifest, or from this Docker one.
+    /// The image made from this published manifest, or from this Docker one.
     pub fn by_manifest(&self, manifest: &Digest) -> Option<&StoredImage> {
         self.images.iter().rev().find(|i| {
-            i.target_manifest() == *manifest
+            i.published_manifest() == *manifest
                 || i.descriptor.digest() == manifest
                 || i.converted_from().as_ref() == Some(manifest)
         })

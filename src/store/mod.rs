@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 
-use crate::artifact::TargetImage;
-use crate::base::{LayeredFiles, Part};
+use crate::artifact::Image;
+use crate::base::{LayerRef, LayeredFiles};
 use crate::digest::{DiffId, Digest, VerifiedLayer};
 use crate::encoding::Encoding;
 use crate::error::{Error, Result};
@@ -85,13 +85,13 @@ pub trait Store: Debug + Send + Sync {
     ///
     /// # Errors
     /// When a layer is gone.
-    fn files(&self, layers: Vec<Part>, max_layer: u64) -> Result<LayeredFiles>;
+    fn files(&self, layers: Vec<LayerRef>, max_layer: u64) -> Result<LayeredFiles>;
 
     /// An image with the manifest that its publisher made.
     ///
     /// # Errors
     /// When that manifest cannot be read.
-    fn published(&self, image: &StoredImage) -> Result<TargetImage>;
+    fn published(&self, image: &StoredImage) -> Result<Image>;
 
     /// A layer of an image that is here: the blob `stored`, or from a store that
     /// has no blobs its plain tar, in an unlinked file in `spool`.
@@ -106,7 +106,7 @@ pub trait Store: Debug + Send + Sync {
     /// # Errors
     /// Local when the file system has less free space; Misfit for an image, Usage
     /// for an encoding of rebuilt layers, that this store does not take.
-    fn prepare(&self, image: &TargetImage, encoding: Encoding, needed: u64) -> Result<()>;
+    fn prepare(&self, image: &Image, encoding: Encoding, needed: u64) -> Result<()>;
 
     /// Starts a layer that arrives as a plain tar, to be kept in an encoding that
     /// [`prepare`](Self::prepare) let pass.
@@ -149,7 +149,7 @@ pub trait Store: Debug + Send + Sync {
     /// Local I/O errors; nothing has a name then.
     fn publish(
         &self,
-        image: &TargetImage,
+        image: &Image,
         layers: &[Descriptor],
         name: Option<&str>,
         recipes: &Recipes,
@@ -205,7 +205,7 @@ pub trait LayerSink: LayerWrite + Debug + Send {
     fn finish(self: Box<Self>, layer: &VerifiedLayer) -> Result<Descriptor>;
 }
 
-/// Did the target manifest survive as its publisher made it?
+/// Did the manifest survive as its publisher made it?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fidelity {
     /// Yes, byte for byte: digest pins and signatures hold.
@@ -219,7 +219,7 @@ pub enum Fidelity {
 pub struct Published {
     /// Digest of the manifest in the store.
     pub manifest: Digest,
-    /// Whether that is the target's own.
+    /// Whether that is the publisher's own.
     pub fidelity: Fidelity,
     /// What the image lacks here, for people.
     pub note: Option<String>,

@@ -15,11 +15,13 @@ use std::sync::Arc;
 use oci_spec::image::{Descriptor, MediaType};
 use rustix::fs::{FlockOperation, flock};
 
-use super::inventory::{CONVERTED_CONFIG, CONVERTED_FROM, Inventory, RECIPES, StoredImage, TARGET_MANIFEST};
+use super::inventory::{
+    CONVERTED_CONFIG, CONVERTED_FROM, Inventory, PUBLISHED_MANIFEST, RECIPES, StoredImage,
+};
 use super::sink::{BlobSink, TarSink};
 use super::{Fidelity, LayerSink, Published, Store, Swept, Verified, check, keep, stock};
-use crate::artifact::{self, MAX_MANIFEST_SIZE, TargetImage};
-use crate::base::{LayerSource, LayeredFiles, Part};
+use crate::artifact::{self, Image, MAX_MANIFEST_SIZE};
+use crate::base::{LayerBlob, LayerRef, LayeredFiles};
 use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest, digest_of, parse_digest};
 use crate::encoding::Encoding;
@@ -130,7 +132,7 @@ impl OciLayoutStore {
 
     /// Drops the notes on finished layers of a published image; a run that was
     /// killed just after publishing leaves them.
-    fn forget_finished(&self, image: &TargetImage) {
+    fn forget_finished(&self, image: &Image) {
         for diff_id in &image.diff_ids {
             // A note that stays only costs its bytes, and gc takes it.
             let _ = fs::remove_file(self.finished().join(diff_id.as_digest().digest()));
@@ -197,24 +199,24 @@ impl Store for OciLayoutStore {
         Ok(others)
     }
 
-    fn files(&self, layers: Vec<Part>, max_layer: u64) -> Result<LayeredFiles> {
+    fn files(&self, layers: Vec<LayerRef>, max_layer: u64) -> Result<LayeredFiles> {
         let source = |part| match part {
-            Part::Given(source) => Ok(source),
-            Part::Stored { diff_id, layer } => {
-                self.layout.require_blob(&layer).map(|blob| LayerSource { diff_id, blob })
+            LayerRef::Given(source) => Ok(source),
+            LayerRef::Stored { diff_id, layer } => {
+                self.layout.require_blob(&layer).map(|blob| LayerBlob { diff_id, blob })
             }
         };
         let layers = layers.into_iter().map(source).collect::<Result<_>>()?;
         Ok(LayeredFiles::stoppable(layers, &self.tmp(), max_layer, &self.cancel))
     }
 
-    fn published(&self, stored: &StoredImage) -> Result<TargetImage> {
-        let digest = stored.target_manifest();
+    fn published(&self, stored: &StoredImage) -> Result<Image> {
+        let digest = stored.published_manifest();
         match self.layout.blob(&digest)? {
             Some(blob) if digest != stored.image.manifest_digest => {
                 let published = Descriptor::new(MediaType::ImageManifest, blob.len(), digest.clone());
                 let manifest = self.layout.read_blob(&published, MAX_MANIFEST_SIZE)?;
-                TargetImage::parse(manifest, &digest, stored.image.config_raw.clone())
+                Image::parse(manifest, &digest, stored.image.config_raw.clone())
             }
             _ => Ok(stored.image.clone()),
         }
@@ -224,7 +226,7 @@ impl Store for OciLayoutStore {
         Ok((stored.clone(), self.layout.require_blob(stored)?))
     }
 
-    fn prepare(&self, _image: &TargetImage, _encoding: Encoding, needed: u64) -> Result<()> {
+    fn prepare(&self, _image: &Image, _encoding: Encoding, needed: u64) -> Result<()> {
         let stat = rustix::fs::statvfs(&self.root).map_err(std::io::Error::from).at(self.root.display())?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         if needed <= free {
@@ -260,7 +262,7 @@ impl Store for OciLayoutStore {
 
     fn publish(
         &self,
-        image: &TargetImage,
+        image: &Image,
         layers: &[Descriptor],
         name: Option<&str>,
         recipes: &Recipes,
@@ -294,7 +296,7 @@ impl Store for OciLayoutStore {
         sync_dir(&self.blobs_dir())?;
         let descriptor = Descriptor::new(MediaType::ImageManifest, bytes.len() as u64, digest.clone());
         let notes = [
-            (TARGET_MANIFEST, original),
+            (PUBLISHED_MANIFEST, original),
             (RECIPES, recipes.as_ref()),
             (CONVERTED_FROM, image.converted_from.as_ref()),
             (CONVERTED_CONFIG, image.converted_config.as_ref()),
@@ -317,12 +319,12 @@ impl Store for OciLayoutStore {
     fn settle(&self, image: &StoredImage, name: Option<&str>) -> Result<()> {
         self.forget_finished(&image.image);
         let Some(name) = name.filter(|_| image.name.as_deref() != name) else { return Ok(()) };
-        let target = image.target_manifest();
+        let target = image.published_manifest();
         let original = (target != *image.descriptor.digest()).then_some(&target);
         let (converted, config) = (image.converted_from(), image.converted_config());
         let recipes = image.recipes();
         let notes = [
-            (TARGET_MANIFEST, original),
+            (PUBLISHED_MANIFEST, original),
             (RECIPES, recipes.as_ref()),
             (CONVERTED_FROM, converted.as_ref()),
             (CONVERTED_CONFIG, config.as_ref()),

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use oci_spec::image::Descriptor;
 
 use super::inventory::{Inventory, OtherKind, StoredImage, StoredOther};
-use crate::artifact::{self, TargetImage};
+use crate::artifact::{self, Image};
 use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest};
 use crate::document::{self, DocumentKind};
@@ -121,7 +121,7 @@ impl Stock<'_> {
     }
 
     /// The image behind a manifest, if it is an image and complete. The descriptor has the manifest's size then.
-    fn complete_image(&self, entry: &Descriptor) -> Result<Option<(Descriptor, TargetImage)>> {
+    fn complete_image(&self, entry: &Descriptor) -> Result<Option<(Descriptor, Image)>> {
         self.cancel.check()?;
         let Some(image) = self.layout.image(entry)? else { return Ok(None) };
         for layer in &image.layers {
@@ -134,7 +134,7 @@ impl Stock<'_> {
         Ok(Some((descriptor, image)))
     }
 
-    fn layers_of(&mut self, image: &TargetImage) {
+    fn layers_of(&mut self, image: &Image) {
         let verified = (self.is_verified)(&image.manifest_digest);
         for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
             if artifact::unreadable(layer).is_some() {

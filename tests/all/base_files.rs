@@ -5,7 +5,7 @@ use crate::support;
 
 use std::io::{Read, Write};
 
-use oci_delta_fetch::base::{Doubt, LayerSource, LayeredFiles, SourceFiles, SourcePath};
+use oci_delta_fetch::base::{Doubt, LayerBlob, LayeredFiles, SourceFiles, SourcePath};
 use oci_delta_fetch::digest::{DiffId, digest_of};
 use oci_delta_fetch::error::{Kind, Result};
 use oci_delta_fetch::region::Region;
@@ -22,8 +22,8 @@ fn region(bytes: &[u8]) -> Region {
     Region::whole(file).unwrap()
 }
 
-fn source(tar: &[u8], blob: &[u8]) -> LayerSource {
-    LayerSource { diff_id: DiffId::new(digest_of(tar)), blob: region(blob) }
+fn source(tar: &[u8], blob: &[u8]) -> LayerBlob {
+    LayerBlob { diff_id: DiffId::new(digest_of(tar)), blob: region(blob) }
 }
 
 fn files(layers: &[&[Entry<'_>]]) -> LayeredFiles {
@@ -31,8 +31,8 @@ fn files(layers: &[&[Entry<'_>]]) -> LayeredFiles {
     LayeredFiles::new(layers, &std::env::temp_dir(), 1 << 30)
 }
 
-fn open(files: &LayeredFiles, path: &[u8], attempt: u32) -> Result<(Vec<u8>, bool)> {
-    let found = files.open(&SourcePath::clean(path).unwrap(), attempt)?;
+fn open(files: &LayeredFiles, path: &[u8], round: u32) -> Result<(Vec<u8>, bool)> {
+    let found = files.open(&SourcePath::clean(path).unwrap(), round)?;
     let mut content = vec![0; found.file.size() as usize];
     found.file.read_exact_at(&mut content, 0)?;
     Ok((content, found.doubt != Doubt::None))
@@ -46,7 +46,7 @@ fn content(files: &LayeredFiles, path: &str) -> Option<String> {
     }
 }
 
-/// First and second attempt for a path.
+/// First and second round for a path.
 fn both(files: &LayeredFiles, path: &str) -> [String; 2] {
     [0, 1].map(|n| String::from_utf8(open(files, path.as_bytes(), n).unwrap().0).unwrap())
 }

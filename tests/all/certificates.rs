@@ -10,7 +10,7 @@ use std::time::Duration;
 use oci_delta_fetch::digest::digest_of;
 use oci_delta_fetch::error::{Error, Kind};
 use oci_delta_fetch::proxy::ProxyOptions;
-use oci_delta_fetch::registry::Repository;
+use oci_delta_fetch::registry::RemoteRepository;
 use oci_spec::distribution::Reference;
 
 use crate::support::images::DELTA;
@@ -332,7 +332,7 @@ fn we_refuse(dir: &Path, host: &str) -> Option<Error> {
         ..Default::default()
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let repository = Repository::new(&name, &options);
+    let repository = RemoteRepository::new(&name, &options);
     runtime.block_on(repository.referrers(&digest_of(b"x"), DELTA, 1 << 20)).err()
 }
 

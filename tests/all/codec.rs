@@ -21,7 +21,7 @@ struct Memory {
 }
 
 impl SourceFiles for Memory {
-    fn open(&self, path: &SourcePath, _attempt: u32) -> Result<OpenedFile> {
+    fn open(&self, path: &SourcePath, _round: u32) -> Result<OpenedFile> {
         let file = self.files.get(path.as_bytes()).ok_or_else(|| Error::misfit("absent"))?;
         let mut copy = tempfile::tempfile().unwrap();
         copy.write_all(file).unwrap();

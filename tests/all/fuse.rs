@@ -3,7 +3,7 @@
 use crate::support;
 
 use oci_delta_fetch::apply::apply_patch;
-use oci_delta_fetch::base::{LayerSource, LayeredFiles, View};
+use oci_delta_fetch::base::{LayerBlob, LayeredFiles, View};
 use oci_delta_fetch::digest::{DiffId, digest_of};
 use oci_delta_fetch::error::Kind;
 use oci_delta_fetch::fuse::fuse;
@@ -18,7 +18,7 @@ fn base() -> LayeredFiles {
     let tar = tar(&[("a", &noise(1, 70_000)), ("b", &noise(2, 100)), ("empty", b"")]);
     let mut file = tempfile::tempfile().unwrap();
     std::io::Write::write_all(&mut file, &tar).unwrap();
-    let layer = LayerSource { diff_id: DiffId::new(digest_of(&tar)), blob: Region::whole(file).unwrap() };
+    let layer = LayerBlob { diff_id: DiffId::new(digest_of(&tar)), blob: Region::whole(file).unwrap() };
     LayeredFiles::new(vec![layer], &std::env::temp_dir(), 1 << 30)
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use oci_delta_fetch::digest::{Digest, digest_of};
 use oci_delta_fetch::error::{Error, Kind};
 use oci_delta_fetch::proxy::{Credentials, ProxyOptions};
-use oci_delta_fetch::registry::{Listing, Repository};
+use oci_delta_fetch::registry::{Listing, RemoteRepository};
 use oci_spec::distribution::Reference;
 use serde_json::{Value, json};
 use support::images::{DELTA, MANIFEST};
@@ -45,8 +45,9 @@ impl Fake {
     pub(crate) fn referrers(&self, options: ProxyOptions) -> Result<Listing, Error> {
         let name: Reference = format!("{}/os:1", self.address).parse().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime
-            .block_on(async { Repository::new(&name, &options).referrers(&subject(), DELTA, 1 << 20).await })
+        runtime.block_on(async {
+            RemoteRepository::new(&name, &options).referrers(&subject(), DELTA, 1 << 20).await
+        })
     }
 
     fn refused(&self, kind: Kind, text: &str) {

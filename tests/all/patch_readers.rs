@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use oci_delta_fetch::account::account;
 use oci_delta_fetch::apply::apply_patch;
-use oci_delta_fetch::base::{LayerSource, LayeredFiles, View};
+use oci_delta_fetch::base::{LayerBlob, LayeredFiles, View};
 use oci_delta_fetch::digest::{DiffId, digest_of};
 use oci_delta_fetch::error::{Error, Kind, Result};
 use oci_delta_fetch::fuse::fuse;
@@ -31,7 +31,7 @@ fn base() -> LayeredFiles {
     let tar = tar(&[("a", &noise(1, 10_000))]);
     let mut file = tempfile::tempfile().unwrap();
     std::io::Write::write_all(&mut file, &tar).unwrap();
-    let layer = LayerSource { diff_id: DiffId::new(digest_of(&tar)), blob: Region::whole(file).unwrap() };
+    let layer = LayerBlob { diff_id: DiffId::new(digest_of(&tar)), blob: Region::whole(file).unwrap() };
     LayeredFiles::new(vec![layer], &std::env::temp_dir(), 1 << 30)
 }
 
@@ -103,7 +103,7 @@ fn what_applying_makes_is_what_is_accounted_for() {
     let tar = &old.layers[0].tar;
     let mut file = tempfile::tempfile().unwrap();
     std::io::Write::write_all(&mut file, tar).unwrap();
-    let layer = LayerSource { diff_id: DiffId::new(digest_of(tar)), blob: Region::whole(file).unwrap() };
+    let layer = LayerBlob { diff_id: DiffId::new(digest_of(tar)), blob: Region::whole(file).unwrap() };
     let files = LayeredFiles::new(vec![layer], &std::env::temp_dir(), 1 << 30);
     let mut out = Vec::new();
     let stats = apply_patch(&patch[..], &View::new(&files, 0), &Limits::default(), &mut out).unwrap();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use oci_delta_fetch::digest::digest_of;
 use oci_delta_fetch::error::Kind;
 use oci_delta_fetch::proxy::{Credentials, ProxyOptions};
-use oci_delta_fetch::registry::{Change, Repository};
+use oci_delta_fetch::registry::{Change, RemoteRepository};
 use oci_spec::image::{Descriptor, MediaType};
 use serde_json::json;
 
@@ -257,14 +257,14 @@ fn requests_do_not_wait_for_each_other() {
 fn names_in_addresses_are_no_reasons() {
     for name in ["certificate", "redirect", "tls/unauthorized"] {
         let reference = format!("127.0.0.1:1/{name}:1").parse().unwrap();
-        let repository = Repository::new(&reference, &options());
+        let repository = RemoteRepository::new(&reference, &options());
         let error = block_on(repository.referrers(&subject(), DELTA, 1 << 20)).unwrap_err();
         assert_eq!(error.kind(), Kind::Transient, "{error}");
     }
 }
 
-fn repository(fake: &Fake) -> Repository {
-    Repository::new(&format!("{}/os:1", fake.address).parse().unwrap(), &options())
+fn repository(fake: &Fake) -> RemoteRepository {
+    RemoteRepository::new(&format!("{}/os:1", fake.address).parse().unwrap(), &options())
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {

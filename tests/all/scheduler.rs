@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use oci_delta_fetch::cancel::Cancel;
 use oci_delta_fetch::error::{Error, IoContext};
-use oci_delta_fetch::fetch::{Concurrency, Download, Job, Source, Step, run};
+use oci_delta_fetch::fetch::{Concurrency, Download, Job, Place, Worked, run};
 use oci_delta_fetch::proxy::{Proxy, ProxyOptions};
 use oci_delta_fetch::registry::Blobs;
 use oci_spec::image::{Descriptor, MediaType};
@@ -35,9 +35,9 @@ fn brought<T: Send + 'static>(
         let blobs = Rc::new(Blobs::new(Proxy::new("docker://h/r:t", options), None));
         let downloads = layout.layers.iter().enumerate().map(|(index, (digest, size))| {
             let blob = Descriptor::new(MediaType::ImageLayer, *size, digest.clone());
-            Download::new(index, blob, Source::Remote(blobs.clone()))
+            Download::new(index, blob, Place::Remote(blobs.clone()))
         });
-        let work = Arc::new(move |job: Job| Ok(Step::Done(work(job))));
+        let work = Arc::new(move |job: Job| Ok(Worked::Done(work(job))));
         run(downloads.collect(), concurrency, &Cancel::default(), work).await.unwrap()
     });
     fake.assert_gone();
@@ -118,7 +118,7 @@ fn an_error_ends_the_run_without_a_wait_for_what_stands_still() {
     let work = Arc::new(move |mut job: Job| {
         counted.fetch_add(1, Ordering::SeqCst);
         let result = match job.index {
-            0 => job.blob.read_to_end(&mut Vec::new()).map(|_| Step::Done(())).at("blob"),
+            0 => job.blob.read_to_end(&mut Vec::new()).map(|_| Worked::Done(())).at("blob"),
             _ => Err(Error::verification("bad")),
         };
         counted.fetch_sub(1, Ordering::SeqCst);
@@ -130,7 +130,7 @@ fn an_error_ends_the_run_without_a_wait_for_what_stands_still() {
         let blobs = Rc::new(Blobs::new(Proxy::new("docker://h/r:t", options), None));
         let downloads = layout.layers.iter().enumerate().map(|(index, (digest, size))| {
             let blob = Descriptor::new(MediaType::ImageLayer, *size, digest.clone());
-            Download::new(index, blob, Source::Remote(blobs.clone()))
+            Download::new(index, blob, Place::Remote(blobs.clone()))
         });
         let concurrency = Concurrency { downloads: 2, workers: 2 };
         run(downloads.collect(), concurrency, &Cancel::default(), work).await.unwrap_err()

@@ -167,7 +167,7 @@ fn while_a_registry_is_silent_to_a_program_that_uses_the_library() {
     let (_listener, address) = silent();
     let reference = format!("docker://{address}/os:1").parse().unwrap();
     let mut request = FetchRequest::new(reference, StoreRef::Layout(sandbox.repo()));
-    request.source.proxy.insecure_policy = true;
+    request.place.proxy.insecure_policy = true;
     let session = Session::new(sandbox.path(""));
     let cancel = session.cancel.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

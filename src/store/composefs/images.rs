@@ -12,7 +12,7 @@ use oci_spec::image::{Descriptor, MediaType};
 use rustix::fs::{AtFlags, unlinkat};
 
 use super::Shared;
-use crate::artifact::TargetImage;
+use crate::artifact::Image;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Error, IoContext, Result};
 use crate::store::{Inventory, StoredImage};
@@ -62,12 +62,12 @@ pub(super) fn names<H: FsVerityHashValue>(
 }
 
 /// The image with this manifest; what is none, or is damaged, is for `verify` to tell.
-pub(super) fn image<H: FsVerityHashValue>(shared: &Shared<H>, digest: &OciDigest) -> Option<TargetImage> {
+pub(super) fn image<H: FsVerityHashValue>(shared: &Shared<H>, digest: &OciDigest) -> Option<Image> {
     let opened = OciImage::open(&shared.repo, digest, None).ok()?;
     opened.config()?;
     let manifest = opened.read_manifest_json(&shared.repo).ok()?;
     let config = opened.read_config_json(&shared.repo).ok()?;
-    TargetImage::parse(manifest, digest, config).ok()
+    Image::parse(manifest, digest, config).ok()
 }
 
 /// Layers and manifests by the names of their streams.

@@ -41,8 +41,8 @@ use super::sink::BlobSink;
 use super::{
     Algorithm, Fidelity, InitOptions, Inventory, LayerSink, Published, Store, StoredImage, Swept, Verified,
 };
-use crate::artifact::TargetImage;
-use crate::base::{BaseLayer, LayeredFiles, Part};
+use crate::artifact::Image;
+use crate::base::{BaseLayer, LayerRef, LayeredFiles};
 use crate::cancel::Cancel;
 use crate::digest::DiffId;
 use crate::encoding::Encoding;
@@ -218,7 +218,7 @@ impl<H: FsVerityHashValue> ComposefsStore<H> {
     /// Config, manifest, EROFS image and tag, in this order; what is there already
     /// stays. A tree that composefs cannot express has no EROFS image, but is a base
     /// for deltas and a source for `create` all the same; gives why it has none.
-    fn finalize(&self, image: &TargetImage, name: Option<&str>) -> Result<Option<String>> {
+    fn finalize(&self, image: &Image, name: Option<&str>) -> Result<Option<String>> {
         let mut layers: Vec<(OciDigest, H)> = Vec::new();
         for diff_id in &image.diff_ids {
             let digest = diff_id.as_digest();
@@ -256,14 +256,14 @@ impl<H: FsVerityHashValue> Store for ComposefsStore<H> {
         images::inventory(&self.shared)
     }
 
-    fn files(&self, layers: Vec<Part>, max_layer: u64) -> Result<LayeredFiles> {
+    fn files(&self, layers: Vec<LayerRef>, max_layer: u64) -> Result<LayeredFiles> {
         let stored =
             |diff_id| -> Box<dyn BaseLayer> { Box::new(base::SplitLayer::new(self.repo().clone(), diff_id)) };
         Ok(LayeredFiles::mixed(layers, stored, &self.spool(), max_layer, &self.shared.cancel))
     }
 
     /// Manifests are kept as they were published.
-    fn published(&self, image: &StoredImage) -> Result<TargetImage> {
+    fn published(&self, image: &StoredImage) -> Result<Image> {
         Ok(image.image.clone())
     }
 
@@ -277,7 +277,7 @@ impl<H: FsVerityHashValue> Store for ComposefsStore<H> {
     }
 
     /// How much a patch adds to the objects cannot be told before; only the sort of image can.
-    fn prepare(&self, image: &TargetImage, encoding: Encoding, _needed: u64) -> Result<()> {
+    fn prepare(&self, image: &Image, encoding: Encoding, _needed: u64) -> Result<()> {
         if encoding != Encoding::Plain {
             return Err(Error::usage(
                 "--compress is for OCI layouts; a composefs repository has its own form",
@@ -308,7 +308,7 @@ impl<H: FsVerityHashValue> Store for ComposefsStore<H> {
 
     fn publish(
         &self,
-        image: &TargetImage,
+        image: &Image,
         _layers: &[Descriptor],
         name: Option<&str>,
         _recipes: &Recipes,
