@@ -53,7 +53,7 @@ impl TarSink {
             return Err(inexact(format!("its recipe is for {size} bytes, published are {expected}")));
         }
         let file = NamedTempFile::new_in(tmp).at(tmp.display())?;
-        let rebuild = Rebuild::new(recipe, threads(), Counted::new(file));
+        let rebuild = Rebuild::new(recipe, None, threads(), Counted::new(file)).map_err(inexact)?;
         let kind = Kind::Exact(Box::new(rebuild), Box::new(published.clone()));
         Ok(TarSink { kind, blobs: blobs.to_owned(), media_type: published.media_type().clone() })
     }

@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Write};
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use exact_encoders::find::find;
+use exact_encoders::find::find_or_fix;
 
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -16,8 +16,11 @@ fn main() -> io::Result<()> {
     };
     let open = |path: &String| File::open(path).map(BufReader::new);
     let start = Instant::now();
-    let found = find(|| open(blob), || open(plain), threads.unwrap_or(NonZeroUsize::MIN), || false);
-    let recipe = found.map_err(io::Error::other)?;
-    writeln!(io::stdout(), "{recipe}")?;
+    let found = find_or_fix(|| open(blob), || open(plain), threads.unwrap_or(NonZeroUsize::MIN), || false);
+    let found = found.map_err(io::Error::other)?;
+    writeln!(io::stdout(), "{}", found.recipe)?;
+    if let Some(fix) = found.fix {
+        writeln!(io::stderr(), "a fix of {} bytes", fix.len())?;
+    }
     writeln!(io::stderr(), "{:.1} s", start.elapsed().as_secs_f64())
 }

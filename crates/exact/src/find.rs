@@ -7,14 +7,18 @@
 mod candidates;
 mod compare;
 mod deflate;
+mod fix;
 mod gzip;
 mod reason;
+mod section;
+mod split;
 mod zstd;
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::num::NonZeroUsize;
 
 use self::compare::{Verdict, compare};
+pub use self::fix::{Found, find_or_fix};
 pub use self::reason::{NotFound, Seen};
 use crate::deflate::kp::Rounding;
 use crate::pigz;
@@ -44,34 +48,7 @@ pub fn find<B: Read + Seek, P: Read + Seek>(
     let mut files = Files { blob, plain, cancelled: &mut cancelled };
     let size = (files.blob)()?.seek(SeekFrom::End(0))?;
     let plain = (files.plain)()?.seek(SeekFrom::End(0))?;
-    let mut seen = Seen::default();
-    let candidates = files.candidates(Sizes { blob: size, plain }, &mut seen)?;
-
-    let mut nearest: Option<(u64, Recipe)> = None;
-    for method in candidates {
-        let recipe = Recipe::new(size, method)?;
-        match files.prove(&recipe, plain, threads)? {
-            Verdict::Same => return short_enough(recipe),
-            Verdict::Differs { at } => {
-                seen.tried += 1;
-                if nearest.as_ref().is_none_or(|(agreed, _)| at > *agreed) {
-                    nearest = Some((at, recipe));
-                }
-            }
-        }
-    }
-    // Other rounding hardly ever makes a difference, and none soon.
-    if let Some(recipe) = nearest.as_ref().and_then(|(_, recipe)| fused(recipe)) {
-        seen.tried += 1;
-        if files.prove(&recipe, plain, threads)? == Verdict::Same {
-            return short_enough(recipe);
-        }
-    }
-    if let Some((agreed, recipe)) = nearest {
-        seen.agreed = agreed;
-        seen.nearest = Some(recipe);
-    }
-    Err(NotFound::UnknownEncoder(Box::new(seen)))
+    short_enough(files.search(Sizes { blob: size, plain }, threads)?)
 }
 
 fn short_enough(recipe: Recipe) -> Result<Recipe, NotFound> {
@@ -107,6 +84,38 @@ where
     F: FnMut() -> io::Result<B>,
     G: FnMut() -> io::Result<P>,
 {
+    /// Tries the encoders in turn.
+    fn search(&mut self, sizes: Sizes, threads: NonZeroUsize) -> Result<Recipe, NotFound> {
+        let mut seen = Seen::default();
+        let candidates = self.candidates(sizes, &mut seen)?;
+
+        let mut nearest: Option<(u64, Recipe)> = None;
+        for method in candidates {
+            let recipe = Recipe::new(sizes.blob, method)?;
+            match self.prove(&recipe, sizes.plain, threads)? {
+                Verdict::Same => return Ok(recipe),
+                Verdict::Differs { at } => {
+                    seen.tried += 1;
+                    if nearest.as_ref().is_none_or(|(agreed, _)| at > *agreed) {
+                        nearest = Some((at, recipe));
+                    }
+                }
+            }
+        }
+        // Other rounding hardly ever makes a difference, and none soon.
+        if let Some(recipe) = nearest.as_ref().and_then(|(_, recipe)| fused(recipe)) {
+            seen.tried += 1;
+            if self.prove(&recipe, sizes.plain, threads)? == Verdict::Same {
+                return Ok(recipe);
+            }
+        }
+        if let Some((agreed, recipe)) = nearest {
+            seen.agreed = agreed;
+            seen.nearest = Some(recipe);
+        }
+        Err(NotFound::UnknownEncoder(Box::new(seen)))
+    }
+
     /// The encoders that are possible, the likeliest first.
     fn candidates(&mut self, sizes: Sizes, seen: &mut Seen) -> Result<Vec<Method>, NotFound> {
         let mut blob = (self.blob)()?;
@@ -151,6 +160,6 @@ where
     }
 
     fn compare(&mut self, recipe: &Recipe, limit: u64, threads: NonZeroUsize) -> Result<Verdict, NotFound> {
-        compare(recipe, ((self.blob)()?, (self.plain)()?), limit, threads, self.cancelled)
+        compare((recipe, None), ((self.blob)()?, (self.plain)()?), limit, threads, self.cancelled)
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod deflate;
 pub mod find;
+pub mod fix;
 pub mod gzip;
 pub mod pgzip;
 pub mod pigz;

@@ -13,6 +13,7 @@ pub use self::error::RecipeError;
 pub use self::rebuild::{Rebuild, RebuildError};
 use crate::Encoder;
 use crate::deflate::{go, kp, ng, zlib};
+use crate::fix::FixDigest;
 use crate::gzip::Gzip;
 use crate::pgzip::{BlockSize, Pgzip};
 use crate::pigz::{self, Pigz};
@@ -35,6 +36,7 @@ const MOST_IN_BLOCKS: usize = 256 << 20;
 pub struct Recipe {
     size: u64,
     method: Method,
+    fix: Option<FixDigest>,
 }
 
 /// The encoder of a blob, with all that its output depends on besides the plain bytes.
@@ -114,6 +116,8 @@ pub enum Deflate {
         /// What it was told.
         settings: ng::Settings,
     },
+    /// None: blocks and tokens are in a fix.
+    Tokens,
 }
 
 /// How the stream of klauspost's `flate` is cut.
@@ -185,7 +189,17 @@ impl Recipe {
             Method::Libzstd { settings } => check_libzstd(settings)?,
             Method::Deflate { .. } => {}
         }
-        Ok(Self { size, method })
+        Ok(Self { size, method, fix: None })
+    }
+
+    /// The recipe for a blob that needs a fix, too.
+    pub fn with_fix(self, fix: FixDigest) -> Self {
+        Self { fix: Some(fix), ..self }
+    }
+
+    /// The fix that is needed, if there is one.
+    pub const fn fix(&self) -> Option<&FixDigest> {
+        self.fix.as_ref()
     }
 
     /// The size of the blob in bytes.
@@ -200,20 +214,26 @@ impl Recipe {
 
     /// An encoder for the whole blob, with what is around the stream, on so many threads.
     ///
-    /// It does not hold back what is more than [`size`](Self::size); [`Rebuild`] does.
-    pub fn encoder(&self, threads: NonZeroUsize) -> Box<dyn Encoder> {
-        match &self.method {
-            Method::Deflate { wrap: Wrap::Raw, encoder } => encoder.encoder(threads),
-            Method::Deflate { wrap: Wrap::Gzip { header }, encoder } => {
-                Box::new(Gzip::new(header.as_slice(), encoder.encoder(threads)))
-            }
-            Method::Zstd { family, level, calls } => kp_zstd::encoder(*family, *level, calls.clone()),
-            Method::Libzstd { settings } => libzstd::encoder_that_may_fail(*settings),
-        }
+    /// It does not hold back what is more than [`size`](Self::size); [`Rebuild`] does. There is none if the blob
+    /// needs a [`fix`](Self::fix).
+    pub fn encoder(&self, threads: NonZeroUsize) -> Option<Box<dyn Encoder>> {
+        if self.fix.is_some() { None } else { self.method.encoder(threads) }
     }
 }
 
 impl Method {
+    /// An encoder for one member, on so many threads, if there is one.
+    pub(crate) fn encoder(&self, threads: NonZeroUsize) -> Option<Box<dyn Encoder>> {
+        Some(match self {
+            Self::Deflate { wrap: Wrap::Raw, encoder } => encoder.encoder(threads)?,
+            Self::Deflate { wrap: Wrap::Gzip { header }, encoder } => {
+                Box::new(Gzip::new(header.as_slice(), encoder.encoder(threads)?))
+            }
+            Self::Zstd { family, level, calls } => kp_zstd::encoder(*family, *level, calls.clone()),
+            Self::Libzstd { settings } => libzstd::encoder_that_may_fail(*settings),
+        })
+    }
+
     /// Whether the encoder can make use of several threads.
     pub const fn has_threads(&self) -> bool {
         match self {
@@ -221,11 +241,32 @@ impl Method {
             Self::Zstd { .. } | Self::Libzstd { .. } => false,
         }
     }
+
+    /// The header of gzip; nothing in other wrappers.
+    pub(crate) fn header(&self) -> &[u8] {
+        match self {
+            Self::Deflate { wrap: Wrap::Gzip { header }, .. } => header,
+            _ => &[],
+        }
+    }
+
+    /// The method for a member with this header, and so many plain bytes. Without effect where there are none.
+    pub(crate) fn of_member(&self, new_header: Vec<u8>, plain: u64) -> Self {
+        let mut method = self.clone();
+        match &mut method {
+            Self::Deflate { wrap: Wrap::Gzip { header }, .. } => *header = new_header,
+            Self::Zstd { calls: kp_zstd::Calls::Whole { size }, .. } => *size = plain,
+            Self::Libzstd { settings } => settings.size = settings.size.and(Some(plain)),
+            _ => {}
+        }
+        method
+    }
 }
 
 impl Deflate {
-    fn encoder(self, threads: NonZeroUsize) -> Box<dyn Encoder> {
-        match self {
+    fn encoder(self, threads: NonZeroUsize) -> Option<Box<dyn Encoder>> {
+        Some(match self {
+            Self::Tokens => return None,
             Self::Go { level } => go::encoder(level, threads),
             Self::Kp { version, level, rounding, frame } => {
                 let settings = kp::Settings { family: version.family(), level, rounding };
@@ -243,7 +284,7 @@ impl Deflate {
             Self::Pigz { settings } => Box::new(Pigz::new(settings, threads)),
             Self::GnuGzip { level } => zlib::gnu_encoder(level, threads),
             Self::ZlibNg { settings } => ng::encoder(settings),
-        }
+        })
     }
 }
 

@@ -28,7 +28,7 @@ fn found(blob: &[u8], plain: &[u8]) -> Result<Recipe, NotFound> {
     let text = search(blob, plain)?.to_string();
     assert!(text.len() <= MAX_TEXT, "{text}");
     let recipe: Recipe = text.parse().expect("the text of a recipe");
-    let mut rebuild = Rebuild::new(&recipe, NonZeroUsize::MIN, Vec::new());
+    let mut rebuild = Rebuild::new(&recipe, None, NonZeroUsize::MIN, Vec::new()).expect("no fix");
     rebuild.write_all(plain).expect("the blob");
     assert!(rebuild.finish().expect("the end of the blob") == blob, "{text}");
     Ok(recipe)
@@ -36,7 +36,7 @@ fn found(blob: &[u8], plain: &[u8]) -> Result<Recipe, NotFound> {
 
 fn made(method: &Method, plain: &[u8]) -> Vec<u8> {
     let recipe = Recipe::new(0, method.clone()).expect("a method");
-    encode(recipe.encoder(NonZeroUsize::MIN), plain, 100_000)
+    encode(recipe.encoder(NonZeroUsize::MIN).expect("an encoder"), plain, 100_000)
 }
 
 fn gzip(extra: u8, encoder: Deflate) -> Method {

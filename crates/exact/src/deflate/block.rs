@@ -2,6 +2,7 @@
 
 use super::bits::BitWriter;
 use super::huffman::PrefixCode;
+use super::parse::CodeLengths;
 use super::tables::*;
 use super::token::Token;
 
@@ -114,6 +115,27 @@ impl DynamicHeader {
         };
         let bits = 17 + 3 * codelens as u64 + runs.iter().map(|&(symbol, _)| size(symbol)).sum::<u64>();
         Self { litlen, distance, codelens, runs, code, bits }
+    }
+
+    /// The header as another writer made it.
+    pub(crate) fn of(lengths: &CodeLengths) -> Self {
+        let mut code = [0; CODELEN_SYMBOLS];
+        for (&symbol, &length) in CODELEN_ORDER.iter().zip(&lengths.code_lengths) {
+            code[usize::from(symbol)] = length;
+        }
+        let code = PrefixCode::canonical(code);
+        let of = |&(symbol, _): &(u8, u8)| {
+            let i = usize::from(symbol);
+            u64::from(code.lengths[i]) + u64::from(i.checked_sub(16).map_or(0, |i| RUN_EXTRA[i]))
+        };
+        Self {
+            litlen: lengths.litlen,
+            distance: lengths.distance,
+            codelens: lengths.code_lengths.len(),
+            bits: 17 + 3 * lengths.code_lengths.len() as u64 + lengths.symbols.iter().map(of).sum::<u64>(),
+            runs: lengths.symbols.clone(),
+            code,
+        }
     }
 
     /// Writes block type and header.

@@ -22,14 +22,15 @@ pub(super) enum Verdict {
 
 /// Makes the blob from at most `limit` plain bytes, and to its end if there are no more.
 pub(super) fn compare<B: Read, P: Read>(
-    recipe: &Recipe,
+    (recipe, fix): (&Recipe, Option<&[u8]>),
     (blob, mut plain): (B, P),
     limit: u64,
     threads: NonZeroUsize,
     cancelled: &mut dyn FnMut() -> bool,
 ) -> Result<Verdict, NotFound> {
     let mut same = Same { blob, buffer: vec![0; PIECE], count: 0, differs: false };
-    let mut rebuild = Rebuild::new(recipe, threads, &mut same);
+    let fix = fix.map(<[u8]>::to_vec);
+    let mut rebuild = Rebuild::new(recipe, fix, threads, &mut same).map_err(io::Error::from)?;
     let mut buffer = vec![0; PIECE];
     let mut left = limit;
     let outcome = loop {

@@ -3,6 +3,7 @@
 use std::io::{Read, Seek, SeekFrom};
 
 use super::{NotFound, Sizes};
+use crate::fix;
 use crate::recipe::MAX_HEADER;
 
 /// The bytes of CRC-32 and size.
@@ -18,18 +19,30 @@ pub(super) fn is_member(start: &[u8]) -> bool {
     start.starts_with(&[0x1f, 0x8b, 8])
 }
 
-/// Reads the header from the start of a member.
+/// Reads the header from the start of a member, if it fits into a recipe.
 pub(super) fn header(blob: &mut (impl Read + Seek)) -> Result<Vec<u8>, NotFound> {
+    header_up_to(blob, MAX_HEADER)
+}
+
+/// Reads the header from the start of a member, if it fits into a fix.
+pub(super) fn long_header(blob: &mut (impl Read + Seek)) -> Result<Vec<u8>, NotFound> {
+    match header_up_to(blob, MAX_HEADER) {
+        Err(NotFound::LongHeader) => header_up_to(blob, fix::MAX_HEADER),
+        read => read,
+    }
+}
+
+fn header_up_to(blob: &mut (impl Read + Seek), most: usize) -> Result<Vec<u8>, NotFound> {
     blob.rewind()?;
     let mut start = Vec::new();
-    blob.by_ref().take(MAX_HEADER as u64 + 1).read_to_end(&mut start)?;
+    blob.by_ref().take(most as u64 + 1).read_to_end(&mut start)?;
     let length = length(&start);
     match length {
-        Some(length) if length <= MAX_HEADER => {
+        Some(length) if length <= most => {
             start.truncate(length);
             Ok(start)
         }
-        _ if start.len() > MAX_HEADER => Err(NotFound::LongHeader),
+        _ if start.len() > most => Err(NotFound::LongHeader),
         _ => Err(NotFound::CutOff),
     }
 }

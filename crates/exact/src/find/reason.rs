@@ -25,6 +25,12 @@ pub enum NotFound {
     Trailing,
     /// The blob says another size of its plain bytes: it has several members, or these are not its bytes.
     OtherSize,
+    /// The plain bytes are not those of the blob.
+    OtherBytes,
+    /// What no encoder gives is too much of the blob: the fix would be larger than [`fix::most`](crate::fix::most).
+    LongFix,
+    /// The blob has more than [`MAX_PARTS`](crate::fix::MAX_PARTS) members.
+    ManyParts,
     /// There is a recipe, but it is too long to be kept.
     LongRecipe,
     /// A limit of recipes.
@@ -80,6 +86,15 @@ impl fmt::Display for NotFound {
             Self::OtherSize => {
                 f.write_str("not one member or frame of these plain bytes: the size it says differs")
             }
+            Self::OtherBytes => f.write_str("the plain bytes are not those of the blob"),
+            Self::LongFix => {
+                write!(
+                    f,
+                    "not made by a known encoder, and a fix would be larger than 1/{} of the blob",
+                    crate::fix::SHARE
+                )
+            }
+            Self::ManyParts => write!(f, "more than {} members or frames", crate::fix::MAX_PARTS),
             Self::LongRecipe => f.write_str("the recipe is too long"),
             Self::Recipe(error) => error.fmt(f),
             Self::UnknownEncoder(seen) => write!(f, "not made by a known encoder: {seen}"),

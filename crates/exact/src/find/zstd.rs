@@ -28,13 +28,34 @@ pub(super) fn is_frame(start: &[u8]) -> bool {
     start.starts_with(&MAGIC)
 }
 
-/// Goes through the frame from block to block.
+/// The size of a frame that is skipped, if one begins so.
+pub(super) fn skippable(start: &[u8]) -> Option<u64> {
+    let (magic, rest) = start.split_first_chunk::<4>()?;
+    let is_skipped = u32::from_le_bytes(*magic) >> 4 == 0x0184_d2a5;
+    is_skipped.then_some(8 + u64::from(u32::from_le_bytes(*rest.first_chunk()?)))
+}
+
+/// Looks at a blob of one frame.
 pub(super) fn look(
     blob: &mut (impl Read + Seek),
     sizes: Sizes,
     seen: &mut Seen,
     cancelled: &mut dyn FnMut() -> bool,
 ) -> Result<Looks, NotFound> {
+    let (looks, length) = frame(blob, sizes.blob, seen, cancelled)?;
+    if looks.content.is_some_and(|content| content != sizes.plain) {
+        return Err(NotFound::OtherSize);
+    }
+    if length < sizes.blob { Err(NotFound::Trailing) } else { Ok(looks) }
+}
+
+/// Goes through the frame from block to block, and tells its length. At most `size` bytes are there.
+pub(super) fn frame(
+    blob: &mut (impl Read + Seek),
+    size: u64,
+    seen: &mut Seen,
+    cancelled: &mut dyn FnMut() -> bool,
+) -> Result<(Looks, u64), NotFound> {
     let mut blob = BufReader::new(blob);
     let [_, _, _, _, descriptor] = bytes(&mut blob)?;
     let is_single = descriptor & 1 << 5 != 0;
@@ -63,22 +84,22 @@ pub(super) fn look(
         }
         let [low, middle, high] = bytes(&mut blob)?;
         let header = u32::from_le_bytes([low, middle, high, 0]);
-        let (is_last, kind, size) = (header & 1 != 0, header >> 1 & 3, u64::from(header >> 3));
+        let (is_last, kind, length) = (header & 1 != 0, header >> 1 & 3, u64::from(header >> 3));
         // A run is one byte.
-        let stored = if kind == 1 { 1 } else { size };
+        let stored = if kind == 1 { 1 } else { length };
         if kind == 3 {
             return Err(NotFound::BrokenFrame);
         }
         if count == 0 && !is_last && kind != 2 {
-            looks.first = Some(size);
-            seen.blocks.push(size);
+            looks.first = Some(length);
+            seen.blocks.push(length);
         }
         at += 3 + stored;
-        if at > sizes.blob {
+        if at > size {
             return Err(NotFound::CutOff);
         }
         if is_last {
-            looks.ends_empty = count > 0 && kind == 0 && size == 0;
+            looks.ends_empty = count > 0 && kind == 0 && length == 0;
             break;
         }
         blob.seek_relative(stored as i64)?;
@@ -86,12 +107,7 @@ pub(super) fn look(
     if has_checksum {
         at += 4;
     }
-    match at {
-        _ if content.is_some_and(|content| content != sizes.plain) => Err(NotFound::OtherSize),
-        at if at < sizes.blob => Err(NotFound::Trailing),
-        at if at > sizes.blob => Err(NotFound::CutOff),
-        _ => Ok(looks),
-    }
+    if at > size { Err(NotFound::CutOff) } else { Ok((looks, at)) }
 }
 
 fn bytes<const N: usize>(blob: &mut impl Read) -> Result<[u8; N], NotFound> {

@@ -17,6 +17,7 @@ fn deflates() -> impl Strategy<Value = Deflate> {
             .prop_filter_map("a size", |size| Some(Frame::Pgzip(BlockSize::new(size)?))),
     ];
     prop_oneof![
+        Just(Deflate::Tokens),
         (-2i32..=9)
             .prop_filter_map("a level", |level| Some(Deflate::Go { level: go::Level::new(level).ok()? })),
         (versions, levels, roundings, frames).prop_map(|(version, level, rounding, frame)| Deflate::Kp {
@@ -74,7 +75,15 @@ fn recipes() -> impl Strategy<Value = Recipe> {
         (families, levels, calls).prop_map(|(family, level, calls)| Method::Zstd { family, level, calls }),
         libzstds().prop_map(|settings| Method::Libzstd { settings }),
     ];
-    (0..=MAX_SIZE, methods).prop_map(|(size, method)| Recipe::new(size, method).expect("within the limits"))
+    let fixes = prop::option::of(any::<u64>().prop_map(|seed| FixDigest::of(&seed.to_le_bytes())));
+    (0..=MAX_SIZE, methods, fixes).prop_map(|(size, method, fix)| {
+        let needs_fix = matches!(method, Method::Deflate { encoder: Deflate::Tokens, .. });
+        let recipe = Recipe::new(size, method).expect("within the limits");
+        match fix.or_else(|| needs_fix.then(|| FixDigest::of(&[]))) {
+            Some(fix) => recipe.with_fix(fix),
+            None => recipe,
+        }
+    })
 }
 
 proptest! {
@@ -82,8 +91,8 @@ proptest! {
     fn texts_are_read_as_they_were_written(recipe in recipes()) {
         let text = recipe.to_string();
         prop_assert_eq!(text.parse::<Recipe>(), Ok(recipe.clone()));
-        let usual = matches!(&recipe.method, Method::Deflate { wrap: Wrap::Gzip { header }, .. } if header.len() > 100);
-        prop_assert!(usual || text.len() <= 400, "{} bytes", text.len());
+        let is_long = recipe.fix.is_some() || matches!(&recipe.method, Method::Deflate { wrap: Wrap::Gzip { header }, .. } if header.len() > 100);
+        prop_assert!(is_long || text.len() <= 400, "{} bytes", text.len());
     }
 
     #[test]
@@ -164,11 +173,11 @@ fn blobs_of_another_size_are_stopped() {
     let method = Method::Deflate { wrap: Wrap::Raw, encoder: Deflate::Go { level: go::Level::DEFAULT } };
     let made = |size| {
         let recipe = Recipe::new(size, method.clone()).unwrap();
-        let mut rebuild = Rebuild::new(&recipe, ONE, Vec::new());
+        let mut rebuild = Rebuild::new(&recipe, None, ONE, Vec::new()).unwrap();
         let written = rebuild.write_all(&plain);
         written.and_then(|()| rebuild.finish())
     };
-    let mut encoder = Recipe::new(0, method.clone()).unwrap().encoder(ONE);
+    let mut encoder = Recipe::new(0, method.clone()).unwrap().encoder(ONE).unwrap();
     let mut blob = Vec::new();
     encoder.push(&plain, &mut blob);
     encoder.finish(&mut blob);
@@ -180,7 +189,7 @@ fn blobs_of_another_size_are_stopped() {
     assert_eq!(reason(size + 1), RebuildError::TooShort { size: size + 1, written: size });
 
     let recipe = Recipe::new(10, method.clone()).unwrap();
-    let mut rebuild = Rebuild::new(&recipe, ONE, Vec::new());
+    let mut rebuild = Rebuild::new(&recipe, None, ONE, Vec::new()).unwrap();
     while rebuild.write_all(&plain).is_ok() {}
     let again = rebuild.write(&plain).unwrap_err();
     assert_eq!(again.get_ref().unwrap().downcast_ref(), Some(&RebuildError::Failed));
@@ -240,4 +249,40 @@ fn hostile_recipes_of_libzstd_are_refused_by_name() {
         assert!(error.contains(named), "{to}: {error}");
     }
     assert!(matches!(with_encoder("gzip", text), Err(RecipeError::Contradiction(_))));
+}
+
+#[test]
+fn digests_of_fixes_are_checked() {
+    let digest = "0123456789abcdef".repeat(4);
+    let text = |fix: &str| {
+        format!(
+            r#"{{"v":1,"size":9,"wrap":"gzip","head":"","enc":"tokens","fam":"1","lvl":0,"frame":{{"kind":"stream"}}{fix}}}"#
+        )
+        .parse::<Recipe>()
+    };
+    let recipe = text(&format!(r#","fix":"sha256:{digest}""#)).unwrap();
+    assert_eq!(recipe.fix().unwrap().to_string(), format!("sha256:{digest}"));
+    assert_eq!(text(""), Err(RecipeError::Missing("fix")));
+    let upper = digest.to_uppercase();
+    for name in [&digest, &format!("sha256:{upper}"), &format!("sha256:{digest}0"), "sha256:", "md5:00"] {
+        assert_eq!(text(&format!(r#","fix":"{name}""#)), Err(RecipeError::Malformed("fix")));
+    }
+}
+
+#[test]
+fn tokens_have_no_settings() {
+    let text = |fields: &str| {
+        let digest = FixDigest::of(&[]);
+        format!(r#"{{"v":1,"size":9,"wrap":"raw","enc":"tokens",{fields},"fix":"{digest}"}}"#)
+            .parse::<Recipe>()
+    };
+    assert!(text(r#""fam":"1","lvl":0,"frame":{"kind":"stream"}"#).is_ok());
+    let contradiction = |error| matches!(error, Err(RecipeError::Contradiction(_)));
+    assert!(contradiction(text(r#""fam":"1","lvl":1,"frame":{"kind":"stream"}"#)));
+    assert!(contradiction(text(r#""fam":"1","lvl":0,"frame":{"kind":"pgzip"}"#)));
+    assert!(contradiction(text(r#""fam":"1","lvl":0,"frame":{"kind":"stream"},"fma":1"#)));
+    assert!(matches!(
+        text(r#""fam":"2","lvl":0,"frame":{"kind":"stream"}"#),
+        Err(RecipeError::Unknown { .. })
+    ));
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::{Deflate, Frame, KpVersion, MAX_FLUSHES, MAX_HEADER, MAX_SIZE, MAX_TEXT};
 use super::{Method, Recipe, RecipeError, Wrap};
 use crate::deflate::{go, kp};
+use crate::fix::FixDigest;
 use crate::pgzip::BlockSize;
 use crate::zstd::klauspost as kp_zstd;
 
@@ -23,6 +24,9 @@ const GO: &str = "go-flate";
 const GO_FAMILY: &str = "1.26";
 const KP: &str = "kp-flate";
 const KP_ZSTD: &str = "kp-zstd";
+const TOKENS: &str = "tokens";
+/// The version of what is told of blocks and tokens.
+const TOKENS_FAMILY: &str = "1";
 
 impl fmt::Display for Recipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,6 +60,9 @@ impl fmt::Display for Recipe {
             }
             Method::Libzstd { settings } => libzstd::write(settings, f)?,
         }
+        if let Some(fix) = &self.fix {
+            write!(f, r#","fix":"{fix}""#)?;
+        }
         f.write_str("}")
     }
 }
@@ -78,6 +85,9 @@ fn write_deflate(encoder: Deflate, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
         Deflate::Zlib { .. } | Deflate::Pigz { .. } | Deflate::GnuGzip { .. } | Deflate::ZlibNg { .. } => {
             zlib::write(encoder, f)
+        }
+        Deflate::Tokens => {
+            write!(f, r#""enc":"{TOKENS}","fam":"{TOKENS_FAMILY}","lvl":0,"frame":{{"kind":"stream"}}"#)
         }
     }
 }
@@ -111,7 +121,7 @@ impl FromStr for Recipe {
         }
         let encoder = string(fields, "enc")?;
         let method = match encoder {
-            GO | KP | zlib::NAME | zlib::GNU | zlib::NG => {
+            GO | KP | TOKENS | zlib::NAME | zlib::GNU | zlib::NG => {
                 Method::Deflate { wrap: deflate_wrap(fields, wrap)?, encoder: deflate(fields, encoder)? }
             }
             KP_ZSTD if wrap == "zstd" => zstd(fields)?,
@@ -121,7 +131,15 @@ impl FromStr for Recipe {
             }
             name => return Err(RecipeError::unknown("encoder", name)),
         };
-        Self::new(size, method)
+        let recipe = Self::new(size, method)?;
+        match fields.contains_key("fix") {
+            true => {
+                let digest = FixDigest::from_name(string(fields, "fix")?);
+                Ok(recipe.with_fix(digest.ok_or(RecipeError::Malformed("fix"))?))
+            }
+            false if encoder == TOKENS => Err(RecipeError::Missing("fix")),
+            false => Ok(recipe),
+        }
     }
 }
 
@@ -141,6 +159,15 @@ fn deflate(fields: &Map<String, Value>, encoder: &str) -> Result<Deflate, Recipe
     let (frame, kind) = frame(fields)?;
     let level = number(fields, "lvl", -2, 9)?;
     let fused = fused(fields)?;
+    if encoder == TOKENS {
+        return match (family, kind, level, fused) {
+            (TOKENS_FAMILY, "stream", 0, false) => Ok(Deflate::Tokens),
+            (TOKENS_FAMILY, ..) => {
+                Err(RecipeError::Contradiction("`tokens` with settings, which it has not"))
+            }
+            _ => Err(RecipeError::unknown("family of tokens", family)),
+        };
+    }
     if encoder == GO {
         if family != GO_FAMILY {
             return Err(RecipeError::unknown("family of go-flate", family));

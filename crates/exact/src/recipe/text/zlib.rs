@@ -19,7 +19,7 @@ const NG_FAMILY: &str = "2.3";
 
 pub(super) fn write(encoder: Deflate, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match encoder {
-        Deflate::Go { .. } | Deflate::Kp { .. } => Ok(()),
+        Deflate::Go { .. } | Deflate::Kp { .. } | Deflate::Tokens => Ok(()),
         Deflate::Zlib { settings: zlib::Settings { level, memory } } => {
             begin(NAME, FAMILY, level, f)?;
             if memory != zlib::Memory::default() {
