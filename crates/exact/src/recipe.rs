@@ -237,7 +237,7 @@ impl Method {
     /// Whether the encoder can make use of several threads.
     pub const fn has_threads(&self) -> bool {
         match self {
-            Self::Deflate { encoder, .. } => !matches!(encoder, Deflate::ZlibNg { .. }),
+            Self::Deflate { encoder, .. } => !matches!(encoder, Deflate::ZlibNg { .. } | Deflate::Tokens),
             Self::Zstd { .. } | Self::Libzstd { .. } => false,
         }
     }

@@ -14,12 +14,14 @@ use crate::fix::body::{Models, counts};
 use crate::fix::parts::{By, Member, Part, Parts};
 use crate::fix::plain::Plain;
 use crate::fix::range::Encoder;
-use crate::fix::{FixDigest, MAGIC, RUN, most};
+use crate::fix::{FixDigest, MAGIC, RUN, SHARE, most};
 use crate::recipe::{Deflate, MAX_HEADER, Method, Recipe, Wrap};
 
 /// What is read at once, in bytes.
 const BUFFER: usize = 64 << 10;
 
+/// After so many bytes of deflate streams, a fix that is twice as large as it may be will not become small enough.
+const PROMISE: u64 = 4 << 20;
 /// The longest header that is kept in a recipe with a fix, so that its text stays short.
 const SHORT_HEADER: usize = 64;
 
@@ -61,7 +63,8 @@ pub fn find_or_fix<B: Read + Seek, P: Read + Seek>(
     let Some(method) = files.method(&pieces, threads, &reason)? else { return Err(reason) };
     let fix = files.fix(&method, &pieces, sizes)?;
     let recipe = Recipe::new(sizes.blob, method)?.with_fix(FixDigest::of(&fix));
-    for threads in [NonZeroUsize::MIN, threads].into_iter().take(threads.get().min(2)) {
+    let has_threads = recipe.method().has_threads() && threads.get() > 1;
+    for threads in [NonZeroUsize::MIN, threads].into_iter().take(1 + usize::from(has_threads)) {
         let opened = ((files.blob)()?, (files.plain)()?);
         if compare((&recipe, Some(&fix)), opened, u64::MAX, threads, files.cancelled)? != Verdict::Same {
             return Err(reason);
@@ -146,6 +149,7 @@ where
             parts: Parts::new(method.header().to_vec()),
             models: None,
             most: most(sizes.blob),
+            told: 0,
         };
         for piece in pieces {
             let Sizes { blob: length, plain } = piece.sizes();
@@ -180,11 +184,15 @@ struct Teller {
     models: Option<Box<Models>>,
     /// The most bytes it may have.
     most: u64,
+    /// The bytes of deflate streams that were told.
+    told: u64,
 }
 
 impl Teller {
     fn check(&self) -> Result<(), NotFound> {
-        if self.coder.len() as u64 > self.most { Err(NotFound::LongFix) } else { Ok(()) }
+        let length = self.coder.len() as u64;
+        let is_hopeless = self.told > PROMISE && length > 2 * self.told / SHARE;
+        if length > self.most || is_hopeless { Err(NotFound::LongFix) } else { Ok(()) }
     }
 
     fn part(&mut self, part: Part) -> Result<(), NotFound> {
@@ -216,7 +224,7 @@ impl Teller {
         (source, size): (impl Read, u64),
         cancelled: &mut dyn FnMut() -> bool,
     ) -> Result<(), NotFound> {
-        let models = self.models.get_or_insert_with(|| Box::new(Models::new()));
+        let mut models = self.models.take().unwrap_or_else(|| Box::new(Models::new()));
         models.tokens.restart();
         let mut plain = Followed { plain: Plain::new(size), source, at: 0, buffer: vec![0; BUFFER] };
         let mut parser = Parser::new();
@@ -228,13 +236,12 @@ impl Teller {
                     if cancelled() {
                         return Err(NotFound::Cancelled);
                     }
-                    if self.coder.len() as u64 > self.most {
-                        return Err(NotFound::LongFix);
-                    }
+                    self.check()?;
                     let count = read(&mut stream, &mut buffer)?;
                     if count == 0 {
                         return Err(NotFound::CutOff);
                     }
+                    self.told += count as u64;
                     parser.feed(&buffer[..count]);
                 }
                 Step::Block(head) => {
@@ -262,13 +269,18 @@ impl Teller {
                     for &token in tokens {
                         block.held.push(token);
                         if block.held.len() == RUN {
-                            block.tell(models, &mut self.coder, &mut plain)?;
+                            block.tell(&mut models, &mut self.coder, &mut plain)?;
                         }
                     }
                 }
-                Step::BlockEnd { .. } if block.has_runs => block.tell(models, &mut self.coder, &mut plain)?,
+                Step::BlockEnd { .. } if block.has_runs => {
+                    block.tell(&mut models, &mut self.coder, &mut plain)?
+                }
                 Step::BlockEnd { .. } => {}
-                Step::End => return Ok(()),
+                Step::End => {
+                    self.models = Some(models);
+                    return Ok(());
+                }
             }
         }
     }
