@@ -177,6 +177,7 @@ pub enum Preference {
 }
 
 /// What an image can be made of. The functions answer for a layer by its diff_id or descriptor.
+#[derive(Clone, Copy)]
 pub struct Offer<'a> {
     /// Its blob here, if it is; that which was published (the descriptor) if that is here, too.
     pub here: &'a dyn Fn(&DiffId, &Descriptor) -> Option<Descriptor>,
@@ -372,6 +373,7 @@ pub fn cheapest_chain(
 mod tests {
     use super::*;
     use crate::digest::digest_of;
+    use crate::exact::Recipes;
 
     /// Numbers that look random, the same for the same seed.
     struct Random(u64);
@@ -511,6 +513,72 @@ mod tests {
         assert_eq!(origins(&offer), [Origin::Patch, Origin::Carried], "by media type");
         let offer = Offer { is_patch: &|_| true, ..offer };
         assert_eq!(origins(&offer), [Origin::Patch, Origin::Patch], "by content");
+    }
+
+    /// What becomes of a layer, in a word, and by which ways.
+    fn kept(plan: &RebuildPlan) -> Vec<(&'static str, Vec<Origin>)> {
+        let word = |layer: &PlannedLayer| match layer.keep {
+            Keep::Rewritten(_) => "rewritten",
+            Keep::Plain => "plain",
+            Keep::Exact(_) => "exact",
+        };
+        plan.layers.iter().zip(ways(plan)).map(|(layer, ways)| (word(layer), ways)).collect()
+    }
+
+    #[test]
+    fn layers_become_what_was_published_where_that_is_wanted_and_known() {
+        use Origin::{Carried, Here, Patch, Whole};
+        let mut image =
+            image(&[("patched", 100), ("carried", 100), ("here", 100), ("plain", 100), ("without", 100)]);
+        // What was published of one layer is its plain tar.
+        image.layers[3].set_digest(image.diff_ids[3].as_digest().clone());
+        let recipe = r#"{"v":1,"size":100,"wrap":"gzip","head":"1f8b080000096e8800ff","enc":"go-flate","fam":"1.26","lvl":6,"frame":{"kind":"stream"}}"#;
+        let recipes = Recipes::parse(&format!(r#"[{recipe},null,{recipe},null,"why"]"#));
+        let blobs = [(0, blob("p", PATCH, 10)), (1, image.layers[1].clone()), (3, blob("q", PATCH, 10))];
+        let delta = DeltaManifest { recipes, ..delta(&image, &blobs) };
+        // The third and the last are here, as plain tars.
+        let tars = [2, 4].map(|at| (image.diff_ids[at].clone(), blob("tar", LAYER, 1000)));
+        let here =
+            |id: &DiffId, _: &Descriptor| tars.iter().find(|(d, _)| d == id).map(|(_, tar)| tar.clone());
+        let offer = Offer {
+            delta: Some(&delta),
+            preference: Preference::Delta,
+            ..Offer::whole_layers(&here, u64::MAX)
+        };
+        let plan = |exact| Offer { exact, ..offer }.plan(&image);
+        let off = plan(Exact::Off);
+        assert!(off.layers.iter().all(|layer| layer.inexact().is_none()));
+        assert_eq!(kept(&off)[2], ("rewritten", vec![Here]));
+        let auto = plan(Exact::Auto);
+        let expected = [
+            ("exact", vec![Patch, Whole]),
+            ("rewritten", vec![Carried, Whole]),
+            ("exact", vec![Here, Whole]),
+            ("plain", vec![Patch, Whole]),
+            ("rewritten", vec![Here]),
+        ];
+        assert_eq!(kept(&auto), expected);
+        let work: Vec<bool> = auto.layers.iter().map(|layer| layer.is_work(&layer.ways[0])).collect();
+        assert_eq!(work, [true, true, true, true, false]);
+        let reasons: Vec<_> = auto.layers.iter().map(PlannedLayer::inexact).collect();
+        assert_eq!(reasons, [None, None, None, None, Some("why")]);
+        assert!(auto.uses_recipes_here());
+        // What cannot be made is had whole.
+        assert_eq!(kept(&plan(Exact::Require))[4], ("rewritten", vec![Whole]));
+        assert_eq!(plan(Exact::Require).layers[4].inexact(), None);
+    }
+
+    #[test]
+    fn a_layer_that_was_published_in_two_encodings_comes_in_both() {
+        let mut image = image(&[("a", 100), ("a", 100), ("a", 100)]);
+        image.layers[1].set_digest(digest_of(b"another encoding"));
+        let none = |_: &DiffId, _: &Descriptor| None;
+        let offer = Offer::whole_layers(&none, u64::MAX);
+        let same_as = |exact| -> Vec<Option<usize>> {
+            Offer { exact, ..offer }.plan(&image).layers.iter().map(|layer| layer.same_as).collect()
+        };
+        assert_eq!(same_as(Exact::Off), [None, Some(0), Some(0)]);
+        assert_eq!(same_as(Exact::Auto), [None, None, Some(0)]);
     }
 
     #[test]
