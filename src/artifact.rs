@@ -58,6 +58,10 @@ pub(crate) const BYTES: &str = "io.github.oci-delta-fetch.bytes";
 /// Ours: how the target's layers become the blobs that were published; see [`Recipes`].
 pub(crate) const EXACT: &str = "io.github.oci-delta-fetch.exact";
 
+/// Ours: the content and the media type of a blob with corrections for a recipe.
+pub(crate) const EXACT_FIX: &str = "exact-fix";
+pub(crate) const EXACT_FIX_TYPE: &str = "application/vnd.io.github.oci-delta-fetch.exact-fix.v1";
+
 /// The manifest of a delta, by itself.
 #[derive(Debug, Clone)]
 pub struct DeltaManifest {
@@ -75,6 +79,8 @@ pub struct DeltaManifest {
     pub signatures: usize,
     /// How the target's layers become the blobs that were published.
     pub recipes: Recipes,
+    /// Blobs with corrections for that, by digest.
+    pub fixes: HashMap<Digest, Descriptor>,
 }
 
 /// A delta whose target was read and found to belong to it.
@@ -223,6 +229,7 @@ impl DeltaManifest {
             target_config: require(parts.config, "image-config")?,
             layers: parts.layers,
             signatures: parts.signatures,
+            fixes: parts.fixes,
             recipes: annotation(EXACT).map(|text| Recipes::parse(text)).unwrap_or_default(),
         };
         let embedded = delta.target_manifest.digest();
@@ -257,6 +264,7 @@ struct Parts {
     manifest: Option<Descriptor>,
     config: Option<Descriptor>,
     layers: HashMap<Digest, Descriptor>,
+    fixes: HashMap<Digest, Descriptor>,
     signatures: usize,
 }
 
@@ -276,6 +284,10 @@ impl Parts {
             Some("image-config") => once(&mut self.config, "image-config"),
             Some("cosign-signature") => {
                 self.signatures += 1;
+                Ok(())
+            }
+            Some(EXACT_FIX) => {
+                self.fixes.insert(layer.digest().clone(), layer.clone());
                 Ok(())
             }
             Some("image-layer") => {

@@ -6,9 +6,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use exact_encoders::recipe::Recipe;
+use oci_spec::image::Descriptor;
 use serde_json::Value;
 
 use crate::error::{Error, Kind};
+
+/// The encoder that is none: all tokens are corrections.
+const TOKENS: &str = "tokens";
 
 /// Longest reason that is shown, in characters; it is somebody else's text.
 const MAX_REASON: usize = 200;
@@ -24,6 +28,15 @@ pub enum Exact {
     Require,
     /// Never
     Off,
+}
+
+/// How a blob is made.
+#[derive(Debug, Clone)]
+pub struct Making {
+    /// What its plain tar goes through.
+    pub recipe: Arc<Recipe>,
+    /// The blob with what that does not give, where it is needed.
+    pub fix: Option<Descriptor>,
 }
 
 /// What a delta says of each layer of its target, bottom to top.
@@ -108,6 +121,13 @@ impl Claim {
     }
 }
 
+impl Making {
+    /// Who made it.
+    pub fn maker(&self) -> Maker {
+        Maker::of(&self.recipe, self.fix.as_ref().map_or(0, Descriptor::size))
+    }
+}
+
 /// Who made a blob, as its recipe says.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Maker {
@@ -119,22 +139,27 @@ pub struct Maker {
     pub level: i64,
     /// Bytes of the recipe.
     pub bytes: usize,
+    /// Bytes of the blob with corrections, 0 without one.
+    pub fix_bytes: u64,
 }
 
 impl Maker {
-    /// Reads it out of a recipe.
-    pub fn of(recipe: &Recipe) -> Self {
+    /// Reads it out of a recipe, which needs so many bytes of corrections.
+    pub fn of(recipe: &Recipe, fix_bytes: u64) -> Self {
         let text = recipe.to_string();
         let fields: Value = serde_json::from_str(&text).unwrap_or_default();
         let field = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let level = fields.get("lvl").and_then(Value::as_i64).unwrap_or_default();
-        Maker { encoder: field("enc"), family: field("fam"), level, bytes: text.len() }
+        Maker { encoder: field("enc"), family: field("fam"), level, bytes: text.len(), fix_bytes }
     }
 }
 
 impl fmt::Display for Maker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} level {}", self.encoder, self.family, self.level)
+        match self.encoder.as_str() {
+            TOKENS => f.write_str("corrections alone"),
+            encoder => write!(f, "{encoder} {} level {}", self.family, self.level),
+        }
     }
 }
 
@@ -175,7 +200,7 @@ mod tests {
     fn what_a_delta_says_is_read_layer_by_layer() {
         let text = format!(r#"[{RECIPE},"why",null,{{"v":1,"size":1,"wrap":"gzip","enc":"x"}},7]"#);
         let recipes = Recipes::parse(&text);
-        let maker = Maker::of(recipes.get(0).unwrap());
+        let maker = Maker::of(recipes.get(0).unwrap(), 0);
         assert_eq!(maker.to_string(), "kp-flate A level 5");
         assert_eq!(maker.bytes, RECIPE.len());
         assert_eq!(recipes.get(1).unwrap_err(), "why");

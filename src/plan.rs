@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::str::FromStr as _;
 use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 
 use crate::artifact::{DeltaManifest, Image, claims_patch, layer_size_bound};
 use crate::digest::{DiffId, Digest};
-use crate::exact::{Exact, Recipe};
+use crate::exact::{Exact, Making, Recipe};
 
 /// Where a layer comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +69,8 @@ pub enum Keep {
     Rewritten(Option<String>),
     /// As its plain tar, which is what was published.
     Plain,
-    /// As this recipe makes of its plain tar what was published.
-    Exact(Arc<Recipe>),
+    /// As what was published, made of its plain tar.
+    Exact(Making),
 }
 
 /// A layer of the image, and the ways to get it.
@@ -118,7 +119,17 @@ impl PlannedLayer {
 
     /// Bytes that are read for it when the first way leads to it.
     pub fn download_bytes(&self) -> u64 {
-        self.ways.first().map_or(0, Way::download_bytes)
+        self.ways.first().map_or(0, |way| way.download_bytes().saturating_add(self.fix_bytes(way)))
+    }
+
+    /// Bytes of corrections that are read for it by this way.
+    fn fix_bytes(&self, way: &Way) -> u64 {
+        match &self.keep {
+            Keep::Exact(Making { fix: Some(fix), .. }) if way.blob.digest() != self.published.digest() => {
+                fix.size()
+            }
+            _ => 0,
+        }
     }
 }
 
@@ -261,9 +272,23 @@ impl<'a> Offer<'a> {
             return Keep::Plain;
         }
         match self.delta.map_or(Err("no delta says how"), |delta| delta.recipes.get(at)) {
-            Ok(recipe) => Keep::Exact(recipe.clone()),
+            Ok(recipe) => self.making(recipe),
             Err(reason) => Keep::Rewritten(Some(reason.to_owned())),
         }
+    }
+
+    /// The recipe with the corrections that it names.
+    fn making(&self, recipe: &Arc<Recipe>) -> Keep {
+        let fixes = self.delta.map(|delta| &delta.fixes);
+        let named = recipe.fix().map(|name| Digest::from_str(&name.to_string()).ok());
+        let fix = match named {
+            None => None,
+            Some(digest) => match digest.and_then(|digest| fixes?.get(&digest).cloned()) {
+                Some(fix) => Some(fix),
+                None => return Keep::Rewritten(Some("the delta does not bring its corrections".into())),
+            },
+        };
+        Keep::Exact(Making { recipe: recipe.clone(), fix })
     }
 
     fn ways(&self, diff_id: &DiffId, published: &Descriptor, keep: &Keep) -> Vec<Way> {
@@ -446,6 +471,7 @@ mod tests {
                 .collect(),
             signatures: 0,
             recipes: Default::default(),
+            fixes: Default::default(),
         }
     }
 

@@ -4,17 +4,19 @@
 //! encoding; a whole layer is stored exactly as it comes, and unpacked on the
 //! side only to check its diff_id. Runs on a worker thread.
 
+use std::collections::HashMap;
 use std::io::{self, Cursor, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use exact_encoders::fix;
 use oci_spec::image::Descriptor;
 
 use crate::apply;
 use crate::base::{SourceFiles, View};
-use crate::digest::{DiffId, LayerHasher, VerifiedLayer};
+use crate::digest::{DiffId, Digest, LayerHasher, VerifiedLayer};
 use crate::encoding::{self, Encoding};
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::exact::is_inexact;
+use crate::exact::{Making, is_inexact};
 use crate::fetch::{Job, Worked, Worker};
 use crate::pipeline::Pipeline;
 use crate::plan::{Keep, Origin, PlannedLayer, Way};
@@ -83,6 +85,18 @@ impl Try {
         self.layer.ways.get(self.way)
     }
 
+    /// The corrections that are needed to make it as published, and the most bytes that they may have.
+    pub fn needed_fix(&self) -> Option<(&Descriptor, u64)> {
+        match (&self.layer.keep, self.way()) {
+            (Keep::Exact(Making { recipe, fix: Some(fix) }), Some(way))
+                if way.blob.digest() != self.layer.published.digest() =>
+            {
+                Some((fix, fix::most(recipe.size())))
+            }
+            _ => None,
+        }
+    }
+
     /// Is there something to do for it?
     pub fn is_work(&self) -> bool {
         self.way().is_none_or(|way| self.layer.is_work(way))
@@ -124,6 +138,8 @@ pub struct LayerWorker {
     pub encoding: Encoding,
     /// Bounds on patches.
     pub limits: tardiff::Limits,
+    /// Corrections for recipes, by digest.
+    pub fixes: Arc<HashMap<Digest, Vec<u8>>>,
     /// The target's layers; [`Job::index`] points here.
     pub tries: Vec<Try>,
     /// Told about progress.
@@ -206,7 +222,10 @@ impl LayerWorker {
         match &layer.keep {
             Keep::Rewritten(_) => self.store.begin_layer(self.encoding),
             Keep::Plain => self.store.begin_layer(Encoding::Plain),
-            Keep::Exact(recipe) => self.store.begin_exact(&layer.published, recipe),
+            Keep::Exact(making) => {
+                let fix = making.fix.as_ref().and_then(|fix| self.fixes.get(fix.digest())).cloned();
+                self.store.begin_exact(&layer.published, &making.recipe, fix)
+            }
         }
     }
 

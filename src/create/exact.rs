@@ -5,7 +5,8 @@ use std::io::BufReader;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use exact_encoders::find::{NotFound, find};
+use exact_encoders::find::{Found, NotFound, find_or_fix};
+use exact_encoders::fix::FixDigest;
 
 use super::{Input, Options};
 use crate::base::LayerBlob;
@@ -13,7 +14,7 @@ use crate::cancel::Cancel;
 use crate::digest::{Digest, VerifyReader};
 use crate::encoding;
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::exact::{Claim, Exact, Recipes};
+use crate::exact::{Claim, Exact, Recipe, Recipes};
 use crate::parallel;
 use crate::region::Region;
 use crate::spool::Spool;
@@ -21,7 +22,7 @@ use crate::spool::Spool;
 /// Bytes read at once from a blob.
 const PIECE: usize = 256 << 10;
 
-/// Finds the recipes of the layers of `new`, but for those that the delta carries as they are (`whole`). `tars` has the
+/// Finds the recipes of the layers of `new`, and the corrections that some of them need, but for those that the delta carries as they are (`whole`). `tars` has the
 /// plain tars that are here already, by position.
 ///
 /// # Errors
@@ -32,31 +33,31 @@ pub(super) fn recipes(
     whole: &HashSet<Digest>,
     options: &Options,
     cancel: &Cancel,
-) -> Result<Recipes> {
+) -> Result<(Recipes, Vec<Vec<u8>>)> {
     let count = new.image.layers.len();
     if options.exact == Exact::Off {
-        return Ok(Recipes::default());
+        return Ok(Default::default());
     }
     // What an image has twice is looked at once.
     let mut first: HashMap<&Digest, usize> = HashMap::new();
     let same: Vec<usize> =
         (0..count).map(|at| *first.entry(new.image.layers[at].digest()).or_insert(at)).collect();
     let search = Search { new, tars, options, cancel };
-    let claims = Mutex::new(vec![Claim::Nothing; count]);
+    let found = Mutex::new(vec![Layer::NOTHING; count]);
     parallel::for_each(count, options.jobs, |at| {
         if same[at] == at && !whole.contains(new.image.layers[at].digest()) {
-            let claim =
+            let layer =
                 search.layer(at).map_err(|e| e.context(format!("layer {}", new.image.diff_ids[at])))?;
-            claims.lock().unwrap_or_else(PoisonError::into_inner)[at] = claim;
+            found.lock().unwrap_or_else(PoisonError::into_inner)[at] = layer;
         }
         Ok(())
     })?;
-    let claims = claims.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let claims: Vec<Claim> = same.into_iter().map(|at| claims[at].clone()).collect();
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let claims: Vec<Claim> = same.into_iter().map(|at| found[at].claim.clone()).collect();
     if options.exact == Exact::Require {
         require(new, &claims)?;
     }
-    Ok(Recipes::new(claims))
+    Ok((Recipes::new(claims), found.into_iter().filter_map(|layer| layer.fix).collect()))
 }
 
 fn require(new: Input<'_>, claims: &[Claim]) -> Result<()> {
@@ -71,6 +72,22 @@ fn require(new: Input<'_>, claims: &[Claim]) -> Result<()> {
     Ok(())
 }
 
+/// What was found of a layer.
+#[derive(Debug, Clone)]
+struct Layer {
+    claim: Claim,
+    /// Corrections, where its recipe needs some.
+    fix: Option<Vec<u8>>,
+}
+
+impl Layer {
+    const NOTHING: Layer = Layer { claim: Claim::Nothing, fix: None };
+
+    fn without(reason: impl Into<String>) -> Self {
+        Layer { claim: Claim::Without(reason.into()), fix: None }
+    }
+}
+
 struct Search<'a> {
     new: Input<'a>,
     tars: &'a HashMap<usize, Region>,
@@ -79,19 +96,19 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn layer(&self, at: usize) -> Result<Claim> {
+    fn layer(&self, at: usize) -> Result<Layer> {
         let (published, diff_id) = (&self.new.image.layers[at], &self.new.image.diff_ids[at]);
         if published.digest() == diff_id.as_digest() {
-            return Ok(Claim::Nothing);
+            return Ok(Layer::NOTHING);
         }
         let (stored, blob) = self.new.layers.layer(at)?;
         if stored.digest() != published.digest() {
-            return Ok(Claim::Without("it was not at hand as published when the delta was made".into()));
+            return Ok(Layer::without("it was not at hand as published when the delta was made"));
         }
         let mut head = [0; encoding::HEAD];
         let n = blob.read_at(&mut head, 0).at("layer")?;
         if !encoding::is_compressed(&head[..n]) {
-            return Ok(Claim::Without("it is not compressed, but not its plain tar either".into()));
+            return Ok(Layer::without("it is not compressed, but not its plain tar either"));
         }
         let tar = match self.tars.get(&at) {
             Some(tar) => tar.clone(),
@@ -103,20 +120,18 @@ impl Search<'_> {
         };
         let threads = NonZeroUsize::new(self.options.jobs).unwrap_or(NonZeroUsize::MIN);
         let reader = |region: &Region| Ok(BufReader::with_capacity(PIECE, region.reader()));
-        let found = find(|| reader(&blob), || reader(&tar), threads, || self.cancel.is_cancelled());
+        let found = find_or_fix(|| reader(&blob), || reader(&tar), threads, || self.cancel.is_cancelled());
         match found {
-            Ok(recipe) => {
+            Ok(Found { recipe, fix }) => {
                 // What was made again is what was read; that it is the published blob, its digest says.
                 self.check(&blob, published.digest())?;
-                Ok(Claim::Recipe(Arc::new(recipe)))
+                Ok(Layer { claim: Claim::Recipe(Arc::new(recipe)), fix })
             }
             Err(NotFound::Io(e)) => Err(Error::from_io(e, "layer")),
             Err(NotFound::Cancelled) => Err(Error::new(Kind::Interrupted, "interrupted")),
             // What was seen of it would be long, and helps only whoever writes encoders.
-            Err(NotFound::UnknownEncoder(_)) => {
-                Ok(Claim::Without("it was not made by a known encoder".into()))
-            }
-            Err(why) => Ok(Claim::Without(why.to_string())),
+            Err(NotFound::UnknownEncoder(_)) => Ok(Layer::without("it was not made by a known encoder")),
+            Err(why) => Ok(Layer::without(why.to_string())),
         }
     }
 
@@ -124,4 +139,11 @@ impl Search<'_> {
         let reader = BufReader::with_capacity(PIECE, self.cancel.watch(blob.reader()));
         VerifyReader::new(reader, expected.clone(), blob.len()).drain().at("layer")
     }
+}
+
+/// Bytes of the corrections that a recipe needs.
+pub(super) fn fix_bytes(recipe: &Recipe, fixes: &[Vec<u8>]) -> u64 {
+    let name = recipe.fix();
+    let fix = fixes.iter().find(|fix| name == Some(&FixDigest::of(fix)));
+    fix.map_or(0, |fix| fix.len() as u64)
 }

@@ -6,8 +6,8 @@ use oci_spec::image::Descriptor;
 use serde_json::{Map, Value, json};
 
 use crate::artifact::{
-    ARTIFACT_TYPE, BYTES, CONTENT, EXACT, Image, REUSED, REUSED_DIFF_ID, SOURCE, SOURCE_CONFIG, TAR_DIFF,
-    TARGET, TO,
+    ARTIFACT_TYPE, BYTES, CONTENT, EXACT, EXACT_FIX, EXACT_FIX_TYPE, Image, REUSED, REUSED_DIFF_ID, SOURCE,
+    SOURCE_CONFIG, TAR_DIFF, TARGET, TO,
 };
 use crate::digest::{DiffId, Digest, Hasher, digest_of};
 use crate::document::{EMPTY, IMAGE_CONFIG, IMAGE_MANIFEST};
@@ -175,9 +175,14 @@ impl Builder {
         self.reused_diff_ids.push(diff_id.to_string());
     }
 
-    /// Takes the recipes of the target's layers along.
-    pub fn recipes(&mut self, recipes: Recipes) {
+    /// Takes the recipes of the target's layers along, and their corrections.
+    pub fn recipes(&mut self, recipes: Recipes, fixes: &[Vec<u8>]) {
         self.recipes = recipes;
+        for fix in fixes {
+            let blob = Blob::bytes(EXACT_FIX_TYPE, fix);
+            self.layers.push(blob.descriptor(json!({CONTENT: EXACT_FIX})));
+            self.blobs.push(blob);
+        }
     }
 
     /// Takes a signature along: its manifest, then what that refers to.

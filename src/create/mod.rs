@@ -145,7 +145,7 @@ pub fn create(
         carried.insert(changed[at], choose(patch, &stored[at], blob)?);
     }
     let whole = carried.values().map(|(blob, _)| blob.digest.clone()).collect();
-    let recipes = exact::recipes(new, &tars, &whole, options, cancel)?;
+    let (recipes, fixes) = exact::recipes(new, &tars, &whole, options, cancel)?;
     let mut artifact = manifest::Builder::new(old.image, new.image);
     let mut outcomes = Vec::new();
     for (at, (diff_id, target)) in new.image.diff_ids.iter().zip(&new.image.layers).enumerate() {
@@ -162,7 +162,7 @@ pub fn create(
             }
         };
         let (maker, inexact) = match recipes.claim(at) {
-            Claim::Recipe(recipe) => (Some(Maker::of(recipe)), None),
+            Claim::Recipe(recipe) => (Some(Maker::of(recipe, exact::fix_bytes(recipe, &fixes))), None),
             Claim::Without(reason) => (None, Some(reason.clone())),
             Claim::Nothing => (None, None),
         };
@@ -175,7 +175,7 @@ pub fn create(
             inexact,
         });
     }
-    artifact.recipes(recipes);
+    artifact.recipes(recipes, &fixes);
     for signature in &options.signatures {
         artifact.signature(signature);
     }

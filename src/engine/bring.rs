@@ -8,8 +8,9 @@ use super::decision::{Applied, Decision};
 use super::opened::concurrency;
 use super::outcome::{Kept, LayerEnd};
 use super::request::FetchRequest;
+use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
-use crate::exact::{Exact, is_inexact};
+use crate::exact::{Exact, inexact, is_inexact};
 use crate::fetch::{self, Download, Received};
 use crate::plan::{Keep, Origin};
 use crate::progress::Event;
@@ -57,10 +58,11 @@ impl<'a> Bring<'a> {
             }
             Ok(files) => files,
         };
+        let fixes = Arc::new(self.fixes(decision, &mut tries).await?);
         let mut made: HashMap<usize, Made> = HashMap::new();
         let mut pending: Vec<usize> = (0..tries.len()).filter(|index| tries[*index].is_work()).collect();
         while !pending.is_empty() {
-            let results = match self.try_all(decision, files.clone(), &tries, &pending).await {
+            let results = match self.try_all(decision, files.clone(), fixes.clone(), &tries, &pending).await {
                 // The last way leads nowhere: what went wrong before is what counts.
                 Err(e) if e.kind() == Kind::Misfit => return Err(cause.unwrap_or(e)),
                 results => results?,
@@ -85,6 +87,31 @@ impl<'a> Bring<'a> {
         self.session.check()?;
         let end = |(index, this): (usize, &Try)| self.end(&made, index, this);
         tries.iter().enumerate().map(end).collect()
+    }
+
+    /// Reads the corrections that recipes need; layers whose corrections cannot be had are kept without.
+    ///
+    /// # Errors
+    /// Interrupted; Misfit where all must be exact.
+    async fn fixes(&self, decision: &Decision, tries: &mut [Try]) -> Result<HashMap<Digest, Vec<u8>>> {
+        let mut fixes = HashMap::new();
+        let mut failed = Vec::new();
+        for (index, this) in tries.iter().enumerate() {
+            let Some((fix, most)) = this.needed_fix() else { continue };
+            if fixes.contains_key(fix.digest()) {
+                continue;
+            }
+            match decision.places.delta.read_blob(fix, most).await {
+                Ok(bytes) => {
+                    self.received[index].add(bytes.len());
+                    fixes.insert(fix.digest().clone(), bytes);
+                }
+                Err(e) if e.kind() == Kind::Interrupted => return Err(e),
+                Err(e) => failed.push((index, inexact(format!("its corrections cannot be had: {e}")))),
+            }
+        }
+        self.without_recipes(tries, failed)?;
+        Ok(fixes)
     }
 
     /// Those layers of which the recipe is wrong are kept without it from now on; gives the others back.
@@ -170,6 +197,7 @@ impl<'a> Bring<'a> {
         &self,
         decision: &Decision,
         files: Option<Arc<LazyFiles>>,
+        fixes: Arc<HashMap<Digest, Vec<u8>>>,
         tries: &[Try],
         pending: &[usize],
     ) -> Result<Vec<(usize, Result<Made>)>> {
@@ -187,6 +215,7 @@ impl<'a> Bring<'a> {
                 spool: Some(self.store.spool()),
                 ..Default::default()
             },
+            fixes,
             tries: tries.to_vec(),
             reporter: self.session.reporter.clone(),
         };

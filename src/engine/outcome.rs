@@ -104,7 +104,7 @@ impl Kept {
         let Some(way) = layer.ways.first() else { return Kept::Rewritten(None) };
         match &layer.keep {
             _ if way.blob.digest() == layer.published.digest() => Kept::Verbatim,
-            Keep::Exact(recipe) => Kept::Exact(Some(Maker::of(recipe))),
+            Keep::Exact(making) => Kept::Exact(Some(making.maker())),
             Keep::Plain => Kept::Exact(None),
             Keep::Rewritten(reason) => Kept::Rewritten(reason.clone()),
         }
@@ -113,7 +113,7 @@ impl Kept {
     /// What became of a layer that is kept as the blob `stored`.
     pub(super) fn of(layer: &PlannedLayer, stored: &Descriptor, by_recipe: bool) -> Self {
         match &layer.keep {
-            Keep::Exact(recipe) if by_recipe => Kept::Exact(Some(Maker::of(recipe))),
+            Keep::Exact(making) if by_recipe => Kept::Exact(Some(making.maker())),
             _ if stored.digest() == layer.published.digest() => Kept::Verbatim,
             Keep::Rewritten(reason) => Kept::Rewritten(reason.clone()),
             Keep::Plain | Keep::Exact(_) => Kept::Rewritten(None),

@@ -115,11 +115,16 @@ pub trait Store: Debug + Send + Sync {
     /// Local I/O errors.
     fn begin_layer(&self, encoding: Encoding) -> Result<Box<dyn LayerSink>>;
 
-    /// Starts a layer that arrives as a plain tar, to become the blob `published` by its recipe.
+    /// Starts a layer that arrives as a plain tar, to become the blob `published` by its recipe, which may need a `fix`.
     ///
     /// # Errors
     /// Local I/O errors; Misfit from a store that keeps no blobs.
-    fn begin_exact(&self, published: &Descriptor, _recipe: &Recipe) -> Result<Box<dyn LayerSink>> {
+    fn begin_exact(
+        &self,
+        published: &Descriptor,
+        _recipe: &Recipe,
+        _fix: Option<Vec<u8>>,
+    ) -> Result<Box<dyn LayerSink>> {
         Err(Error::misfit(format!("this repository keeps no blobs, so not {} either", published.digest())))
     }
 

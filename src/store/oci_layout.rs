@@ -243,8 +243,13 @@ impl Store for OciLayoutStore {
         Ok(Box::new(TarSink::new(&self.tmp(), &self.blobs_dir(), encoding)?))
     }
 
-    fn begin_exact(&self, published: &Descriptor, recipe: &Recipe) -> Result<Box<dyn LayerSink>> {
-        Ok(Box::new(TarSink::exact(&self.tmp(), &self.blobs_dir(), published, recipe)?))
+    fn begin_exact(
+        &self,
+        published: &Descriptor,
+        recipe: &Recipe,
+        fix: Option<Vec<u8>>,
+    ) -> Result<Box<dyn LayerSink>> {
+        Ok(Box::new(TarSink::exact(&self.tmp(), &self.blobs_dir(), published, recipe, fix)?))
     }
 
     fn blobs(&self) -> Option<Arc<Layout>> {

@@ -47,13 +47,19 @@ impl TarSink {
     }
 
     /// Makes what was `published`, and nothing else.
-    pub(super) fn exact(tmp: &Path, blobs: &Path, published: &Descriptor, recipe: &Recipe) -> Result<Self> {
+    pub(super) fn exact(
+        tmp: &Path,
+        blobs: &Path,
+        published: &Descriptor,
+        recipe: &Recipe,
+        fix: Option<Vec<u8>>,
+    ) -> Result<Self> {
         if recipe.size() != published.size() {
             let (size, expected) = (recipe.size(), published.size());
             return Err(inexact(format!("its recipe is for {size} bytes, published are {expected}")));
         }
         let file = NamedTempFile::new_in(tmp).at(tmp.display())?;
-        let rebuild = Rebuild::new(recipe, None, threads(), Counted::new(file)).map_err(inexact)?;
+        let rebuild = Rebuild::new(recipe, fix, threads(), Counted::new(file)).map_err(inexact)?;
         let kind = Kind::Exact(Box::new(rebuild), Box::new(published.clone()));
         Ok(TarSink { kind, blobs: blobs.to_owned(), media_type: published.media_type().clone() })
     }
@@ -69,7 +75,7 @@ pub(crate) fn exact_sink(
     recipe: Option<&Recipe>,
 ) -> Result<Box<dyn LayerSink>> {
     Ok(Box::new(match recipe {
-        Some(recipe) => TarSink::exact(dir, dir, published, recipe)?,
+        Some(recipe) => TarSink::exact(dir, dir, published, recipe, None)?,
         None => TarSink::new(dir, dir, Encoding::Plain)?,
     }))
 }
