@@ -3,6 +3,7 @@
 use crate::support;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -396,15 +397,87 @@ fn creating_a_delta_can_demand_that_all_is_exact() {
     assert!(off["layers"][0]["inexact"].is_null() && off["layers"][0]["exact"].is_null(), "{off:#}");
 }
 
-/// The image with its layer compressed in a way that nobody has.
+/// The image with its layer compressed by a program whose streams cannot be made again.
 fn odd(image: Image) -> Image {
     let mut layer = image.layers[0].clone();
-    let (head, tail) = layer.tar.split_at(100);
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(1));
-    use std::io::Write as _;
-    encoder.write_all(head).unwrap();
-    encoder.flush().unwrap();
-    encoder.write_all(tail).unwrap();
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::best());
+    encoder.write_all(&layer.tar).unwrap();
     layer.blob = encoder.finish().unwrap();
     Image::new(vec![layer])
+}
+
+/// A layer that no known encoder made: it is flushed in the middle, and something stands behind its end.
+fn flushed(tar: Vec<u8>) -> Layer {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(5));
+    for part in tar.chunks(tar.len() / 3 + 1) {
+        encoder.write_all(part).unwrap();
+        encoder.flush().unwrap();
+    }
+    let mut blob = encoder.finish().unwrap();
+    blob.extend([0; 512]);
+    Layer { blob, ..Layer::gzip(tar) }
+}
+
+#[test]
+fn what_no_encoder_makes_comes_out_by_corrections() {
+    let sandbox = Sandbox::new();
+    let mut dir = OciDir::create(&sandbox.path("source"));
+    let image = |n: u8| {
+        let mut file = text(7, 400_000);
+        file[usize::from(n) * 1000] = b'0' + n;
+        Image::new(vec![flushed(tree(&[("usr/f", &file)]))])
+    };
+    let new = image(2);
+    dir.image("1", &image(1)).image("2", &new);
+    let delta = DeltaDir { root: sandbox.path("delta") };
+    let made = sandbox.json(&["create", &dir.reference("1"), &dir.reference("2"), &delta.reference()]);
+    let fix_bytes = made["layers"][0]["exact"]["fix_bytes"].as_u64().unwrap();
+    assert!(fix_bytes > 0 && fix_bytes <= new.layers[0].blob.len() as u64 / 10, "{made:#}");
+    sandbox.ok(&[&dir.reference("1")]);
+    let planned = sandbox.json(&[&delta.reference(), "--dry-run"]);
+    let fetched = sandbox.json(&[&delta.reference(), "--tag", "two"]);
+    assert_eq!(fetched["image"]["manifest"], new.manifest_digest().to_string(), "{fetched:#}");
+    assert_eq!(fetched["bytes"], planned["bytes"], "corrections count");
+    assert!(fetched["layers"][0]["bytes"].as_u64().unwrap() > fix_bytes);
+    // Who does not want it does not read them.
+    let off = sandbox.json(&[
+        &delta.reference(),
+        "--dry-run",
+        "--tag",
+        "x",
+        "--expect-digest",
+        &new.manifest_digest().to_string(),
+    ]);
+    assert_eq!(off["status"], "already-present");
+    sandbox.ok(&["remove", "two"]);
+    sandbox.ok(&["gc"]);
+    let off = sandbox.json(&[&delta.reference(), "--dry-run", "--exact", "off"]);
+    assert_eq!(
+        off["layers"][0]["bytes"].as_u64().unwrap() + fix_bytes,
+        planned["layers"][0]["bytes"].as_u64().unwrap()
+    );
+    // Damaged, or gone, they cost nothing but the digest.
+    let fix = |delta: &DeltaDir| {
+        let layers = delta.manifest()["layers"].as_array().unwrap().clone();
+        let is_fix =
+            |layer: &&Value| layer["annotations"]["io.github.containers.delta.content"] == "exact-fix";
+        delta.blob(layers.iter().find(is_fix).unwrap()["digest"].as_str().unwrap())
+    };
+    let path = fix(&delta);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    for damage in [Some(bytes), None] {
+        match damage {
+            Some(bytes) => fs::write(&path, bytes).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        let required = sandbox.run(&[&delta.reference(), "--exact", "require"]);
+        assert_eq!(required.code, 3, "{required:#?}");
+        let fetched = sandbox.json(&[&delta.reference(), "--tag", "two"]);
+        assert_eq!(fetched["layers"][0]["kept"], "rewritten", "{fetched:#}");
+        assert!(fetched["layers"][0]["inexact"].as_str().unwrap().contains("corrections"), "{fetched:#}");
+        sandbox.ok(&["remove", "two"]);
+        sandbox.ok(&["gc"]);
+    }
 }
