@@ -1,4 +1,4 @@
-//! Makes a blob by its recipe: `rebuild RECIPE [THREADS] < PLAIN > BLOB`.
+//! Makes a blob by its recipe: `rebuild RECIPE [THREADS [FIX]] < PLAIN > BLOB`.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -8,9 +8,11 @@ use exact_encoders::recipe::{Rebuild, Recipe};
 fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let recipe = arguments.next().and_then(|text| text.parse::<Recipe>().ok());
-    let recipe = recipe.ok_or_else(|| io::Error::other("usage: rebuild RECIPE [THREADS] < PLAIN > BLOB"))?;
+    let recipe =
+        recipe.ok_or_else(|| io::Error::other("usage: rebuild RECIPE [THREADS [FIX]] < PLAIN > BLOB"))?;
     let threads = arguments.next().and_then(|number| number.parse().ok()).unwrap_or(NonZeroUsize::MIN);
-    let mut rebuild = Rebuild::new(&recipe, threads, io::stdout().lock());
+    let fix = arguments.next().map(std::fs::read).transpose()?;
+    let mut rebuild = Rebuild::new(&recipe, fix, threads, io::stdout().lock())?;
     io::copy(&mut io::BufReader::with_capacity(1 << 18, io::stdin()), &mut rebuild)?;
     rebuild.finish().map(drop)
 }

@@ -30,6 +30,10 @@ pub const SHARE: u64 = 10;
 pub const MAX_SIZE: u64 = 64 << 20;
 /// The most parts of a blob.
 pub const MAX_PARTS: usize = 1 << 18;
+/// So many parts may be without plain bytes of their own. Each costs an encoder.
+pub const FREE_PARTS: u64 = 1024;
+/// For each further one, there are as many plain bytes on average.
+pub const PLAIN_PER_PART: u64 = 128;
 /// The most bytes of a header of gzip in a fix.
 pub const MAX_HEADER: usize = 1 << 20;
 

@@ -242,6 +242,11 @@ impl Method {
         }
     }
 
+    /// Whether members of gzip are made.
+    pub(crate) const fn is_gzip(&self) -> bool {
+        matches!(self, Self::Deflate { wrap: Wrap::Gzip { .. }, .. })
+    }
+
     /// The header of gzip; nothing in other wrappers.
     pub(crate) fn header(&self) -> &[u8] {
         match self {

@@ -6,9 +6,9 @@ use std::num::NonZeroUsize;
 use super::body::{Body, Models, Progress};
 use super::parts::{By, Member, Part, Parts};
 use super::range::Decoder;
-use super::{FixError, MAGIC, MAX_PARTS};
+use super::{FREE_PARTS, FixError, MAGIC, MAX_PARTS, PLAIN_PER_PART};
 use crate::Encoder;
-use crate::recipe::{Method, Wrap};
+use crate::recipe::Method;
 
 /// Raw bytes are written in pieces of so many.
 const PIECE: usize = 64 << 10;
@@ -23,8 +23,9 @@ pub(crate) struct Follow {
     parts: Parts,
     /// Made with the first member that needs them.
     models: Option<Box<Models>>,
-    /// The parts so far.
+    /// The parts so far, and their plain bytes.
     count: usize,
+    plain: u64,
     state: State,
 }
 
@@ -49,6 +50,7 @@ impl Follow {
             parts: Parts::new(method.header().to_vec()),
             models: None,
             count: 0,
+            plain: 0,
             state: State::Between,
         })
     }
@@ -109,8 +111,15 @@ impl Follow {
         if self.count > MAX_PARTS {
             return Err(FixError::Limit { what: "parts", most: MAX_PARTS as u64 });
         }
+        let most = FREE_PARTS + self.plain / PLAIN_PER_PART;
+        if self.count as u64 > most {
+            return Err(FixError::Limit { what: "parts of so few plain bytes", most });
+        }
         self.count += 1;
         let part = self.parts.code(&mut self.coder, Part::End)?;
+        if let Part::Raw { plain, .. } | Part::Member(Member { plain, .. }) = part {
+            self.plain = self.plain.saturating_add(plain);
+        }
         if self.coder.is_beyond_end() {
             return Err(FixError::CutOff);
         }
@@ -118,18 +127,24 @@ impl Follow {
             Part::End if self.coder.is_at_end() => State::End,
             Part::End => return Err(FixError::Trailing),
             Part::Raw { length, plain } => State::Raw { left: length, pass: plain },
+            // Where none is written, none is wanted.
+            Part::Member(Member { header, .. }) if !header.is_empty() && !self.method.is_gzip() => {
+                return Err(FixError::Part);
+            }
             Part::Member(Member { by: By::Encoder, plain, header }) => {
                 let threads = if plain < LARGE { NonZeroUsize::MIN } else { self.threads };
                 let encoder = self.method.of_member(header, plain).encoder(threads);
                 State::Encoder { encoder: encoder.ok_or(FixError::Part)?, left: plain }
             }
             Part::Member(Member { by: By::Fix, plain, header }) => {
-                let Method::Deflate { wrap, .. } = &self.method else { return Err(FixError::Part) };
+                if !matches!(self.method, Method::Deflate { .. }) {
+                    return Err(FixError::Part);
+                }
                 if let Some(models) = &mut self.models {
                     models.tokens.restart();
                 }
                 out.extend(header);
-                let trailer = matches!(wrap, Wrap::Gzip { .. }).then(Trailer::default);
+                let trailer = self.method.is_gzip().then(Trailer::default);
                 State::Fix { body: Body::new(plain), trailer }
             }
         };

@@ -154,15 +154,16 @@ fn members_that_never_end_are_refused() {
             Err(RebuildError::Fix(FixError::Limit { what: "plain bytes", most: crate::recipe::MAX_SIZE }))
         );
     }
-    let mut tell = Tell::new();
-    (0..=MAX_PARTS).for_each(|_| tell.part(Part::Raw { length: 0, plain: 0 }));
-    assert_eq!(limit(tell.end(), &[]), "parts");
-
-    // Members of nothing have headers of their own: the blob becomes too large.
+    // Each of them costs an encoder.
     let mut tell = Tell::new();
     (0..MAX_PARTS).for_each(|_| tell.member(By::Encoder, 0));
     let blob = follow(method(Deflate::Go { level: go::Level::STORED }), tell.end(), &[]);
-    assert_eq!(blob, Err(RebuildError::TooLong { size: 1 << 20 }));
+    let what = "parts of so few plain bytes";
+    assert_eq!(blob, Err(RebuildError::Fix(FixError::Limit { what, most: FREE_PARTS })));
+
+    let mut tell = Tell::new();
+    (0..=MAX_PARTS).for_each(|_| tell.part(Part::Raw { length: 0, plain: PLAIN_PER_PART }));
+    assert_eq!(limit(tell.end(), &vec![0; (MAX_PARTS + 1) * PLAIN_PER_PART as usize]), "parts");
 }
 
 #[test]
@@ -199,6 +200,10 @@ fn parts_of_other_encoders_are_refused() {
     tell.member(By::Fix, 0);
     let calls = kp_zstd::Calls::stream();
     let zstd = Method::Zstd { family: kp_zstd::Family::V1_18_5, level: kp_zstd::Level::Default, calls };
+    assert_eq!(follow(zstd.clone(), tell.end(), &[]), Err(RebuildError::Fix(FixError::Part)));
+    // A header that nobody writes would cost time for nothing.
+    let mut tell = Tell::new();
+    tell.part(Part::Member(Member { by: By::Encoder, plain: 0, header: vec![1; 9] }));
     assert_eq!(follow(zstd, tell.end(), &[]), Err(RebuildError::Fix(FixError::Part)));
 }
 
