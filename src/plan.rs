@@ -70,7 +70,7 @@ pub enum Keep {
     /// As its plain tar, which is what was published.
     Plain,
     /// As what was published, made of its plain tar.
-    Exact(Making),
+    Exact(Box<Making>),
 }
 
 /// A layer of the image, and the ways to get it.
@@ -125,8 +125,8 @@ impl PlannedLayer {
     /// Bytes of corrections that are read for it by this way.
     fn fix_bytes(&self, way: &Way) -> u64 {
         match &self.keep {
-            Keep::Exact(Making { fix: Some(fix), .. }) if way.blob.digest() != self.published.digest() => {
-                fix.size()
+            Keep::Exact(making) if way.blob.digest() != self.published.digest() => {
+                making.fix.as_ref().map_or(0, Descriptor::size)
             }
             _ => 0,
         }
@@ -288,7 +288,7 @@ impl<'a> Offer<'a> {
                 None => return Keep::Rewritten(Some("the delta does not bring its corrections".into())),
             },
         };
-        Keep::Exact(Making { recipe: recipe.clone(), fix })
+        Keep::Exact(Box::new(Making { recipe: recipe.clone(), fix }))
     }
 
     fn ways(&self, diff_id: &DiffId, published: &Descriptor, keep: &Keep) -> Vec<Way> {

@@ -16,7 +16,7 @@ use crate::base::{SourceFiles, View};
 use crate::digest::{DiffId, Digest, LayerHasher, VerifiedLayer};
 use crate::encoding::{self, Encoding};
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::exact::{Making, is_inexact};
+use crate::exact::is_inexact;
 use crate::fetch::{Job, Worked, Worker};
 use crate::pipeline::Pipeline;
 use crate::plan::{Keep, Origin, PlannedLayer, Way};
@@ -87,14 +87,9 @@ impl Try {
 
     /// The corrections that are needed to make it as published, and the most bytes that they may have.
     pub fn needed_fix(&self) -> Option<(&Descriptor, u64)> {
-        match (&self.layer.keep, self.way()) {
-            (Keep::Exact(Making { recipe, fix: Some(fix) }), Some(way))
-                if way.blob.digest() != self.layer.published.digest() =>
-            {
-                Some((fix, fix::most(recipe.size())))
-            }
-            _ => None,
-        }
+        let (Keep::Exact(making), Some(way)) = (&self.layer.keep, self.way()) else { return None };
+        let fix = making.fix.as_ref().filter(|_| way.blob.digest() != self.layer.published.digest())?;
+        Some((fix, fix::most(making.recipe.size())))
     }
 
     /// Is there something to do for it?

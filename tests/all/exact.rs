@@ -446,7 +446,7 @@ fn what_no_encoder_makes_comes_out_by_corrections() {
         "--tag",
         "x",
         "--expect-digest",
-        &new.manifest_digest().to_string(),
+        new.manifest_digest().as_ref(),
     ]);
     assert_eq!(off["status"], "already-present");
     sandbox.ok(&["remove", "two"]);
