@@ -152,6 +152,11 @@ impl Error {
         self.kind
     }
 
+    /// May it go well when it is tried again, with nothing changed?
+    pub fn is_transient(&self) -> bool {
+        self.kind == Kind::Transient
+    }
+
     /// How long the other side wants to be left alone, if it said so: its word, so bound it.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after

@@ -1,26 +1,26 @@
 //! The scheduler: which blob when, how many at once, retry, cancel.
 //!
-//! The border between tokio and threads: downloads are async and share one
-//! thread, each blob is consumed by a blocking worker through a bounded
+//! The border between tokio and threads: downloads are async tasks of the
+//! caller's runtime, each blob is consumed by a blocking worker through a bounded
 //! channel. Knows blobs, not what is in them.
 
 use std::convert::Infallible;
 use std::io::{self, Read};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf, Bytes};
 use oci_spec::image::Descriptor;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{JoinSet, LocalSet, spawn_blocking};
+use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::artifact;
 use crate::cancel::{Cancel, interrupted};
 use crate::digest::VerifyReader;
 use crate::error::{Error, Kind, Result};
 use crate::layout::{Layout, check_size, read_verified};
-use crate::registry::{Blob, Blobs};
+use crate::proxy::Attempts;
+use crate::registry::Blobs;
 
 /// Chunks between a download and its worker: at 256 KiB each, 2 MiB a blob in flight.
 const QUEUE: usize = 8;
@@ -32,7 +32,7 @@ const MAX_ROUNDS: u32 = 4;
 #[derive(Debug, Clone)]
 pub enum Place {
     /// A registry.
-    Remote(Rc<Blobs>),
+    Remote(Arc<Blobs>),
     /// A layout on this machine, read in place.
     Local(Arc<Layout>),
 }
@@ -48,7 +48,7 @@ impl Place {
             Place::Local(layout) => layout.read_blob(descriptor, max),
             Place::Remote(blobs) => {
                 let attempts = blobs.attempts();
-                let whole = async || {
+                let whole = || async {
                     let mut bytes = Vec::new();
                     let mut stream = blobs.open(descriptor.digest(), descriptor.size(), &attempts).await?;
                     while let Some(chunk) = stream.chunk().await? {
@@ -188,44 +188,39 @@ pub async fn run<T: Send + 'static>(
     work: Work<T>,
 ) -> Result<Vec<T>> {
     let cancel = &cancel.part();
-    let slots = Rc::new(Slots {
+    let slots = Arc::new(Slots {
         downloads: Semaphore::new(concurrency.downloads.max(1)),
         workers: Semaphore::new(concurrency.workers.max(1)),
     });
     let mut results: Vec<Option<T>> = downloads.iter().map(|_| None).collect();
     // Every worker holds a sender of this, so that it ends with the last of them.
     let (at_work, mut all_done) = mpsc::channel::<Infallible>(1);
-    let local = LocalSet::new();
-    local
-        .run_until(async {
-            let mut tasks = JoinSet::new();
-            for (position, download) in downloads.into_iter().enumerate() {
-                let (slots, cancel) = (slots.clone(), cancel.clone());
-                let crew = Crew { work: work.clone(), at_work: at_work.clone() };
-                tasks.spawn_local(async move {
-                    // Stopped, it waits for no registry and no pause; its worker ends by itself.
-                    let result = cancel.until(bring(&download, &slots, &cancel, &crew)).await;
-                    (position, result.or_else(|e| crew.work.failed(download.index, e)))
-                });
+    let mut tasks = JoinSet::new();
+    for (position, download) in downloads.into_iter().enumerate() {
+        let (slots, cancel) = (slots.clone(), cancel.clone());
+        let crew = Crew { work: work.clone(), at_work: at_work.clone() };
+        tasks.spawn(async move {
+            // Stopped, it waits for no registry and no pause; its worker ends by itself.
+            let result = cancel.until(bring(&download, &slots, &cancel, &crew)).await;
+            (position, result.or_else(|e| crew.work.failed(download.index, e)))
+        });
+    }
+    let mut first_error = None;
+    while let Some(joined) = tasks.join_next().await {
+        match joined {
+            Ok((position, Ok(value))) => results[position] = Some(value),
+            Ok((_, Err(e))) => {
+                cancel.cancel();
+                keep_cause(&mut first_error, e);
             }
-            let mut first_error = None;
-            while let Some(joined) = tasks.join_next().await {
-                match joined {
-                    Ok((position, Ok(value))) => results[position] = Some(value),
-                    Ok((_, Err(e))) => {
-                        cancel.cancel();
-                        keep_cause(&mut first_error, e);
-                    }
-                    Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-                    Err(_) => {}
-                }
-            }
-            // Nobody works on a layer any more when this returns.
-            drop(at_work);
-            all_done.recv().await;
-            first_error.map_or(Ok(()), Err)
-        })
-        .await?;
+            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+            Err(_) => {}
+        }
+    }
+    // Nobody works on a layer any more when this returns.
+    drop(at_work);
+    all_done.recv().await;
+    first_error.map_or(Ok(()), Err)?;
     results.into_iter().map(|r| r.ok_or_else(interrupted)).collect()
 }
 
@@ -261,8 +256,8 @@ async fn bring<T: Send + 'static>(
         let step = match &download.place {
             Place::Remote(blobs) => {
                 let attempts = blobs.attempts();
-                let open = async || blobs.open(download.blob.digest(), download.blob.size(), &attempts).await;
-                let once = async || stream_once(download, &open, round, slots, cancel, crew).await;
+                let remote = (&**blobs, &attempts);
+                let once = || stream_once(download, remote, round, slots, cancel, crew);
                 let nothing_came = || download.received.bytes() == 0;
                 let gone = |e: Error| match artifact::is_elsewhere(&download.blob) {
                     Some(elsewhere) if e.kind() == Kind::Misfit && nothing_came() => elsewhere.with_source(e),
@@ -286,9 +281,9 @@ async fn bring<T: Send + 'static>(
 
 /// One download with its worker. The slot is given back as soon as the last
 /// byte is here, so that the next download runs while this layer is finished.
-async fn stream_once<'a, T: Send + 'static>(
+async fn stream_once<T: Send + 'static>(
     download: &Download,
-    open: &impl AsyncFn() -> Result<Blob<'a>>,
+    (blobs, attempts): (&Blobs, &Attempts),
     round: u32,
     slots: &Slots,
     cancel: &Cancel,
@@ -298,7 +293,7 @@ async fn stream_once<'a, T: Send + 'static>(
     if cancel.is_cancelled() {
         return Err(interrupted());
     }
-    let mut stream = open().await?;
+    let mut stream = blobs.open(download.blob.digest(), download.blob.size(), attempts).await?;
     let (sender, receiver) = mpsc::channel(QUEUE);
     let reader = cancel.watch(ChannelReader { receiver, chunk: Bytes::new() });
     let worker = start(download, round, Box::new(reader), crew);

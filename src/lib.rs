@@ -1,5 +1,25 @@
 //! Gets container and OS images onto machines as deltas.
 //!
+//! ```no_run
+//! use oci_delta_fetch::{FetchRequest, Session, fetch, plan};
+//!
+//! # async fn update() -> oci_delta_fetch::Result<()> {
+//! let session = Session::new("/var/tmp");
+//! let request = FetchRequest::new("registry.example.com/os:1.1".parse()?, "/var/lib/images".parse()?);
+//! let planned = plan(&session, &request).await?;
+//! println!("{} instead of {} bytes", planned.bytes.downloaded, planned.bytes.full_pull);
+//! match fetch(&session, &request).await {
+//!     Ok(outcome) => println!("{:?}: image {}", outcome.status, outcome.config),
+//!     Err(e) if e.is_transient() => println!("try again later: {e}"),
+//!     Err(e) => return Err(e),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The futures are `Send`, for any tokio runtime with I/O and time. [`Session::cancel`] stops the work from anywhere;
+//! the next call goes on from the finished layers.
+//!
 //! ```text
 //! argv → cli → commands → engine ─┬─ reference → proxy (skopeo) or layout (in place) → manifest bytes
 //!                                 ├─ artifact: delta manifest → target manifest and config, checked
@@ -56,3 +76,9 @@ pub mod store;
 pub mod tardiff;
 #[cfg(feature = "cli")]
 pub mod terminal;
+
+pub use engine::outcome::Outcome;
+pub use engine::request::FetchRequest;
+pub use engine::{fetch, plan};
+pub use error::{Error, Result};
+pub use session::Session;

@@ -4,8 +4,8 @@
 //! cannot be used after most faults. So every wait here is bounded, and the one
 //! remedy is always the same: kill that skopeo, start another for the next request.
 //!
-//! Everything runs on the tokio runtime of the thread that polls; that thread must
-//! outlive the [`Proxy`] (skopeo dies with it), and so must the runtime.
+//! Everything runs on the tokio runtime of whoever polls, on any of its threads; the runtime must outlive the
+//! [`Proxy`]. Skopeo dies with the `Proxy`, and with this process however that ends.
 
 mod command;
 mod connection;
@@ -148,7 +148,7 @@ impl Proxy {
     /// After the allowed retries: [`Kind`](crate::error::Kind) `Transient` for network faults,
     /// `Misfit` if there is no such image, `Verification` if it is refused, else `Local`.
     pub async fn manifest(&self) -> Result<(Digest, Vec<u8>)> {
-        let (digest, bytes) = with_retry(self.options.retries, async || self.manifest_once().await).await?;
+        let (digest, bytes) = with_retry(self.options.retries, || self.manifest_once()).await?;
         self.state.lock().await.pinned = pinned(&self.reference, &digest);
         Ok((digest, bytes))
     }
@@ -170,7 +170,7 @@ impl Proxy {
     /// # Errors
     /// As [`Proxy::manifest`].
     pub async fn config(&self) -> Result<Vec<u8>> {
-        let once = async || self.connection().await?.config().await.map_err(|e| self.name(e));
+        let once = || async { self.connection().await?.config().await.map_err(|e| self.name(e)) };
         with_retry(self.options.retries, once).await
     }
 

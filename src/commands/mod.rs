@@ -64,7 +64,7 @@ impl Context {
     /// For the engine.
     fn session(&self) -> Session {
         let (cancel, reporter) = (self.cancel.clone(), self.reporter.clone());
-        Session { cancel, reporter, ..Session::new(spool_dir()) }
+        Session { cancel, reporter, notes: notes_dir(), ..Session::new(spool_dir()) }
     }
 
     /// A directory for large files, which is there until the command is over, and whatever works for it.
@@ -132,15 +132,23 @@ fn spool_dir() -> PathBuf {
     named.or_else(usual).unwrap_or_else(std::env::temp_dir)
 }
 
-/// `$XDG_DATA_HOME/oci-delta-fetch`, else below `~/.local/share` (XDG base directory specification).
+/// `$XDG_DATA_HOME/oci-delta-fetch`, else below `~/.local/share`.
 fn default_repo() -> Result<PathBuf> {
+    in_home("XDG_DATA_HOME", ".local/share").ok_or_else(|| {
+        Error::usage("no repository: neither XDG_DATA_HOME nor HOME is set").with_hint("give --repo DIR")
+    })
+}
+
+/// Notes on registries, below `$XDG_CACHE_HOME` or `~/.cache`; none without either.
+fn notes_dir() -> Option<PathBuf> {
+    in_home("XDG_CACHE_HOME", ".cache").map(|dir| dir.join("registries"))
+}
+
+/// Our directory in the one that `variable` names, else below the home directory (XDG base directory specification).
+fn in_home(variable: &str, usual: &str) -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    absolute("XDG_DATA_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
-        .map(|data| data.join("oci-delta-fetch"))
-        .ok_or_else(|| {
-            Error::usage("no repository: neither XDG_DATA_HOME nor HOME is set").with_hint("give --repo DIR")
-        })
+    let dir = absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(usual)))?;
+    Some(dir.join("oci-delta-fetch"))
 }
 
 /// A bare path means what it means to the reference tool, and a directory too.

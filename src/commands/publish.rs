@@ -86,7 +86,7 @@ async fn store(dir: &Path, manifest: &[u8], to: &str, place: &PlaceArgs) -> Resu
     push_layout(dir, &place, &options).await?;
     let delta = DeltaManifest::parse(manifest)?;
     let subject = delta.target_manifest.digest().clone();
-    let repository = RemoteRepository::new(name, &options).remembered();
+    let repository = RemoteRepository::new(name, &options).remembered(super::notes_dir().as_deref());
     let has_api = repository.referrers_by_api(&subject, ARTIFACT_TYPE, u64::MAX).await?.is_some();
     if !has_api {
         let room = room_of_list(replaced_bytes(dir, &delta)?);

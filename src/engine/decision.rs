@@ -246,7 +246,7 @@ impl Hand<'_> {
         let Some((name, elsewhere)) = place else { return self.without(whole, None, Reason::NoDelta) };
         let local_base = self.named_base()?;
         let options = self.request.place.skopeo(Platform::host());
-        let repository = RemoteRepository::new(name, &options).remembered();
+        let repository = RemoteRepository::new(name, &options).remembered(self.session.notes.as_deref());
         let subject = whole.image.manifest_digest.clone();
         if self.inventory.images.is_empty() && local_base.is_none() {
             if self.purpose == Purpose::Fetch {

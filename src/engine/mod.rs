@@ -312,3 +312,18 @@ fn settle(
     stored.name = name.or(stored.name.take());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_send<T: Send>(_: &T) {}
+
+    #[test]
+    fn the_work_may_move_between_threads() {
+        let session = Session::new("/nowhere");
+        let request = FetchRequest::new("h/r:t".parse().unwrap(), "/nowhere".parse().unwrap());
+        is_send(&plan(&session, &request));
+        is_send(&fetch(&session, &request));
+    }
+}

@@ -1,9 +1,8 @@
 //! Opens what a reference names and reads its metadata, counting every byte.
 
-use std::cell::Cell;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use oci_spec::image::Descriptor;
 use tokio::sync::OnceCell;
@@ -33,7 +32,7 @@ pub(crate) struct Opened {
     /// The platform that the user insists on.
     platform: Option<Platform>,
     /// Bytes of metadata read so far.
-    read: Cell<u64>,
+    read: AtomicU64,
     /// What [`image`](Self::image) read.
     image: OnceCell<Image>,
 }
@@ -70,7 +69,7 @@ impl Opened {
         converted: bool,
         platform: Option<Platform>,
     ) -> Self {
-        let read = Cell::new(manifest.len() as u64);
+        let read = AtomicU64::new(manifest.len() as u64);
         Opened {
             reference: reference.clone(),
             place,
@@ -129,13 +128,16 @@ impl Opened {
 
     /// The image itself, when this is no delta. Always as the registry has it, whatever skopeo converts.
     pub(crate) async fn image(&self) -> Result<Image> {
-        let read = async || match &self.place {
-            Place::Remote(blobs) if self.converted => self.docker_image(blobs.proxy()).await,
-            _ => self.image_of(self.manifest.clone(), &self.digest).await,
-        };
-        let image = self.image.get_or_try_init(read).await?;
+        let image = self.image.get_or_try_init(|| self.read_image()).await?;
         self.require_platform(image)?;
         Ok(image.clone())
+    }
+
+    async fn read_image(&self) -> Result<Image> {
+        match &self.place {
+            Place::Remote(blobs) if self.converted => self.docker_image(blobs.proxy()).await,
+            _ => self.image_of(self.manifest.clone(), &self.digest).await,
+        }
     }
 
     async fn image_of(&self, manifest: Vec<u8>, digest: &Digest) -> Result<Image> {
@@ -155,7 +157,7 @@ impl Opened {
         let pinned = self.reference.pinned(&self.digest).skopeo();
         let raw = inspect_raw(&pinned, proxy.options()).await?;
         let config = proxy.config().await?;
-        self.read.set(self.read.get() + (raw.len() + config.len()) as u64);
+        self.count((raw.len() + config.len()) as u64);
         if artifact::is_schema1(&raw) {
             // It has no config, and its digest is not that of its bytes: what skopeo makes of it is the image.
             let image = Image::parse(self.manifest.clone(), &digest_of(&self.manifest), config)?;
@@ -200,13 +202,17 @@ impl Opened {
     }
 
     async fn blob(&self, descriptor: &Descriptor, max: u64) -> Result<Vec<u8>> {
-        self.read.set(self.read.get() + descriptor.size());
+        self.count(descriptor.size());
         self.place.read_blob(descriptor, max).await
     }
 
     /// Bytes of metadata read so far.
     pub(crate) fn metadata_bytes(&self) -> u64 {
-        self.read.get()
+        self.read.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, bytes: u64) {
+        self.read.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
@@ -216,7 +222,7 @@ pub(crate) fn remote(proxy: Proxy, reference: &Reference) -> Place {
         Reference::Docker { name } => Some(name.clone()),
         _ => None,
     };
-    Place::Remote(Rc::new(Blobs::new(proxy, image)))
+    Place::Remote(Arc::new(Blobs::new(proxy, image)))
 }
 
 /// Is this blob of a delta a patch? Its first bytes decide, where they can be had before it is fetched.

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::command::{self, Leash};
 use super::{ProxyOptions, failure, notice};
+use crate::child::started;
 use crate::error::{Error, Result};
 
 /// A connection. Dropping it kills the process.
@@ -37,11 +38,10 @@ impl Connection {
     ) -> Result<Connection> {
         let patience = options.inactivity_timeout;
         let (config, leash) = command::prepare(reference, options)?;
-        // Whatever fails below drops the leash, and with it the process.
-        let proxy = timeout(patience, ImageProxy::new_with_config(config))
-            .await
-            .map_err(|_| stalled(patience))?
-            .map_err(|e| failure::of_start(e, &options.skopeo))?;
+        // Whatever fails here or below drops the leash, and with it the process.
+        let start = async move { (ImageProxy::new_with_config(config).await, leash) };
+        let (proxy, leash) = timeout(patience, started(start)).await.map_err(|_| stalled(patience))??;
+        let proxy = proxy.map_err(|e| failure::of_start(e, &options.skopeo))?;
         leash.grasp();
         let image = timeout(patience, notice::of_waiting(reference, proxy.open_image(reference)))
             .await

@@ -6,6 +6,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::command::one_shot;
 use super::{MAX_MANIFEST_SIZE, ProxyOptions, classify, with_retry};
+use crate::child::started;
 use crate::error::{Error, IoContext as _, Result};
 
 /// The bytes behind `reference` (`docker://…`), also those of an index, which the image proxy
@@ -14,14 +15,14 @@ use crate::error::{Error, IoContext as _, Result};
 /// # Errors
 /// As [`Proxy::manifest`](super::Proxy::manifest), after the allowed retries.
 pub async fn inspect_raw(reference: &str, options: &ProxyOptions) -> Result<Vec<u8>> {
-    with_retry(options.retries, async || inspect_once(reference, options).await).await
+    with_retry(options.retries, || inspect_once(reference, options)).await
 }
 
 async fn inspect_once(reference: &str, options: &ProxyOptions) -> Result<Vec<u8>> {
     let mut command = one_shot(&["inspect", "--raw"], "", reference, options)?;
     command.arg(reference).stdout(Stdio::piped());
     let program = options.skopeo.display();
-    let mut child = command.spawn().at(program)?;
+    let mut child = started(async move { command.spawn() }).await?.at(program)?;
     let output = async {
         let (mut bytes, mut said) = (Vec::new(), Vec::new());
         let (out, err) = (child.stdout.take(), child.stderr.take());

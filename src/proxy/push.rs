@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::command::one_shot;
 use super::{ProxyOptions, classify, with_retry};
+use crate::child::started;
 use crate::error::{Error, IoContext as _, Result};
 
 /// Most bytes of what skopeo says that are read.
@@ -44,7 +45,7 @@ pub enum Digests {
 /// # Errors
 /// As [`Proxy::manifest`](super::Proxy::manifest), after the allowed retries.
 pub async fn copy_out(from: &str, to: &str, digests: Digests, options: &ProxyOptions) -> Result<()> {
-    with_retry(options.retries, async || copy_once(from, to, digests, options).await).await
+    with_retry(options.retries, || copy_once(from, to, digests, options)).await
 }
 
 async fn copy_once(from: &str, reference: &str, digests: Digests, options: &ProxyOptions) -> Result<()> {
@@ -53,7 +54,7 @@ async fn copy_once(from: &str, reference: &str, digests: Digests, options: &Prox
     words.extend((digests == Digests::Stay).then_some("--preserve-digests"));
     let mut command = one_shot(&words, "dest-", reference, options)?;
     command.arg(from).arg(reference).stdout(Stdio::null());
-    let mut skopeo = command.spawn().at(options.skopeo.display())?;
+    let mut skopeo = started(async move { command.spawn() }).await?.at(options.skopeo.display())?;
     let (pid, err) = (skopeo.id(), skopeo.stderr.take());
     let ended = async {
         let mut said = Vec::new();

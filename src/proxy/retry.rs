@@ -1,6 +1,6 @@
 //! Trying again, a bounded number of times.
 
-use std::cell::Cell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::notice;
@@ -17,29 +17,37 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Attempts {
     retries: u32,
-    tried: Cell<u32>,
+    so_far: Mutex<SoFar>,
+}
+
+#[derive(Debug)]
+struct SoFar {
+    tried: u32,
     /// When the latest one began.
-    began: Cell<Instant>,
+    began: Instant,
 }
 
 impl Attempts {
     /// One, and as many `retries`.
     pub fn new(retries: u32) -> Self {
-        Attempts { retries, tried: Cell::new(0), began: Cell::new(Instant::now()) }
+        Attempts { retries, so_far: Mutex::new(SoFar { tried: 0, began: Instant::now() }) }
     }
 
     /// Runs `attempt` until it succeeds, fails for good, or nothing is left.
     ///
     /// # Errors
     /// That of the last attempt.
-    pub async fn run<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    pub async fn run<T, F: Future<Output = Result<T>>>(&self, mut attempt: impl FnMut() -> F) -> Result<T> {
         loop {
             match attempt().await {
                 Err(e) if e.kind() == Kind::Transient && self.next(&e).await => {}
-                Err(e) if self.tried.get() > 0 => {
-                    return Err(e.context(format!("tried {} times", self.tried.get() + 1)));
+                result => {
+                    let tried = self.so_far().tried;
+                    return result.map_err(|e| match tried {
+                        0 => e,
+                        _ => e.context(format!("tried {} times", tried + 1)),
+                    });
                 }
-                result => return result,
             }
         }
     }
@@ -47,25 +55,37 @@ impl Attempts {
     /// Waits until the next attempt after `failure` is due; false when none is left, or when it would be too
     /// long until then.
     pub async fn next(&self, failure: &Error) -> bool {
-        let (tried, asked) = (self.tried.get(), failure.retry_after().unwrap_or_default());
+        let Some(wait) = self.wait_after(failure) else { return false };
+        tokio::time::sleep(wait).await;
+        self.so_far().began = Instant::now();
+        true
+    }
+
+    /// How long to wait after `failure`.
+    fn wait_after(&self, failure: &Error) -> Option<Duration> {
+        let mut so_far = self.so_far();
+        let (tried, asked) = (so_far.tried, failure.retry_after().unwrap_or_default());
         if tried >= self.retries || asked > LONGEST_RETRY_AFTER {
-            return false;
+            return None;
         }
-        self.tried.set(tried + 1);
+        so_far.tried += 1;
         // A little more than what was asked for, for others were told the same.
         let wait = asked + delay(tried, noise());
-        if wait + self.began.get().elapsed() >= notice::LONG {
+        if wait + so_far.began.elapsed() >= notice::LONG {
             let (now, all) = (tried + 2, self.retries.saturating_add(1));
             notice::tell(&format!("{failure}; trying again in {:.0} s, {now} of {all}", wait.as_secs_f64()));
         }
-        tokio::time::sleep(wait).await;
-        self.began.set(Instant::now());
-        true
+        Some(wait)
+    }
+
+    fn so_far(&self) -> MutexGuard<'_, SoFar> {
+        self.so_far.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last attempt does not count: it only found out that there is no such way.
     pub fn take_back(&self) {
-        self.tried.set(self.tried.get().saturating_sub(1));
+        let mut so_far = self.so_far();
+        so_far.tried = so_far.tried.saturating_sub(1);
     }
 }
 
@@ -73,7 +93,10 @@ impl Attempts {
 ///
 /// # Errors
 /// That of the last attempt.
-pub async fn with_retry<T>(retries: u32, attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+pub async fn with_retry<T, F: Future<Output = Result<T>>>(
+    retries: u32,
+    attempt: impl FnMut() -> F,
+) -> Result<T> {
     Attempts::new(retries).run(attempt).await
 }
 
@@ -92,6 +115,8 @@ fn noise() -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use super::*;
     use crate::error::Error;
 
@@ -111,9 +136,9 @@ mod tests {
         {
             let kind = error.kind();
             let mut seen = 0;
-            let result: Result<()> = with_retry(retries, async || {
+            let result: Result<()> = with_retry(retries, || {
                 seen += 1;
-                Err(Error::new(kind, "x"))
+                ready(Err(Error::new(kind, "x")))
             })
             .await;
             assert_eq!((result.unwrap_err().kind(), seen), (kind, calls));
@@ -123,9 +148,9 @@ mod tests {
     #[tokio::test]
     async fn a_second_try_may_succeed() {
         let mut seen = 0;
-        let result = with_retry(3, async || {
+        let result = with_retry(3, || {
             seen += 1;
-            if seen < 2 { Err(Error::transient("x")) } else { Ok(seen) }
+            ready(if seen < 2 { Err(Error::transient("x")) } else { Ok(seen) })
         })
         .await;
         assert_eq!(result.unwrap(), 2);

@@ -1,7 +1,7 @@
 //! The blobs of an image: streamed by skopeo, and where a transfer broke, on from there by
 //! a request of our own, since the image proxy has no ranges.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use oci_spec::distribution::Reference as DockerReference;
@@ -21,14 +21,14 @@ pub struct Blobs {
     /// Asked when the first transfer breaks.
     repository: Option<RemoteRepository>,
     /// The server was asked for the rest of a blob and gave something else.
-    no_ranges: Cell<bool>,
+    no_ranges: AtomicBool,
 }
 
 impl Blobs {
     /// Those that `proxy` streams. The rest of one is asked of the repository of `image`, if there is such.
     pub fn new(proxy: Proxy, image: Option<DockerReference>) -> Self {
         let repository = image.map(|image| RemoteRepository::new(&image, proxy.options()));
-        Blobs { proxy, repository, no_ranges: Cell::new(false) }
+        Blobs { proxy, repository, no_ranges: AtomicBool::new(false) }
     }
 
     /// Streams them.
@@ -54,7 +54,7 @@ impl Blobs {
     /// Who is asked for the rest of a blob.
     async fn http(&self) -> Option<&Http> {
         match &self.repository {
-            Some(repository) if !self.no_ranges.get() => repository.http().await.ok()?,
+            Some(repository) if !self.no_ranges.load(Ordering::Relaxed) => repository.http().await.ok()?,
             _ => None,
         }
     }
@@ -136,7 +136,7 @@ impl Blob<'_> {
                 }
                 Err(e) if e.kind() == Kind::Transient => broken = e.context(format!("blob {}", self.digest)),
                 Ok(None) | Err(_) => {
-                    self.blobs.no_ranges.set(true);
+                    self.blobs.no_ranges.store(true, Ordering::Relaxed);
                     self.attempts.take_back();
                     break;
                 }

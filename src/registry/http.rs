@@ -116,7 +116,7 @@ impl Http {
     /// Local when the registry does not let us in or takes nothing; else Misfit. The
     /// [status](super::answer::status_of) tells them apart.
     pub(super) async fn ask(&self, request: &Request<'_>) -> Result<Answer> {
-        with_retry(self.retries, async || self.ask_once(request).await).await
+        with_retry(self.retries, || self.ask_once(request)).await
     }
 
     /// The bytes of a blob from `first` on; `None` where the server does not give exactly those.

@@ -31,21 +31,14 @@ impl Lists {
     }
 }
 
-/// The note on one registry: a file with a word in the user's cache.
+/// The note on one registry: a file with a word.
 #[derive(Debug)]
 pub(super) struct Memory(PathBuf);
 
 impl Memory {
-    /// Below `$XDG_CACHE_HOME` or `~/.cache` (XDG base directory specification); none without either.
-    pub(super) fn of(image: &DockerReference) -> Option<Self> {
-        let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-        let cache =
-            absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
-        Some(Self::in_cache(&cache, image))
-    }
-
-    fn in_cache(cache: &Path, image: &DockerReference) -> Self {
-        Memory(cache.join("oci-delta-fetch/registries").join(image.registry()))
+    /// In the directory `notes`.
+    pub(super) fn of(notes: &Path, image: &DockerReference) -> Self {
+        Memory(notes.join(image.registry()))
     }
 
     /// What was seen within the last week.
@@ -78,7 +71,7 @@ mod tests {
     #[test]
     fn a_note_holds_for_a_week() {
         let dir = tempfile::tempdir().unwrap();
-        let memory = |name: &str| Memory::in_cache(dir.path(), &name.parse().unwrap());
+        let memory = |name: &str| Memory::of(dir.path(), &name.parse().unwrap());
         let (one, other) = (memory("h:5000/a:1"), memory("h:5000/a/b:1"));
         assert_eq!(one.lists(), None);
         one.note(Lists::Tag);

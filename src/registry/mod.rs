@@ -20,6 +20,7 @@ mod proxies;
 mod tls;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::Duration;
 
 use oci_spec::distribution::Reference as DockerReference;
@@ -119,10 +120,10 @@ impl RemoteRepository {
         Ok(Way::Http(Box::new(Http::new(image, settings)?)))
     }
 
-    /// The same, with what was seen of this registry before, and taking notes.
+    /// The same, with what was seen of this registry before, and taking notes, in the directory `notes`.
     #[must_use]
-    pub fn remembered(mut self) -> Self {
-        self.memory = Memory::of(&self.image);
+    pub fn remembered(mut self, notes: Option<&Path>) -> Self {
+        self.memory = notes.map(|notes| Memory::of(notes, &self.image));
         self
     }
 

@@ -13,6 +13,7 @@ mod create;
 mod create_hostile;
 mod create_property;
 mod discovery;
+mod embed;
 mod exact;
 mod fetch;
 mod fuse;

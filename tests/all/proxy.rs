@@ -141,7 +141,7 @@ fn transient_faults_pass_with_retries() {
             let fake = FakeSkopeo::new(layout.path(), protocol, fault, 2);
             let bytes = run(async {
                 let proxy = Proxy::new("docker://h/r:t", impatient(&fake.program()));
-                with_retry(3, async || read(&proxy, &layout.layers[0]).await).await
+                with_retry(3, || read(&proxy, &layout.layers[0])).await
             });
             assert!(bytes.unwrap() == blob, "{fault} {protocol}");
             fake.assert_gone();
@@ -258,7 +258,7 @@ fn a_known_manifest_pins_later_connections() {
     run(async {
         let proxy = Proxy::new("docker://h/r:t", impatient(&fake.program()));
         proxy.manifest().await.unwrap();
-        with_retry(1, async || read(&proxy, &layout.layers[0]).await).await.unwrap();
+        with_retry(1, || read(&proxy, &layout.layers[0])).await.unwrap();
     });
     let pinned = format!("docker://h/r@{}", digest_of(&layout.manifest));
     assert_eq!(fake.record("opened"), ["docker://h/r:t", &pinned]);
@@ -361,7 +361,7 @@ fn a_withdrawn_token_is_renewed_for_all_blobs_under_way() {
     let fake = FakeSkopeo::new(layout.path(), "0.2.8", "withdrawn", 1);
     run(async {
         let proxy = Proxy::new("docker://h/r:t", impatient(&fake.program()));
-        let once = async |at: usize| with_retry(1, async || read(&proxy, &layout.layers[at]).await).await;
+        let once = async |at: usize| with_retry(1, || read(&proxy, &layout.layers[at])).await;
         let (one, other) = tokio::join!(once(0), once(1));
         assert_eq!((one.unwrap().len(), other.unwrap().len()), (LARGE, LARGE));
     });
@@ -370,7 +370,7 @@ fn a_withdrawn_token_is_renewed_for_all_blobs_under_way() {
     let fake = FakeSkopeo::new(layout.path(), "0.2.8", "withdrawn", 100);
     run(async {
         let proxy = Proxy::new("docker://h/r:t", impatient(&fake.program()));
-        let once = async |at: usize| with_retry(5, async || read(&proxy, &layout.layers[at]).await).await;
+        let once = async |at: usize| with_retry(5, || read(&proxy, &layout.layers[at])).await;
         let (one, other) = tokio::join!(once(0), once(1));
         for error in [one.unwrap_err(), other.unwrap_err()] {
             assert_eq!(error.kind(), Kind::Local, "{error}");

@@ -3,7 +3,6 @@
 use crate::support;
 
 use std::io::Read;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -32,7 +31,7 @@ fn brought<T: Send + 'static>(
     let options = ProxyOptions { skopeo: fake.program(), inactivity_timeout: NEVER, ..Default::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let results = runtime.block_on(async {
-        let blobs = Rc::new(Blobs::new(Proxy::new("docker://h/r:t", options), None));
+        let blobs = Arc::new(Blobs::new(Proxy::new("docker://h/r:t", options), None));
         let downloads = layout.layers.iter().enumerate().map(|(index, (digest, size))| {
             let blob = Descriptor::new(MediaType::ImageLayer, *size, digest.clone());
             Download::new(index, blob, Place::Remote(blobs.clone()))
@@ -127,7 +126,7 @@ fn an_error_ends_the_run_without_a_wait_for_what_stands_still() {
     let started = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let error = runtime.block_on(async {
-        let blobs = Rc::new(Blobs::new(Proxy::new("docker://h/r:t", options), None));
+        let blobs = Arc::new(Blobs::new(Proxy::new("docker://h/r:t", options), None));
         let downloads = layout.layers.iter().enumerate().map(|(index, (digest, size))| {
             let blob = Descriptor::new(MediaType::ImageLayer, *size, digest.clone());
             Download::new(index, blob, Place::Remote(blobs.clone()))
