@@ -351,6 +351,16 @@ mod tests {
     }
 
     #[test]
+    fn chunks_of_zlib_and_gnu_gzip_make_the_same_stream() {
+        use crate::deflate::zlib::{Chain, Config, Level, Memory, Settings, Writer};
+        for level in [1, 3, 4, 6].map(|level| Level::new(level).expect("a level")) {
+            let settings = Settings { level, memory: Memory::Usual };
+            same::<Chain, _>(Config::zlib(settings), || Writer::zlib(settings), &format!("zlib {level:?}"));
+            same::<Chain, _>(Config::gnu(level), || Writer::gnu(level), &format!("gzip {level:?}"));
+        }
+    }
+
+    #[test]
     fn sources_agree_after_a_warm_up() {
         let plain = words(4, 700_000);
         let window = Window { bytes: &plain, origin: 0, stream_end: None };

@@ -1,7 +1,7 @@
 //! The match finder: chains of positions whose three bytes have the same hash.
 
-use super::{Level, Memory, Settings};
-use crate::deflate::links::{self, Hash};
+use super::config::{Config, End, Mode, Search, ThreeBytes};
+use crate::deflate::links;
 use crate::deflate::source::{TokenSource, Window};
 use crate::deflate::token::Token;
 use crate::deflate::words::{common_prefix, le32};
@@ -18,50 +18,7 @@ const FAR_FOR_THREE: usize = 4096;
 /// What is no match yet: one byte less than the shortest.
 const NO_MATCH: usize = 2;
 
-/// How a level searches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Search {
-    mode: Mode,
-    /// A match of this length ends the search.
-    nice: usize,
-    /// Candidates looked at.
-    depth: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    /// Takes a match at once. The positions inside are inserted if it is not longer than `insert_limit`.
-    Greedy { insert_limit: usize },
-    /// Looks for a longer match at the next position, unless the match has `limit` bytes. It looks at a
-    /// quarter of the candidates if the match has `good` bytes.
-    Lazy { limit: usize, good: usize },
-}
-
-impl Search {
-    const fn of(level: Level) -> Self {
-        let (mode, nice, depth) = match level.get() {
-            1 => (Mode::Greedy { insert_limit: 4 }, 8, 4),
-            2 => (Mode::Greedy { insert_limit: 5 }, 16, 8),
-            3 => (Mode::Greedy { insert_limit: 6 }, 32, 32),
-            4 => (Mode::Lazy { limit: 4, good: 4 }, 16, 16),
-            5 => (Mode::Lazy { limit: 16, good: 8 }, 32, 32),
-            6 => (Mode::Lazy { limit: 16, good: 8 }, 128, 128),
-            7 => (Mode::Lazy { limit: 32, good: 8 }, 128, 256),
-            8 => (Mode::Lazy { limit: 128, good: 32 }, 258, 1024),
-            _ => (Mode::Lazy { limit: 258, good: 32 }, 258, 4096),
-        };
-        Self { mode, nice, depth }
-    }
-}
-
-/// What the original does when all has been read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// It still moves its window.
-    Moves,
-    /// It moves its window once more at most, and finds no more matches where that ends.
-    Stands,
-}
+type Links = links::Links<ThreeBytes, { 1 << 16 }>;
 
 /// Where the window of the original begins when it looks at position `at`.
 ///
@@ -73,54 +30,6 @@ pub(super) fn window_base(at: u64, stream_end: Option<u64>) -> u64 {
     let first = WINDOW - LOOKAHEAD + u64::from(!is_end);
     if at < first { 0 } else { ((at - first) / STEP + 1) * STEP }
 }
-
-/// What the source is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Config {
-    search: Search,
-    hash: ThreeBytes,
-    end: End,
-}
-
-impl Config {
-    pub(crate) const fn zlib(settings: Settings) -> Self {
-        let hash = ThreeBytes::new(match settings.memory {
-            Memory::Usual => 15,
-            Memory::Most => 16,
-        });
-        Self { search: Search::of(settings.level), hash, end: End::Moves }
-    }
-
-    pub(crate) const fn gnu(level: Level) -> Self {
-        Self { search: Search::of(level), hash: ThreeBytes::new(15), end: End::Stands }
-    }
-}
-
-/// The hash, of 15 or 16 bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct ThreeBytes {
-    shift: u32,
-    mask: usize,
-}
-
-impl ThreeBytes {
-    const fn new(bits: u32) -> Self {
-        Self { shift: bits.div_ceil(3), mask: (1 << bits) - 1 }
-    }
-}
-
-impl Hash for ThreeBytes {
-    const BYTES: usize = 3;
-
-    #[inline]
-    fn of(self, bytes: &[u8], index: usize) -> usize {
-        let Some([a, b, c]) = bytes.get(index..).and_then(|bytes| bytes.first_chunk()) else { return 0 };
-        let hash = usize::from(*a) << (2 * self.shift) ^ usize::from(*b) << self.shift ^ usize::from(*c);
-        hash & self.mask
-    }
-}
-
-type Links = links::Links<ThreeBytes, { 1 << 16 }>;
 
 /// The state of the search.
 #[derive(Clone, Debug)]
@@ -402,5 +311,20 @@ impl TokenSource for Chain {
             && self.late == other.late
             && self.standing == other.standing
             && self.links.agree(&other.links, self.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_moves_when_few_bytes_are_ahead() {
+        let at = |at| window_base(at, None);
+        assert_eq!([at(0), at(65_274), at(65_275), at(65_275 + 32_767)], [0, 0, 32_768, 32_768]);
+        assert_eq!(at(65_275 + 32_768), 65_536);
+        // One byte earlier where the stream ends.
+        assert_eq!(window_base(65_274, Some(65_300)), 32_768);
+        assert_eq!(window_base(65_274, Some(65_536)), 0);
     }
 }

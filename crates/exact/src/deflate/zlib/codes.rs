@@ -198,3 +198,51 @@ fn lengths<const N: usize>(nodes: &[Node; MOST_NODES], taken: &[u16], limit: usi
     }
     lengths
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_has_two_symbols_at_least() {
+        let lengths = |counts: [u32; 4]| code(&counts, 15).lengths;
+        assert_eq!(lengths([0, 0, 0, 0]), [1, 1, 0, 0]);
+        assert_eq!(lengths([9, 0, 0, 0]), [1, 1, 0, 0]);
+        assert_eq!(lengths([0, 9, 0, 0]), [0, 1, 1, 0]);
+        assert_eq!(lengths([0, 0, 0, 9]), [1, 0, 0, 1]);
+    }
+
+    #[test]
+    fn of_symbols_as_frequent_the_last_get_the_shorter_codes() {
+        assert_eq!(code(&[1, 1, 1], 15).lengths, [2, 2, 1]);
+    }
+
+    #[test]
+    fn lengths_obey_the_limit_and_fill_the_code() {
+        let mut counts = [0; 286];
+        let (mut a, mut b) = (1, 1);
+        for count in counts.iter_mut().take(22) {
+            *count = a;
+            (a, b) = (b, a + b);
+        }
+        for limit in [7, 15] {
+            let lengths = code(&counts, limit).lengths;
+            assert!(lengths.iter().all(|&length| usize::from(length) <= limit));
+            let kraft: u32 = lengths.iter().filter(|&&l| l > 0).map(|&l| 1 << (15 - l)).sum();
+            assert_eq!(kraft, 1 << 15, "limit {limit}");
+        }
+    }
+
+    #[test]
+    fn runs_follow_the_rules_of_the_writer() {
+        let runs = |lengths: &[u8]| {
+            let mut runs = Vec::new();
+            append_runs(lengths, &mut runs);
+            runs
+        };
+        assert_eq!(runs(&[0; 139]), [(18, 127), (0, 0)]);
+        assert_eq!(runs(&[5; 3]), [(5, 0); 3]);
+        assert_eq!(runs(&[5; 9]), [(5, 0), (16, 3), (5, 0), (5, 0)]);
+        assert_eq!(runs(&[0, 0, 0, 4, 4, 4, 4]), [(17, 0), (4, 0), (16, 0)]);
+    }
+}

@@ -4,11 +4,13 @@
 
 mod chain;
 mod codes;
+mod config;
 mod writer;
 
 use std::num::NonZeroUsize;
 
-pub(crate) use self::chain::{Chain, Config};
+pub(crate) use self::chain::Chain;
+pub(crate) use self::config::Config;
 pub(crate) use self::writer::Writer;
 use super::parallel;
 use crate::Encoder;

@@ -1,22 +1,23 @@
-//! Measures klauspost's zstd: `zstd-speed LEVEL ROUNDS < FILE` prints the best MB/s of plain bytes; LEVEL is 1 for
-//! fastest, 2 for default.
+//! Measures the encoder of a recipe: `speed RECIPE THREADS ROUNDS < FILE` prints the best MB/s of plain bytes.
 
 use std::io::{self, Read, Write};
+use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use exact_encoders::zstd::klauspost::{self, Calls, Family, Level};
+use exact_encoders::recipe::Recipe;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut numbers = std::env::args().skip(1).map(|arg| arg.parse::<u32>());
-    let mut next = || numbers.next().ok_or("usage: zstd-speed LEVEL ROUNDS < FILE");
-    let level = if next()?? == 1 { Level::Fastest } else { Level::Default };
-    let rounds = next()??;
+    let mut args = std::env::args().skip(1);
+    let mut next = || args.next().ok_or("usage: speed RECIPE THREADS ROUNDS < FILE");
+    let recipe: Recipe = next()?.parse()?;
+    let threads: NonZeroUsize = next()?.parse()?;
+    let rounds: u32 = next()?.parse()?;
     let mut plain = Vec::new();
     io::stdin().read_to_end(&mut plain)?;
     let mut best = 0.0f64;
     for _ in 0..rounds {
         let start = Instant::now();
-        let mut encoder = klauspost::encoder(Family::V1_15_9, level, Calls::containers_image());
+        let mut encoder = recipe.encoder(threads);
         let mut out = Vec::new();
         for piece in plain.chunks(32_768) {
             encoder.push(piece, &mut out);
