@@ -63,4 +63,4 @@ build-tools:
 
 # The command openssl makes the certificates of a test registry; podman takes what export gives.
 test-tools: tools build-tools
-	@contrib/ci/install openssl:openssl podman:podman
+	@contrib/ci/install openssl:openssl pigz:pigz podman:podman

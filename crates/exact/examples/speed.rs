@@ -17,7 +17,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut best = 0.0f64;
     for _ in 0..rounds {
         let start = Instant::now();
-        let mut encoder = recipe.encoder(threads);
+        let mut encoder =
+            recipe.encoder(threads).ok_or("a recipe with corrections has no encoder of its own")?;
         let mut out = Vec::new();
         for piece in plain.chunks(32_768) {
             encoder.push(piece, &mut out);

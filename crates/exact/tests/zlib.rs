@@ -222,7 +222,7 @@ fn window_ends() -> Vec<(String, Vec<u8>)> {
         ("layer", layer_like(99, 200_000)),
         ("zeros", vec![0; 200_000]),
     ];
-    for border in [65_274, 65_536, 98_042, 131_072, 163_578] {
+    for border in [65_274, 65_536, 98_042] {
         for length in [border - 262, border - 1, border, border + 1, border + 25, border + 261, border + 300]
         {
             for (name, plain) in &kinds {
@@ -245,21 +245,19 @@ fn streams_are_those_of_the_tools() {
             wrong.push(format!("{tool:?} {name}"));
         }
     };
-    for (name, plain) in inputs() {
-        tools().into_iter().for_each(|tool| check(tool, &name, &plain));
+    let some = [
+        Tool::Zlib(zlib::Settings { level: level(2), memory: zlib::Memory::Most }),
+        Tool::Zlib(zlib::Settings { level: level(6), memory: zlib::Memory::Usual }),
+        Tool::Gnu(level(3)),
+        Tool::Gnu(level(6)),
+        pigz(6, 64 << 10, Dictionary::Present, Cut::Even),
+        pigz(3, 128 << 10, Dictionary::Present, Cut::Rsyncable),
+    ];
+    for (name, plain) in inputs().into_iter().chain(window_ends()) {
+        some.into_iter().for_each(|tool| check(tool, &name, &plain));
     }
-    for (name, plain) in window_ends() {
-        for tool in [
-            Tool::Zlib(zlib::Settings { level: level(2), memory: zlib::Memory::Most }),
-            Tool::Zlib(zlib::Settings { level: level(6), memory: zlib::Memory::Usual }),
-            Tool::Gnu(level(3)),
-            Tool::Gnu(level(6)),
-            pigz(6, 64 << 10, Dictionary::Present, Cut::Even),
-            pigz(3, 128 << 10, Dictionary::Present, Cut::Rsyncable),
-        ] {
-            check(tool, &name, &plain);
-        }
-    }
+    let plain = layer_like(31, 300_000);
+    tools().into_iter().for_each(|tool| check(tool, "layer", &plain));
     let long = layer_like(4711, 14_000_000);
     let levels = [1, 6].map(|number| (level(number), zlib::Memory::Usual));
     for (level, memory) in levels {
