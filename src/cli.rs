@@ -2,6 +2,7 @@
 
 mod create;
 mod export;
+pub mod failure;
 mod fetch;
 mod publish;
 
@@ -251,7 +252,7 @@ pub struct GcArgs {
 /// Parses a reference; clap shows one text, so the hint goes into it.
 fn parse_reference(text: &str) -> Result<Reference, String> {
     text.parse().map_err(|e: crate::error::Error| match e.hint() {
-        Some(hint) => format!("{e}\nhint: {hint}"),
+        Some(hint) => format!("{e}\nhint: {}", failure::hint(hint)),
         None => e.to_string(),
     })
 }

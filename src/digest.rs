@@ -10,7 +10,7 @@ use std::str::FromStr;
 pub use oci_spec::image::Digest;
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 
 /// Digest of the uncompressed layer tar, as in an image config's `rootfs.diff_ids`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -252,7 +252,7 @@ impl<W: Write> Write for LayerHasher<W> {
                 "layer grows beyond the {} bytes its target manifest allows",
                 self.limit
             ))
-            .with_hint("if this image is to be trusted, raise --max-layer-size")
+            .with_hint(Advice::RaiseLayerLimit)
             .into());
         }
         self.hasher.update(buf);

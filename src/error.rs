@@ -1,11 +1,15 @@
 //! The one error type: what went wrong, of which kind, and what to do next.
 //!
-//! A [`Kind`] decides the exit code; a hint names the next step. Errors that
+//! A [`Kind`] says which sort of failure it is; a [`Hint`] is the next step. Errors that
 //! cross a `Read` or `Write` border travel inside an [`io::Error`] and are
 //! taken out again by [`Error::from_io`], so no kind is lost on the way.
 
+mod hint;
+
 use std::time::Duration;
 use std::{error, fmt, io};
+
+pub use hint::{Advice, Hint};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -31,19 +35,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The process exit code of this kind (documented in `docs/cli.md`).
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Kind::Local => 1,
-            Kind::Usage => 2,
-            Kind::Misfit => 3,
-            Kind::Verification => 4,
-            Kind::Transient => 5,
-            Kind::Interrupted => 130,
-            Kind::ClosedPipe => 141,
-        }
-    }
-
     /// The name used in JSON output.
     pub fn name(self) -> &'static str {
         match self {
@@ -63,7 +54,7 @@ impl Kind {
 pub struct Error {
     kind: Kind,
     message: String,
-    hint: Option<String>,
+    hint: Option<Hint>,
     retry_after: Option<Duration>,
     source: Option<Box<dyn error::Error + Send + Sync>>,
 }
@@ -99,9 +90,9 @@ impl Error {
         Self::new(Kind::Transient, message)
     }
 
-    /// Adds the next step a user can take.
+    /// Adds the next step that whoever called can take.
     #[must_use]
-    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn with_hint(mut self, hint: impl Into<Hint>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -163,8 +154,8 @@ impl Error {
     }
 
     /// The next step, if there is one to name.
-    pub fn hint(&self) -> Option<&str> {
-        self.hint.as_deref()
+    pub fn hint(&self) -> Option<&Hint> {
+        self.hint.as_ref()
     }
 }
 
@@ -223,7 +214,7 @@ mod tests {
         let back = Error::from_io(io::Error::from(e), "ignored");
         assert_eq!(back.kind(), Kind::Verification);
         assert_eq!(back.to_string(), "blob is short");
-        assert_eq!(back.hint(), Some("try again"));
+        assert_eq!(back.hint(), Some(&Hint::text("try again")));
     }
 
     #[test]

@@ -32,53 +32,91 @@
 //!
 //! [`create`] goes the other way: two images in layouts → patches → an artifact.
 //! Which module may import which is in `docs/architecture.md`.
+//!
+//! The codec stands alone: [`tardiff`] reads and writes patches, [`apply`] runs one over the files of a [`base`].
+//! Nothing here prints, ends the process, or looks for a home directory; where registries are asked, the configuration
+//! and credentials of this machine apply as they do for skopeo.
 
-pub mod account;
-pub mod allocator;
+// What another program calls.
 pub mod apply;
-pub mod artifact;
 pub mod base;
-pub mod cancel;
-pub mod child;
-#[cfg(feature = "cli")]
-pub mod cli;
-#[cfg(feature = "cli")]
-pub mod commands;
 pub mod create;
-mod descriptors;
-pub mod digest;
-pub mod discover;
-pub mod document;
-pub mod encoding;
-pub mod engine;
 pub mod error;
-pub mod exact;
-pub mod fetch;
-pub mod fuse;
-pub mod gunzip;
-pub mod layer_write;
-pub mod layout;
-pub mod parallel;
-mod patch;
-pub mod pipeline;
-pub mod plan;
-pub mod platform;
-mod pool;
 pub mod progress;
-pub mod proxy;
-pub mod rebuild;
-pub mod reference;
-pub mod region;
-pub mod registry;
-pub mod session;
-pub mod spool;
-pub mod store;
 pub mod tardiff;
-#[cfg(feature = "cli")]
-pub mod terminal;
 
+pub use cancel::Cancel;
+pub use digest::{DiffId, Digest};
+pub use encoding::Encoding;
+pub use engine::export::{ExportRequest, Exported, Otherwise, export};
 pub use engine::outcome::Outcome;
 pub use engine::request::FetchRequest;
-pub use engine::{fetch, plan};
-pub use error::{Error, Result};
+pub use engine::{fetch, outcome, plan, request};
+pub use error::{Error, Kind, Result};
+pub use exact::Exact;
+pub use platform::Platform;
+pub use proxy::{Credentials, ProxyOptions};
+pub use reference::Reference;
 pub use session::Session;
+pub use store::StoreRef;
+
+mod descriptors;
+mod discover;
+mod document;
+mod encoding;
+mod exact;
+mod gunzip;
+mod parallel;
+mod patch;
+mod pipeline;
+mod pool;
+mod rebuild;
+
+// For the program, tests and fuzz targets of this package: no promises.
+#[doc(hidden)]
+pub mod account;
+#[doc(hidden)]
+pub mod artifact;
+#[doc(hidden)]
+pub mod cancel;
+#[doc(hidden)]
+pub mod child;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod commands;
+#[doc(hidden)]
+pub mod digest;
+#[doc(hidden)]
+pub mod engine;
+#[doc(hidden)]
+pub mod fetch;
+#[doc(hidden)]
+pub mod fuse;
+#[doc(hidden)]
+pub mod layer_write;
+#[doc(hidden)]
+pub mod layout;
+#[doc(hidden)]
+pub mod plan;
+#[doc(hidden)]
+pub mod platform;
+#[doc(hidden)]
+pub mod proxy;
+#[doc(hidden)]
+pub mod reference;
+#[doc(hidden)]
+pub mod region;
+#[doc(hidden)]
+pub mod registry;
+#[doc(hidden)]
+pub mod session;
+#[doc(hidden)]
+pub mod spool;
+#[doc(hidden)]
+pub mod store;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod terminal;

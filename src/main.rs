@@ -1,15 +1,17 @@
 //! The `oci-delta-fetch` command: runtime, signals, and how a failure ends.
 
+mod allocator;
+
 use std::error::Error as _;
 use std::io::Write;
 use std::process::ExitCode;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use oci_delta_fetch::allocator::{Allocator, set_up};
+use allocator::{Allocator, set_up};
 use oci_delta_fetch::cancel::Cancel;
 use oci_delta_fetch::child::allow_open_files;
-use oci_delta_fetch::cli::Cli;
+use oci_delta_fetch::cli::{Cli, failure};
 use oci_delta_fetch::commands;
 use oci_delta_fetch::error::{Error, IoContext as _, Kind, Result};
 use tokio::runtime::Builder;
@@ -67,7 +69,7 @@ fn supervised(cli: Cli) -> Result<()> {
     })
 }
 
-/// The thread that works. skopeo is bound to its life, since it is what starts it.
+/// The thread that works.
 struct Work {
     thread: Option<JoinHandle<()>>,
     result: oneshot::Receiver<Result<()>>,
@@ -129,8 +131,8 @@ fn fail(error: &Error, verbose: bool) -> ExitCode {
             cause = e.source();
         }
         if let Some(hint) = error.hint() {
-            let _ = writeln!(err, "hint: {hint}");
+            let _ = writeln!(err, "hint: {}", failure::hint(hint));
         }
     }
-    ExitCode::from(error.kind().exit_code())
+    ExitCode::from(failure::exit_code(error.kind()))
 }

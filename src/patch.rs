@@ -6,7 +6,7 @@
 use std::io::{self, Read, Write};
 
 use crate::base::{Held, SourcePath};
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::tardiff::{Limits, Op, OpReader, decode_frame};
 
 /// Bytes that are handed on at once; large enough that a system call a piece does not show.
@@ -177,8 +177,7 @@ fn opened<'a, R: Read, F>(
 }
 
 fn grown(max: u64) -> Error {
-    Error::verification(format!("layer grows beyond {max} bytes"))
-        .with_hint("if this image is to be trusted, raise --max-layer-size")
+    Error::verification(format!("layer grows beyond {max} bytes")).with_hint(Advice::RaiseLayerLimit)
 }
 
 /// Hands `len` bytes on in pieces: `next` gets what is left, up to [`CHUNK`], and says how many it took.

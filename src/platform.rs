@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use oci_spec::image::Descriptor;
 
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 
 /// Operating system, architecture and variant, in Go's names as OCI uses them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Platform {
                 .take(SHOWN)
                 .collect();
             Error::misfit(format!("no image for platform {self}; available: {}", there.join(", ")))
-                .with_hint("choose one with --platform")
+                .with_hint(Advice::ChoosePlatform)
         })
     }
 }

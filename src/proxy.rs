@@ -26,13 +26,13 @@ use tokio::sync::Mutex;
 use crate::digest::{Digest, parse_digest};
 use crate::error::{Error, Result};
 use crate::platform::Platform;
+use crate::progress::{Reporter, Silent};
 use connection::Connection;
 
 pub use failure::classify;
 pub use inspect::inspect_raw;
-pub use notice::tell_waits;
 pub use push::{Digests, copy_out, push_layout};
-pub use retry::{Attempts, with_retry};
+pub use retry::Attempts;
 pub use stream::BlobStream;
 
 /// Largest manifest taken, in bytes: what registries and skopeo itself allow.
@@ -64,6 +64,15 @@ pub struct ProxyOptions {
     pub retries: u32,
     /// Where skopeo puts its large temporary files.
     pub tmpdir: Option<PathBuf>,
+    /// Is told of long waits.
+    pub reporter: Arc<dyn Reporter>,
+}
+
+impl ProxyOptions {
+    /// As many tries as they allow.
+    pub fn attempts(&self) -> Attempts {
+        Attempts::told_to(self.reporter.clone(), self.retries)
+    }
 }
 
 impl Default for ProxyOptions {
@@ -80,6 +89,7 @@ impl Default for ProxyOptions {
             inactivity_timeout: Duration::from_secs(60),
             retries: 3,
             tmpdir: None,
+            reporter: Arc::new(Silent),
         }
     }
 }
@@ -148,7 +158,7 @@ impl Proxy {
     /// After the allowed retries: [`Kind`](crate::error::Kind) `Transient` for network faults,
     /// `Misfit` if there is no such image, `Verification` if it is refused, else `Local`.
     pub async fn manifest(&self) -> Result<(Digest, Vec<u8>)> {
-        let (digest, bytes) = with_retry(self.options.retries, || self.manifest_once()).await?;
+        let (digest, bytes) = self.options.attempts().run(|| self.manifest_once()).await?;
         self.state.lock().await.pinned = pinned(&self.reference, &digest);
         Ok((digest, bytes))
     }
@@ -171,12 +181,12 @@ impl Proxy {
     /// As [`Proxy::manifest`].
     pub async fn config(&self) -> Result<Vec<u8>> {
         let once = || async { self.connection().await?.config().await.map_err(|e| self.name(e)) };
-        with_retry(self.options.retries, once).await
+        self.options.attempts().run(once).await
     }
 
     /// Starts the download of a blob of `size` bytes. Several may run at once.
     ///
-    /// Does not retry: wrap the whole use of the blob in [`with_retry`].
+    /// Does not retry: wrap the whole use of the blob in [`Attempts::run`].
     ///
     /// # Errors
     /// As [`Proxy::manifest`].

@@ -35,7 +35,7 @@ const OTHER_BASE: &str = "the delta was made for another base, or the base was c
 const OTHER_CONFIG: &str = "config and layers of this image do not belong together; it must be made anew";
 
 /// Adds the next step to what is wrong with a layer.
-fn advise(e: Error, hint: &str) -> Error {
+fn advise(e: Error, hint: &'static str) -> Error {
     if e.kind() == Kind::Verification { e.with_hint(hint) } else { e }
 }
 

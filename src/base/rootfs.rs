@@ -43,7 +43,9 @@ impl RootfsFiles {
             Ok(content) => Ok(Some(content)),
             Err(e) => match Errno::from_io_error(&e) {
                 Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => Ok(None),
-                Some(Errno::NOSYS) => Err(Error::local("--rootfs needs the openat2 system call (Linux 5.6)")),
+                Some(Errno::NOSYS) => {
+                    Err(Error::local("to read a root file system takes the openat2 system call (Linux 5.6)"))
+                }
                 _ => Err(Error::from_io(e, format!("base file {path}"))),
             },
         }

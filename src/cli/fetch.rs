@@ -12,7 +12,7 @@ use crate::encoding::Encoding;
 use crate::engine::export::{ExportRequest, Otherwise};
 use crate::engine::outcome::Outcome;
 use crate::engine::request::{BaseChoice, DeltaPolicy, Deltas, FetchRequest, Limits, PlaceOptions};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exact::Exact;
 use crate::platform::Platform;
 use crate::proxy::{Credentials, ProxyOptions};
@@ -88,6 +88,11 @@ impl FetchArgs {
     /// # Errors
     /// Usage.
     pub fn request(&self, reference: &Reference, repository: &StoreRef) -> Result<FetchRequest> {
+        let takes_apart = matches!(repository, StoreRef::Composefs(_));
+        if takes_apart && self.compress != Encoding::Plain && !self.dry_run {
+            let what = "--compress is for OCI layouts; a composefs repository has its own form";
+            return Err(Error::usage(what));
+        }
         Ok(FetchRequest {
             name: self.tag.clone(),
             expected: self.expect_digest.clone(),
@@ -241,6 +246,7 @@ impl PlaceArgs {
             inactivity_timeout: Duration::from_secs(self.stall_timeout),
             retries: self.retries,
             tmpdir: None,
+            ..ProxyOptions::default()
         };
         let jobs = self.jobs.filter(|n| *n > 0).map(usize::from);
         Ok(PlaceOptions { platform: self.platform.clone(), proxy, jobs })

@@ -291,7 +291,7 @@ async fn write(context: &Context, args: &CreateArgs, artifact: &Artifact, inputs
         Reference::Docker { .. } => {
             let dir = inputs.join("delta");
             artifact.write_dir(&dir, None, cancel)?;
-            store_layout(&dir, &artifact.manifest, &args.output, &args.place).await
+            store_layout(context, &dir, &artifact.manifest, &args.output, &args.place).await
         }
     }
 }

@@ -65,7 +65,7 @@ pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
     let store = context.repo.exists().then(|| context.repo.open(&context.cancel)).transpose()?;
     let inventory = store.as_ref().map(|store| store.inventory()).transpose()?.unwrap_or_default();
     let spool = super::spool_dir();
-    let place = args.place.options()?;
+    let place = context.place(&args.place)?;
     let opened = Opened::open(&args.reference, &place, &spool).await?;
     let here = |diff_id: &_, published: &_| inventory.layer(diff_id, published).cloned();
     let limit = args.limits.max_layer_size;

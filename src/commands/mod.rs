@@ -19,10 +19,10 @@ use tempfile::TempDir;
 use tokio::runtime::Builder;
 
 use crate::cancel::Cancel;
-use crate::cli::{Cli, Command, GlobalArgs};
+use crate::cli::{Cli, Command, GlobalArgs, PlaceArgs};
+use crate::engine::request::PlaceOptions;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::progress::{Event, Reporter};
-use crate::proxy;
 use crate::reference::Reference;
 use crate::session::Session;
 use crate::store::StoreRef;
@@ -45,8 +45,6 @@ struct Context {
 impl Context {
     fn new(global: &GlobalArgs, cancel: Cancel) -> Result<Self> {
         let reporter = terminal::reporter(global.progress, global.quiet);
-        let waits = reporter.clone();
-        proxy::tell_waits(move |line| waits.event(Event::Message(line)));
         let repo = match &global.repo {
             Some(repo) => repo.clone(),
             None => StoreRef::Layout(default_repo()?),
@@ -65,6 +63,11 @@ impl Context {
     fn session(&self) -> Session {
         let (cancel, reporter) = (self.cancel.clone(), self.reporter.clone());
         Session { cancel, reporter, notes: notes_dir(), ..Session::new(spool_dir()) }
+    }
+
+    /// How a place is reached.
+    fn place(&self, args: &PlaceArgs) -> Result<PlaceOptions> {
+        Ok(args.options()?.told_to(&self.reporter))
     }
 
     /// A directory for large files, which is there until the command is over, and whatever works for it.
@@ -95,7 +98,7 @@ impl Context {
     }
 }
 
-/// Runs the command that was typed on this thread, to whose life skopeo is bound.
+/// Runs the command that was typed, on this thread.
 ///
 /// # Errors
 /// The command's; its kind picks the exit code.

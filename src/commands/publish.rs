@@ -64,16 +64,28 @@ pub(super) async fn push(context: &Context, args: &PushArgs) -> Result<()> {
     let manifest = with_subject(manifest)?;
     let dir = context.scratch()?;
     copy_to(&layout, &manifest, &dir, &context.cancel)?;
-    let pushed = store(&dir, &manifest, &args.destination, &args.place).await?;
+    let pushed = store(context, &dir, &manifest, &args.destination, &args.place).await?;
     context.print(&pushed, || format!("{}\n", pushed.reference))
 }
 
 /// Pushes the artifact of a layout directory and sees to it that it is listed.
-pub(super) async fn store_layout(dir: &Path, manifest: &[u8], to: &str, place: &PlaceArgs) -> Result<()> {
-    store(dir, manifest, to, place).await.map(drop)
+pub(super) async fn store_layout(
+    context: &Context,
+    dir: &Path,
+    manifest: &[u8],
+    to: &str,
+    place: &PlaceArgs,
+) -> Result<()> {
+    store(context, dir, manifest, to, place).await.map(drop)
 }
 
-async fn store(dir: &Path, manifest: &[u8], to: &str, place: &PlaceArgs) -> Result<Pushed> {
+async fn store(
+    context: &Context,
+    dir: &Path,
+    manifest: &[u8],
+    to: &str,
+    place: &PlaceArgs,
+) -> Result<Pushed> {
     let reference: Reference = to.parse()?;
     let Reference::Docker { name } = &reference else {
         return Err(Error::usage(format!("{to} is not in a registry"))
@@ -81,7 +93,7 @@ async fn store(dir: &Path, manifest: &[u8], to: &str, place: &PlaceArgs) -> Resu
     };
     let digest = digest_of(manifest);
     let by_digest = reference.pinned(&digest);
-    let options = place.options()?.skopeo(Platform::host());
+    let options = context.place(place)?.skopeo(Platform::host());
     let place = if has_tag(to) { reference.skopeo() } else { by_digest.skopeo() };
     push_layout(dir, &place, &options).await?;
     let delta = DeltaManifest::parse(manifest)?;
@@ -189,7 +201,7 @@ struct List {
 
 /// Runs `deltas`.
 pub(super) async fn deltas(context: &Context, args: &DeltasArgs) -> Result<()> {
-    let (repository, opened) = open(&args.reference, args.delta_repo.as_ref(), &args.place).await?;
+    let (repository, opened) = open(context, &args.reference, args.delta_repo.as_ref(), &args.place).await?;
     let image = opened.image().await?;
     let found = all_deltas(&repository, &opened.digest).await?;
     for note in &found.notes {
@@ -254,7 +266,7 @@ struct Pruned {
 
 /// Runs `prune`.
 pub(super) async fn prune(context: &Context, args: &PruneArgs) -> Result<()> {
-    let (repository, opened) = open(&args.reference, args.delta_repo.as_ref(), &args.place).await?;
+    let (repository, opened) = open(context, &args.reference, args.delta_repo.as_ref(), &args.place).await?;
     let found = all_deltas(&repository, &opened.digest).await?;
     let gone = superseded(&found.candidates, args.keep);
     if !gone.is_empty() && !args.dry_run {
@@ -296,6 +308,7 @@ fn superseded(deltas: &[Candidate], keep: Option<usize>) -> Vec<Digest> {
 
 /// The image, and the repository that holds the deltas for it.
 async fn open(
+    context: &Context,
     reference: &Reference,
     delta_repo: Option<&Reference>,
     place: &PlaceArgs,
@@ -307,7 +320,7 @@ async fn open(
         }
     };
     let listed_in = name(delta_repo.unwrap_or(reference))?;
-    let opened = Opened::open(reference, &place.options()?, &super::spool_dir()).await?;
-    let repository = RemoteRepository::new(&listed_in, &place.options()?.skopeo(Platform::host()));
+    let opened = Opened::open(reference, &context.place(place)?, &super::spool_dir()).await?;
+    let repository = RemoteRepository::new(&listed_in, &context.place(place)?.skopeo(Platform::host()));
     Ok((repository, opened))
 }

@@ -11,7 +11,7 @@ use crate::artifact::Image;
 use crate::base::{LayerBlob, LayerRef, LayeredFiles, RootfsFiles, SourceFiles};
 use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest};
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::fetch::Place;
 use crate::layout::Layout;
 use crate::platform::Platform;
@@ -65,9 +65,7 @@ impl Base {
                 Some(remote) => {
                     absent.with_hint(format!("fetch the base image first: oci-delta-fetch {remote}"))
                 }
-                None => absent.with_hint(
-                    "fetch the base image first, name it with --base REF, or fetch the full image",
-                ),
+                None => absent.with_hint(Advice::NameBase),
             }
         })
     }
@@ -154,5 +152,5 @@ fn wrong_base(wanted: &Digest, reference: &str, found: &Digest) -> Error {
     Error::misfit(format!(
         "the delta is for a base image with config {wanted}, but {reference} has config {found}"
     ))
-    .with_hint("name the right release with --base, or fetch the full image")
+    .with_hint(Advice::NameRightBase)
 }

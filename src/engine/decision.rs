@@ -13,7 +13,7 @@ use oci_spec::image::Descriptor;
 use crate::artifact::{DeltaManifest, Image};
 use crate::digest::{DiffId, Digest};
 use crate::discover::{Candidate, Found, deltas_for};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Advice, Error, Kind, Result};
 use crate::exact::Recipes;
 use crate::fetch::Place;
 use crate::layout::Layout;
@@ -380,7 +380,7 @@ impl Hand<'_> {
                 Error::misfit(format!("there is no delta for image {image} from an image that is here"))
             }
         }
-        .with_hint("--delta-policy auto fetches it whole"))
+        .with_hint(Advice::AllowWholeLayers))
     }
 }
 

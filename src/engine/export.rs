@@ -81,7 +81,8 @@ pub async fn export(session: &Session, request: &ExportRequest) -> Result<Export
         Otherwise::Rewrite => Digests::MayChange,
     };
     let from = format!("dir:{}", dir.path().display());
-    session.cancel.until(copy_out(&from, &request.to, digests, &request.destination)).await?;
+    let destination = ProxyOptions { reporter: session.reporter.clone(), ..request.destination.clone() };
+    session.cancel.until(copy_out(&from, &request.to, digests, &destination)).await?;
     drop(store);
     Ok(staged)
 }

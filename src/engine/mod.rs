@@ -54,7 +54,7 @@ pub async fn fetch(session: &Session, request: &FetchRequest) -> Result<Outcome>
 /// A request, and what was decided for it.
 struct Plan<'a> {
     session: &'a Session,
-    request: &'a FetchRequest,
+    request: FetchRequest,
     started: Instant,
     opened: Opened,
     store: Option<Arc<dyn Store>>,
@@ -72,8 +72,9 @@ enum Decided {
 }
 
 impl<'a> Plan<'a> {
-    async fn make(session: &'a Session, request: &'a FetchRequest, purpose: Purpose) -> Result<Self> {
+    async fn make(session: &'a Session, request: &FetchRequest, purpose: Purpose) -> Result<Self> {
         let started = Instant::now();
+        let request = &FetchRequest { place: request.place.told_to(&session.reporter), ..request.clone() };
         let (store, mut inventory, spool) = open_store(session, request, purpose).await?;
         // Nothing that is waited for here works on, so it can be dropped when the session is stopped.
         let cancel = &session.cancel;
@@ -132,6 +133,7 @@ impl<'a> Plan<'a> {
             },
         };
         let seconds = started.elapsed().as_secs_f64();
+        let request = request.clone();
         Ok(Plan { session, request, started, opened, store, inventory, decided, seconds })
     }
 
@@ -162,7 +164,7 @@ impl<'a> Plan<'a> {
         let rebuilding = Instant::now();
         let instead = decision.instead.take();
         let ends =
-            Bring::new(session, request, &store, &inventory, &decision).layers(&decision, instead).await?;
+            Bring::new(session, &request, &store, &inventory, &decision).layers(&decision, instead).await?;
         outcome.count(&ends, opened.metadata_bytes() + decision.bytes_read_beside_layers());
         let rebuild = rebuilding.elapsed().as_secs_f64();
         let publishing = Instant::now();

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use super::request::PlaceOptions;
 use crate::artifact::{self, Delta, DeltaManifest, Image, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE};
 use crate::digest::{Digest, digest_of};
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::fetch::Place;
 use crate::layout::Layout;
 use crate::platform::Platform;
@@ -195,7 +195,7 @@ impl Opened {
         match &self.platform {
             Some(wanted) if !wanted.accepts(&image.platform) => {
                 Err(Error::misfit(format!("the image is for platform {}, not {wanted}", image.platform))
-                    .with_hint("leave out --platform to take it all the same"))
+                    .with_hint(Advice::AnyPlatform))
             }
             _ => Ok(()),
         }

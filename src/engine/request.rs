@@ -1,11 +1,13 @@
 //! What is asked of the engine.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::encoding::Encoding;
 use crate::exact::Exact;
 use crate::platform::Platform;
+use crate::progress::Reporter;
 use crate::proxy::ProxyOptions;
 use crate::reference::Reference;
 use crate::store::StoreRef;
@@ -113,6 +115,12 @@ pub struct PlaceOptions {
 }
 
 impl PlaceOptions {
+    /// The same, where `reporter` is told of long waits.
+    pub fn told_to(&self, reporter: &Arc<dyn Reporter>) -> Self {
+        let proxy = ProxyOptions { reporter: reporter.clone(), ..self.proxy.clone() };
+        PlaceOptions { proxy, ..self.clone() }
+    }
+
     /// The options for skopeo, with the platform to choose from an index.
     pub fn skopeo(&self, platform: Platform) -> ProxyOptions {
         ProxyOptions { platform: Some(platform), ..self.proxy.clone() }

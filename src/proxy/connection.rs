@@ -43,10 +43,11 @@ impl Connection {
         let (proxy, leash) = timeout(patience, started(start)).await.map_err(|_| stalled(patience))??;
         let proxy = proxy.map_err(|e| failure::of_start(e, &options.skopeo))?;
         leash.grasp();
-        let image = timeout(patience, notice::of_waiting(reference, proxy.open_image(reference)))
-            .await
-            .map_err(|_| stalled(patience))?
-            .map_err(|e| failure::of_request(e, reference))?;
+        let image =
+            timeout(patience, notice::of_waiting(reference, &*options.reporter, proxy.open_image(reference)))
+                .await
+                .map_err(|_| stalled(patience))?
+                .map_err(|e| failure::of_request(e, reference))?;
         let (dead, retired) = (AtomicBool::new(false), AtomicBool::new(false));
         let reference = reference.to_owned();
         let token = Token { after_denial, ..Token::default() };

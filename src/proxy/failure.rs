@@ -2,26 +2,26 @@
 
 use containers_image_proxy::{Error as ProxyError, GetBlobError};
 
-use crate::error::{Error, Kind};
+use crate::error::{Advice, Error, Hint, Kind};
 
 /// Longest text taken over from skopeo, in bytes. A registry can put a whole web page into it.
 const MAX_TEXT: usize = 2048;
 
-const NOT_FOUND: &str = "check the name and the tag; the image may have been removed from the registry";
-const PLATFORM: &str = "the image is not made for this platform; choose another with --platform";
-const AUTH: &str = "log in with `skopeo login` or name an --authfile";
-const TLS: &str =
-    "name the registry's CA with --cert-dir, or use --tls-verify=false if the network is trusted";
-const POLICY: &str = "the signature policy of this machine refuses the image; \
-                      use --insecure-policy only if you trust it otherwise";
-const NO_POLICY: &str =
-    "install a containers policy.json, or use --insecure-policy if you trust the image otherwise";
-const NAME: &str = "this skopeo does not take such a name, such as one with an IPv6 address; use a host name, or a newer skopeo";
-const OLD: &str = "skopeo 1.6 or newer is needed; install it or name another with --skopeo PATH";
+const NOT_FOUND: Hint =
+    Hint::text("check the name and the tag; the image may have been removed from the registry");
+const PLATFORM: Hint = Hint::Advice(Advice::OtherPlatform);
+const AUTH: Hint = Hint::Advice(Advice::LogIn);
+const TLS: Hint = Hint::Advice(Advice::TrustRegistry);
+const POLICY: Hint = Hint::Advice(Advice::OtherPolicy);
+const NO_POLICY: Hint = Hint::Advice(Advice::NoPolicy);
+const NAME: Hint = Hint::text(
+    "this skopeo does not take such a name, such as one with an IPv6 address; use a host name, or a newer skopeo",
+);
+const OLD: Hint = Hint::Advice(Advice::NewerSkopeo);
 
 /// Words of skopeo (lower case) and what they mean. The first line that fits wins,
 /// so what stands higher is what is more certain.
-const WORDS: &[(&[&str], Kind, Option<&str>)] = &[
+const WORDS: &[(&[&str], Kind, Option<Hint>)] = &[
     (&["policy.json: no such file"], Kind::Local, Some(NO_POLICY)),
     (
         &["rejected by policy", "source image rejected", "signature was required"],
@@ -144,12 +144,12 @@ fn without_names(text: &str, reference: &str) -> String {
 
 /// Was access denied?
 pub(super) fn is_denied(e: &Error) -> bool {
-    e.hint() == Some(AUTH)
+    e.hint() == Some(&AUTH)
 }
 
-fn meaning(text: &str) -> Option<(Kind, Option<&'static str>)> {
+fn meaning(text: &str) -> Option<(Kind, Option<Hint>)> {
     let by_words = WORDS.iter().find(|(words, ..)| words.iter().any(|word| text.contains(word)));
-    by_words.map(|&(_, kind, hint)| (kind, hint)).or_else(|| match http_status(text)? {
+    by_words.map(|(_, kind, hint)| (*kind, hint.clone())).or_else(|| match http_status(text)? {
         401 | 403 => Some((Kind::Local, Some(AUTH))),
         404 => Some((Kind::Misfit, Some(NOT_FOUND))),
         408 | 429 | 500..600 => Some((Kind::Transient, None)),
@@ -208,8 +208,9 @@ pub(super) fn of_request(e: ProxyError, reference: &str) -> Error {
 pub(super) fn of_start(e: ProxyError, skopeo: &std::path::Path) -> Error {
     let skopeo = skopeo.display();
     match e {
-        ProxyError::SkopeoSpawnError(e) => Error::local(format!("cannot run {skopeo}: {e}"))
-            .with_hint("install skopeo or name it with --skopeo PATH"),
+        ProxyError::SkopeoSpawnError(e) => {
+            Error::local(format!("cannot run {skopeo}: {e}")).with_hint(Advice::NameSkopeo)
+        }
         e => {
             Error::local(format!("{skopeo} does not serve images: {}", clean(&e.to_string()))).with_hint(OLD)
         }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use tokio::io::AsyncReadExt as _;
 
 use super::command::one_shot;
-use super::{MAX_MANIFEST_SIZE, ProxyOptions, classify, with_retry};
+use super::{MAX_MANIFEST_SIZE, ProxyOptions, classify};
 use crate::child::started;
 use crate::error::{Error, IoContext as _, Result};
 
@@ -15,7 +15,7 @@ use crate::error::{Error, IoContext as _, Result};
 /// # Errors
 /// As [`Proxy::manifest`](super::Proxy::manifest), after the allowed retries.
 pub async fn inspect_raw(reference: &str, options: &ProxyOptions) -> Result<Vec<u8>> {
-    with_retry(options.retries, || inspect_once(reference, options)).await
+    options.attempts().run(|| inspect_once(reference, options)).await
 }
 
 async fn inspect_once(reference: &str, options: &ProxyOptions) -> Result<Vec<u8>> {

@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep};
 
 use super::command::one_shot;
-use super::{ProxyOptions, classify, with_retry};
+use super::{ProxyOptions, classify};
 use crate::child::started;
 use crate::error::{Error, IoContext as _, Result};
 
@@ -45,7 +45,7 @@ pub enum Digests {
 /// # Errors
 /// As [`Proxy::manifest`](super::Proxy::manifest), after the allowed retries.
 pub async fn copy_out(from: &str, to: &str, digests: Digests, options: &ProxyOptions) -> Result<()> {
-    with_retry(options.retries, || copy_once(from, to, digests, options)).await
+    options.attempts().run(|| copy_once(from, to, digests, options)).await
 }
 
 async fn copy_once(from: &str, reference: &str, digests: Digests, options: &ProxyOptions) -> Result<()> {

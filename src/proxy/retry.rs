@@ -1,10 +1,11 @@
 //! Trying again, a bounded number of times.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::notice;
 use crate::error::{Error, Kind, Result};
+use crate::progress::{Event, Reporter, Silent};
 
 /// Wait before the first retry; each further one waits twice as long.
 const FIRST_DELAY: Duration = Duration::from_millis(400);
@@ -17,6 +18,7 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Attempts {
     retries: u32,
+    reporter: Arc<dyn Reporter>,
     so_far: Mutex<SoFar>,
 }
 
@@ -30,7 +32,12 @@ struct SoFar {
 impl Attempts {
     /// One, and as many `retries`.
     pub fn new(retries: u32) -> Self {
-        Attempts { retries, so_far: Mutex::new(SoFar { tried: 0, began: Instant::now() }) }
+        Self::told_to(Arc::new(Silent), retries)
+    }
+
+    /// The same, and `reporter` is told of long waits.
+    pub fn told_to(reporter: Arc<dyn Reporter>, retries: u32) -> Self {
+        Attempts { retries, reporter, so_far: Mutex::new(SoFar { tried: 0, began: Instant::now() }) }
     }
 
     /// Runs `attempt` until it succeeds, fails for good, or nothing is left.
@@ -73,7 +80,9 @@ impl Attempts {
         let wait = asked + delay(tried, noise());
         if wait + so_far.began.elapsed() >= notice::LONG {
             let (now, all) = (tried + 2, self.retries.saturating_add(1));
-            notice::tell(&format!("{failure}; trying again in {:.0} s, {now} of {all}", wait.as_secs_f64()));
+            let wait = wait.as_secs_f64();
+            let text = format!("{failure}; trying again in {wait:.0} s, {now} of {all}");
+            self.reporter.event(Event::Message(&text));
         }
         Some(wait)
     }
@@ -87,17 +96,6 @@ impl Attempts {
         let mut so_far = self.so_far();
         so_far.tried = so_far.tried.saturating_sub(1);
     }
-}
-
-/// Runs `attempt` until it succeeds, fails for good, or has been tried again `retries` times.
-///
-/// # Errors
-/// That of the last attempt.
-pub async fn with_retry<T, F: Future<Output = Result<T>>>(
-    retries: u32,
-    attempt: impl FnMut() -> F,
-) -> Result<T> {
-    Attempts::new(retries).run(attempt).await
 }
 
 /// The wait after `tried` retries: between half and all of an exponentially growing
@@ -136,11 +134,12 @@ mod tests {
         {
             let kind = error.kind();
             let mut seen = 0;
-            let result: Result<()> = with_retry(retries, || {
-                seen += 1;
-                ready(Err(Error::new(kind, "x")))
-            })
-            .await;
+            let result: Result<()> = Attempts::new(retries)
+                .run(|| {
+                    seen += 1;
+                    ready(Err(Error::new(kind, "x")))
+                })
+                .await;
             assert_eq!((result.unwrap_err().kind(), seen), (kind, calls));
         }
     }
@@ -148,11 +147,12 @@ mod tests {
     #[tokio::test]
     async fn a_second_try_may_succeed() {
         let mut seen = 0;
-        let result = with_retry(3, || {
-            seen += 1;
-            ready(if seen < 2 { Err(Error::transient("x")) } else { Ok(seen) })
-        })
-        .await;
+        let result = Attempts::new(3)
+            .run(|| {
+                seen += 1;
+                ready(if seen < 2 { Err(Error::transient("x")) } else { Ok(seen) })
+            })
+            .await;
         assert_eq!(result.unwrap(), 2);
     }
 }

@@ -9,16 +9,12 @@ use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 
 use super::tls;
-use crate::error::{Error, Kind};
+use crate::error::{Advice, Error, Kind};
 
 /// Bytes of an error's body that are read; a message has a few hundred.
 const MAX_REASON: usize = 64 << 10;
 /// Characters of it that are shown.
 const MAX_SHOWN: usize = 600;
-
-pub(super) const LOGIN: &str = "log in with `skopeo login` or name an --authfile";
-const TLS: &str =
-    "name the registry's CA with --cert-dir, or use --tls-verify=false if the network is trusted";
 
 /// The status of an answer that is no success; the cause of the error about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +61,7 @@ pub(super) async fn refused(method: &Method, response: Response, via: Option<Str
         _ => Kind::Local,
     };
     let error = Error::new(kind, text).with_source(Status(status)).with_retry_after(wait);
-    if matches!(status.as_u16(), 401 | 403) { error.with_hint(LOGIN) } else { error }
+    if matches!(status.as_u16(), 401 | 403) { error.with_hint(Advice::LogIn) } else { error }
 }
 
 /// `Retry-After` (RFC 9110): seconds, or a date.
@@ -154,11 +150,11 @@ pub(super) fn failed(e: reqwest::Error, via: Option<String>) -> Error {
         let by = via.map(|proxy| format!(" (by the proxy {proxy})")).unwrap_or_default();
         return Error::local(format!("the registry's certificate is not taken: {refusal}{by}"))
             .with_source(e)
-            .with_hint(TLS);
+            .with_hint(Advice::TrustRegistry);
     }
     let error = match (tls, e.is_redirect()) {
         // One side does not speak as the other does; that does not pass.
-        (Some(_), _) => Error::local(text).with_hint(TLS),
+        (Some(_), _) => Error::local(text).with_hint(Advice::TrustRegistry),
         (None, true) => Error::local(text),
         (None, false) => Error::transient(text),
     };

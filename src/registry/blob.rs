@@ -38,7 +38,7 @@ impl Blobs {
 
     /// As many tries as the options allow.
     pub fn attempts(&self) -> Attempts {
-        Attempts::new(self.proxy.options().retries)
+        self.proxy.options().attempts()
     }
 
     /// Starts the download of a blob of `size` bytes. When it breaks, it goes on from there, which takes

@@ -1,19 +1,18 @@
 //! Single requests to one repository of a registry: bounded, authorised, retried.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use oci_spec::distribution::Reference as DockerReference;
 use reqwest::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RANGE};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, redirect};
 
 use super::access::{self, Challenge, Login, Pass};
-use super::answer::{LOGIN, failed, refused};
+use super::answer::{failed, refused};
 use super::proxies::Proxies;
 use super::tls;
 use crate::digest::Digest;
-use crate::error::{Error, Kind, Result};
-use crate::proxy::with_retry;
+use crate::error::{Advice, Error, Kind, Result};
+use crate::proxy::ProxyOptions;
 
 /// Redirects followed; registries need one or two.
 const MAX_REDIRECTS: usize = 5;
@@ -31,8 +30,7 @@ pub(super) struct Http {
     /// With plain HTTP as second choice, where the configuration allows it.
     insecure: bool,
     login: Option<Login>,
-    retries: u32,
-    patience: Duration,
+    options: ProxyOptions,
     /// Never held while a request is on its way.
     state: Mutex<State>,
     /// One asks for a token, the others wait for it.
@@ -76,8 +74,7 @@ pub(super) struct Settings {
     pub insecure: bool,
     pub authorities: Vec<Vec<u8>>,
     pub login: Option<Login>,
-    pub patience: Duration,
-    pub retries: u32,
+    pub options: ProxyOptions,
 }
 
 impl Http {
@@ -88,8 +85,8 @@ impl Http {
         let ways = proxies.clone();
         let client = reqwest::Client::builder()
             .user_agent(concat!("oci-delta-fetch/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(settings.patience)
-            .read_timeout(settings.patience)
+            .connect_timeout(settings.options.inactivity_timeout)
+            .read_timeout(settings.options.inactivity_timeout)
             .redirect(redirect::Policy::custom(follow))
             .no_proxy()
             .proxy(reqwest::Proxy::custom(move |url| ways.way_to(url).cloned()))
@@ -102,8 +99,7 @@ impl Http {
             proxies,
             insecure: settings.insecure,
             login: settings.login,
-            retries: settings.retries,
-            patience: settings.patience,
+            options: settings.options,
             state: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
         })
@@ -116,7 +112,7 @@ impl Http {
     /// Local when the registry does not let us in or takes nothing; else Misfit. The
     /// [status](super::answer::status_of) tells them apart.
     pub(super) async fn ask(&self, request: &Request<'_>) -> Result<Answer> {
-        with_retry(self.retries, || self.ask_once(request)).await
+        self.options.attempts().run(|| self.ask_once(request)).await
     }
 
     /// The bytes of a blob from `first` on; `None` where the server does not give exactly those.
@@ -222,7 +218,7 @@ impl Http {
         builder = match request.from {
             Some(first) => builder.header(RANGE, format!("bytes={first}-")),
             // Metadata: what drips slower than that is a stall. A blob may take its time, but not stand still.
-            None => builder.timeout(self.patience),
+            None => builder.timeout(self.options.inactivity_timeout),
         };
         if let Some((media_type, bytes)) = request.body {
             builder = builder.header(CONTENT_TYPE, media_type).body(bytes.to_vec());
@@ -291,7 +287,7 @@ impl Http {
         url.query_pairs_mut().append_pair("scope", &own).extend_pairs(more.map(|scope| ("scope", scope)));
         let account = self.login.as_ref().map(|login| ("account", &login.user));
         url.query_pairs_mut().extend_pairs(account);
-        let mut request = self.client.get(url.clone()).timeout(self.patience);
+        let mut request = self.client.get(url.clone()).timeout(self.options.inactivity_timeout);
         if let Some(login) = &self.login {
             request = request.basic_auth(&login.user, Some(&login.password));
         }
@@ -300,7 +296,7 @@ impl Http {
             let refused = context(self.refused(&Method::GET, response).await);
             // No other way leads on from here.
             return Err(match refused.kind() {
-                Kind::Misfit => Error::local(refused.to_string()).with_hint(LOGIN),
+                Kind::Misfit => Error::local(refused.to_string()).with_hint(Advice::LogIn),
                 _ => refused,
             });
         }

@@ -115,8 +115,7 @@ impl RemoteRepository {
             Ok(login) => login,
             Err(why) => return Ok(Way::Skopeo(why)),
         };
-        let (patience, retries) = (options.inactivity_timeout, options.retries);
-        let settings = Settings { insecure, authorities, login, patience, retries };
+        let settings = Settings { insecure, authorities, login, options: options.clone() };
         Ok(Way::Http(Box::new(Http::new(image, settings)?)))
     }
 

@@ -25,7 +25,7 @@ use crate::base::{LayerBlob, LayerRef, LayeredFiles};
 use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest, digest_of, parse_digest};
 use crate::encoding::Encoding;
-use crate::error::{Error, IoContext, Kind, Result};
+use crate::error::{Advice, Error, IoContext, Kind, Result};
 use crate::exact::{Recipe, Recipes};
 use crate::layout::lock::{self, Alone};
 use crate::layout::{IndexEdit, Layout, MARKER, STATE, edit_index, open_lock, sync_dir, write_durably};
@@ -59,7 +59,7 @@ impl OciLayoutStore {
             && fs::read_dir(root).at(root.display())?.next().is_some()
         {
             return Err(Error::misfit(format!("{}: not empty and not an OCI layout", root.display()))
-                .with_hint("choose another --repo"));
+                .with_hint(Advice::OtherRepository));
         }
         let ours = ["tmp", "finished", VERIFIED].map(|name| state.join(name));
         for dir in [root.join("blobs/sha256")].into_iter().chain(ours) {
@@ -236,7 +236,7 @@ impl Store for OciLayoutStore {
             "{}: {free} bytes are free, at least {needed} are needed",
             self.root.display()
         ))
-        .with_hint("remove images and run gc, or choose another --repo"))
+        .with_hint(Advice::MakeRoom))
     }
 
     fn begin_layer(&self, encoding: Encoding) -> Result<Box<dyn LayerSink>> {

@@ -138,3 +138,40 @@ fn files_of_a_folder_do_not_import_each_other_in_a_circle() {
         assert!(files.is_empty(), "{}: a circle among {:?}", folder.display(), files.keys());
     }
 }
+
+/// Files of the program, which has a terminal and options.
+const PROGRAM: [&str; 6] = ["main.rs", "cli.rs", "cli", "commands", "terminal.rs", "allocator.rs"];
+
+/// The files of the library, with what is no test of theirs.
+fn library() -> Vec<(PathBuf, String)> {
+    let src = root().join("src");
+    let of_program = |file: &Path| PROGRAM.iter().any(|name| file.starts_with(src.join(name)));
+    let files = rust_files(&src).into_iter().filter(|file| !of_program(file));
+    let read = |file: PathBuf| {
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+        (file, text)
+    };
+    files.map(read).collect()
+}
+
+#[test]
+fn the_library_has_no_terminal_and_no_options() {
+    // Of skopeo, which is told what to do, or whose user is.
+    let of_skopeo = ["src/proxy/command.rs", "src/proxy/inspect.rs", "src/proxy/push.rs"];
+    let shown = ["skopeo copy --", "docker push "];
+    for (file, text) in library() {
+        let name = file.strip_prefix(root()).unwrap().to_str().unwrap();
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for line in code.filter(|line| !line.trim_start().starts_with("#[cfg_attr(feature = \"cli\"")) {
+            assert!(!line.contains("clap") && !line.contains("indicatif"), "{name}: {line}");
+            let printed = ["println!", "print!", "stdout()", "stderr()"];
+            assert!(!printed.iter().any(|word| line.contains(word)), "{name}: {line}");
+            let option = line.split_once("--").is_some_and(|(before, after)| {
+                before.matches('"').count() % 2 == 1 && after.starts_with(|c: char| c.is_ascii_lowercase())
+            });
+            let allowed = of_skopeo.contains(&name) || shown.iter().any(|words| line.contains(words));
+            assert!(!option || allowed, "{name}: a hint names an option of the program: {line}");
+        }
+    }
+}

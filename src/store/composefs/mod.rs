@@ -46,7 +46,7 @@ use crate::base::{BaseLayer, LayerRef, LayeredFiles};
 use crate::cancel::Cancel;
 use crate::digest::DiffId;
 use crate::encoding::Encoding;
-use crate::error::{Error, IoContext, Kind, Result};
+use crate::error::{Advice, Error, IoContext, Kind, Result};
 use crate::exact::Recipes;
 use crate::layout::lock::{self, Alone};
 use crate::region::Region;
@@ -131,8 +131,7 @@ pub(super) fn init(path: &Path, options: InitOptions) -> Result<()> {
         }
     };
     done.map_err(|e| match fresh {
-        true => foreign(Kind::Local, shown, e)
-            .with_hint("--insecure makes one on a file system without fs-verity"),
+        true => foreign(Kind::Local, shown, e).with_hint(Advice::WithoutVerity),
         false => foreign(Kind::Misfit, shown, e),
     })
 }
@@ -279,9 +278,7 @@ impl<H: FsVerityHashValue> Store for ComposefsStore<H> {
     /// How much a patch adds to the objects cannot be told before; only the sort of image can.
     fn prepare(&self, image: &Image, encoding: Encoding, _needed: u64) -> Result<()> {
         if encoding != Encoding::Plain {
-            return Err(Error::usage(
-                "--compress is for OCI layouts; a composefs repository has its own form",
-            ));
+            return Err(Error::usage("a composefs repository keeps layers in its own form"));
         }
         let image = image.in_oci_terms()?;
         let media_type = image.manifest.config().media_type();
@@ -364,7 +361,7 @@ fn foreign(kind: Kind, context: impl Display, e: impl Into<Box<dyn StdError + Se
         if let Some(ours) = inside.and_then(|inner| inner.downcast_ref::<Error>()) {
             let copy = Error::new(ours.kind(), ours.to_string());
             return match ours.hint() {
-                Some(hint) => copy.with_hint(hint),
+                Some(hint) => copy.with_hint(hint.clone()),
                 None => copy,
             };
         }
