@@ -18,12 +18,12 @@ use super::stream::{Sequential, Stages, history, last_stop};
 use super::token::Token;
 use crate::Encoder;
 
-/// The plain bytes of a chunk.
-const CHUNK: u64 = 4 << 20;
-/// How far before its chunk a source begins. Most agree after 65 KB.
-const WARM_UP: u64 = 256 << 10;
+/// The plain bytes of a chunk. Larger ones take more memory, smaller ones more warming up.
+const CHUNK: u64 = 1 << 20;
+/// How far before its chunk a source begins. Most agree after 65 KB, all that were seen after 116.
+const WARM_UP: u64 = 128 << 10;
 /// Within a chunk, sources are compared after so many bytes.
-const PIECE: u64 = 1 << 20;
+const PIECE: u64 = 256 << 10;
 /// The most threads of one encoder.
 const MAX_THREADS: usize = 64;
 
