@@ -40,7 +40,32 @@ pub enum Reference {
     },
 }
 
+/// How a reference begins.
+const TRANSPORTS: [&str; 4] = ["docker://", "oci:", "oci-archive:", "dir:"];
+
+/// Does this begin as a reference with a transport?
+pub(crate) fn has_transport(text: &str) -> bool {
+    TRANSPORTS.iter().any(|transport| text.starts_with(transport))
+}
+
 impl Reference {
+    /// Parses a reference, or takes the path of a file or directory that is there: it means what it means to the
+    /// reference tool, and a directory too.
+    ///
+    /// # Errors
+    /// Usage.
+    pub fn or_path(text: &str) -> Result<Self> {
+        let path = PathBuf::from(text);
+        let Ok(kind) = std::fs::metadata(&path) else { return text.parse() };
+        Ok(match kind.is_dir() {
+            true if ["oci-layout", "index.json"].iter().any(|name| path.join(name).exists()) => {
+                Reference::Oci { dir: path, name: None }
+            }
+            true => Reference::Dir { dir: path },
+            false => Reference::OciArchive { file: path, name: None },
+        })
+    }
+
     /// The name under which an image from here is stored, unless the user gives one.
     pub fn tag_name(&self) -> Option<String> {
         match self {

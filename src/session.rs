@@ -1,10 +1,12 @@
 //! What a piece of work runs with, handed in by whoever calls.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tempfile::TempDir;
 
 use crate::cancel::Cancel;
-use crate::error::Result;
+use crate::error::{IoContext as _, Result};
 use crate::progress::{Event, Reporter, Silent};
 
 /// How to stop the work, whom to tell about it, and where it may put files. Nothing of it is taken from the
@@ -19,12 +21,28 @@ pub struct Session {
     pub spool: PathBuf,
     /// Where it is noted what registries can do; `None`: nowhere.
     pub notes: Option<PathBuf>,
+    scratch: Arc<Mutex<Vec<TempDir>>>,
 }
 
 impl Session {
     /// One that says nothing, and spools to `spool`.
     pub fn new(spool: impl Into<PathBuf>) -> Self {
-        Session { cancel: Cancel::default(), reporter: Arc::new(Silent), spool: spool.into(), notes: None }
+        Session {
+            cancel: Cancel::default(),
+            reporter: Arc::new(Silent),
+            spool: spool.into(),
+            notes: None,
+            scratch: Arc::default(),
+        }
+    }
+
+    /// A directory for large files, which is there as long as a clone of this session: threads that still work when
+    /// a call is dropped find it.
+    pub(crate) fn scratch(&self) -> Result<PathBuf> {
+        let dir = tempfile::tempdir_in(&self.spool).at(self.spool.display())?;
+        let path = dir.path().to_owned();
+        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(dir);
+        Ok(path)
     }
 
     /// Tells people a line.

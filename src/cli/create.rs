@@ -1,9 +1,11 @@
 //! Options of `create`, and those of the reference tool that it takes as well.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::{LimitArgs, PlaceArgs, parse_size};
-use crate::create::Preset;
+use crate::create::{Options, Preset};
 use crate::exact::Exact;
 use crate::tardiff::Version;
 
@@ -96,23 +98,23 @@ pub struct CreateArgs {
 }
 
 impl CreateArgs {
-    /// The zstd level, unless the preset decides.
-    pub fn level(&self) -> Option<i32> {
-        Some(self.compression_level).filter(|level| *level > 0)
-    }
-
-    /// The version of the patches.
-    pub fn version(&self) -> Version {
-        match (self.format, self.binary_diff.as_deref()) {
-            (Format::V2, _) | (_, Some("zstd" | "auto")) => Version::V2,
-            _ => Version::V1,
-        }
-    }
-
-    /// Threads to use.
-    pub fn jobs(&self) -> usize {
+    /// How the delta is made, with files without a name in `spool`.
+    pub fn options(&self, spool: PathBuf) -> Options {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.place.jobs.filter(|n| *n > 0).map_or_else(cores, usize::from)
+        Options {
+            preset: self.preset,
+            level: Some(self.compression_level).filter(|level| *level > 0),
+            version: match (self.format, self.binary_diff.as_deref()) {
+                (Format::V2, _) | (_, Some("zstd" | "auto")) => Version::V2,
+                _ => Version::V1,
+            },
+            jobs: self.place.jobs.filter(|n| *n > 0).map_or_else(cores, usize::from),
+            memory: self.memory,
+            max_layer: self.limits.max_layer_size,
+            spool,
+            exact: self.exact,
+            signatures: Vec::new(),
+        }
     }
 }
 

@@ -1,36 +1,18 @@
 //! `create`: makes a delta between two images.
 
 use std::fmt::Write as _;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Instant;
 
-use oci_spec::image::Descriptor;
 use serde::Serialize;
 
+use super::Context;
 use super::files::PatchAccount;
-use super::publish::store_layout;
 use super::report::VERSION;
-use super::{Context, local_reference, spool_dir};
-use crate::account::account;
-use crate::artifact::{Image, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, parse_manifest};
 use crate::cli::CreateArgs;
-use crate::create::{self, Artifact, Carried, CarriedLayer, Input, Layers, Options};
-use crate::digest::digest_of;
-use crate::engine;
-use crate::engine::request::FetchRequest;
-use crate::error::{Error, Result};
+use crate::create::Carried;
+use crate::engine::make::{CreateRequest, Created, create};
+use crate::error::Result;
 use crate::exact::Maker;
-use crate::layout::Layout;
-use crate::platform::Platform;
-use crate::progress::Event;
-use crate::reference::Reference;
-use crate::region::Region;
-use crate::store::{OtherKind, Store, StoreRef, StoredImage};
-use crate::tardiff::{Limits, Version};
 use crate::terminal::human_bytes;
-
-const TRANSPORTS: [&str; 4] = ["docker://", "oci:", "oci-archive:", "dir:"];
 
 /// What the command prints as JSON.
 #[derive(Debug, Serialize)]
@@ -82,241 +64,28 @@ struct Statistics {
 
 /// Runs the command.
 pub(super) async fn run(context: &Context, args: CreateArgs) -> Result<()> {
-    let started = Instant::now();
-    let spool = spool_dir();
-    let inputs = context.scratch()?;
-    let old = open(context, &args, &args.old, &inputs).await?;
-    let new = open(context, &args, &args.new, &inputs).await?;
-    let signatures = args.signature.iter().map(|r| signature(r, &spool)).collect::<Result<_>>()?;
-    let options = Options {
-        preset: args.preset,
-        level: args.level(),
-        version: args.version(),
-        jobs: args.jobs(),
-        memory: args.memory,
-        max_layer: args.limits.max_layer_size,
-        spool,
-        exact: args.exact,
-        signatures,
+    let request = CreateRequest {
+        old: args.old.clone(),
+        new: args.new.clone(),
+        output: args.output.clone(),
+        repository: context.repo.clone(),
+        signatures: args.signature.clone(),
+        options: args.options(context.session.spool.clone()),
+        place: args.place.options()?,
+        limits: args.limits.limits(),
+        accounts: context.json,
     };
-    let Context { reporter, cancel, .. } = context.clone();
-    let work = move || {
-        let made = create::create(old.input(), new.input(), &options, &*reporter, &cancel);
-        reporter.event(Event::Finish);
-        made.map(|made| (old, new, made))
-    };
-    // Off this thread, which waits for signals.
-    let joined = tokio::task::spawn_blocking(work).await;
-    let (old, new, (artifact, outcomes)) =
-        joined.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))?;
-    for outcome in &outcomes {
-        if let Carried::Original { fault: Some(fault), .. } = &outcome.carried {
-            context.say(&format!(
-                "layer {} is carried whole: its patch failed the check: {fault}",
-                outcome.diff_id
-            ));
-        }
-    }
-    write(context, &args, &artifact, &inputs).await?;
-    let mut report = CreateReport::new(&args, &old.image, &new.image, &artifact, &outcomes, started);
-    if context.json {
-        report.patches = accounts(&args, &outcomes)?;
-    }
+    let made = create(&context.session, request).await?;
+    let report = CreateReport::new(&args.output, made);
     context.print(&report, || report.text(args.statistics || context.verbose))
 }
 
-/// An image that is on this machine now.
-#[derive(Debug)]
-struct Opened {
-    image: Image,
-    place: Place,
-}
-
-#[derive(Debug)]
-enum Place {
-    Layout(Layout),
-    /// With the layers as the repository keeps them.
-    Repository(Arc<dyn Store>, Vec<Descriptor>),
-}
-
-impl Opened {
-    /// An image in a repository. A delta is for the manifest that was published.
-    fn stored(store: Arc<dyn Store>, named: StoredImage) -> Result<Self> {
-        let image = store.published(&named)?;
-        Ok(Opened { image, place: Place::Repository(store, named.image.layers) })
-    }
-
-    fn input(&self) -> Input<'_> {
-        Input { image: &self.image, layers: self }
-    }
-}
-
-impl Layers for Opened {
-    fn layer(&self, at: usize) -> Result<(Descriptor, Region)> {
-        match &self.place {
-            Place::Layout(layout) => {
-                let layer = &self.image.layers[at];
-                Ok((layer.clone(), layout.require_blob(layer)?))
-            }
-            Place::Repository(store, stored) => {
-                store.layer(&self.image.diff_ids[at], &stored[at], &spool_dir())
-            }
-        }
-    }
-}
-
-/// Opens an image: a reference, a path, or a name in the repository.
-async fn open(context: &Context, args: &CreateArgs, text: &str, inputs: &Path) -> Result<Opened> {
-    if let Some((store, named)) = in_repository(context, text)? {
-        return Opened::stored(store, named);
-    }
-    let reference = match index_in_repository(context, text)? {
-        Some(index) => index,
-        None => local_reference(text).map_or_else(|| text.parse::<Reference>(), Ok)?,
-    };
-    let platform = args.place.platform.clone().unwrap_or_else(Platform::host);
-    let spool = spool_dir();
-    let Some(layout) = Layout::open(&reference, &spool)? else {
-        return pull(context, args, &reference, &inputs.join("pulled")).await;
-    };
-    let descriptor = layout.resolve(reference.image_name(), &platform)?;
-    let mut image = layout
-        .image(&descriptor)?
-        .ok_or_else(|| Error::misfit(format!("{reference}: not an image, or not a complete one")))?;
-    layout.correct_sizes(&mut image)?;
-    Ok(Opened { image, place: Place::Layout(layout) })
-}
-
-/// Pulls an image into a repository in `dir`.
-async fn pull(context: &Context, args: &CreateArgs, reference: &Reference, dir: &Path) -> Result<Opened> {
-    let pulled = Context { repo: StoreRef::Layout(dir.to_owned()), ..context.clone() };
-    let name = reference.to_string();
-    let request = FetchRequest {
-        name: Some(name.clone()),
-        place: args.place.options()?,
-        limits: args.limits.limits(),
-        ..FetchRequest::new(reference.clone(), pulled.repo.clone())
-    };
-    engine::fetch(&pulled.session(), &request).await?;
-    let found = in_store(&pulled, |image| image.name.as_deref() == Some(&name))?;
-    let (store, named) =
-        found.ok_or_else(|| Error::local(format!("{reference}: gone after it was pulled")))?;
-    Opened::stored(store, named)
-}
-
-/// May this be a name in the repository?
-fn may_be_stored(context: &Context, text: &str) -> bool {
-    let has_transport = TRANSPORTS.iter().any(|transport| text.starts_with(transport));
-    !has_transport && !Path::new(text).exists() && context.repo.exists()
-}
-
-/// An index of images in the repository, which another tool put there: one of them is for the platform.
-fn index_in_repository(context: &Context, text: &str) -> Result<Option<Reference>> {
-    let StoreRef::Layout(dir) = &context.repo else { return Ok(None) };
-    if !may_be_stored(context, text) {
-        return Ok(None);
-    }
-    let others = context.repo.open(&context.cancel)?.inventory()?.others;
-    let found = others.iter().any(|o| o.kind == OtherKind::Index && o.name.as_deref() == Some(text));
-    Ok(found.then(|| Reference::Oci { dir: dir.clone(), name: Some(text.to_owned()) }))
-}
-
-fn in_repository(context: &Context, text: &str) -> Result<Option<(Arc<dyn Store>, StoredImage)>> {
-    if !may_be_stored(context, text) {
-        return Ok(None);
-    }
-    let whole = text.parse::<Reference>().ok().and_then(|r| r.tag_name());
-    in_store(context, |image| {
-        let name = image.name.as_deref();
-        name.is_some() && (name == Some(text) || name == whole.as_deref())
-            || image.descriptor.digest().as_ref() == text
-    })
-}
-
-fn in_store(
-    context: &Context,
-    wanted: impl Fn(&StoredImage) -> bool,
-) -> Result<Option<(Arc<dyn Store>, StoredImage)>> {
-    let store = context.repo.open(&context.cancel)?;
-    let mut found = store.inventory()?.images.into_iter().filter(|image| wanted(image));
-    let Some(first) = found.next() else { return Ok(None) };
-    if let Some(other) = found.find(|other| other.descriptor.digest() != first.descriptor.digest()) {
-        let (first, other) = (first.descriptor.digest(), other.descriptor.digest());
-        return Err(Error::usage(format!("more than one image in {} has this name", context.repo))
-            .with_hint(format!("name one by its digest: {first}, {other}")));
-    }
-    Ok(Some((store, first)))
-}
-
-/// The parts of a signature: its manifest, config and payloads.
-fn signature(reference: &str, spool: &Path) -> Result<Vec<(Descriptor, Vec<u8>)>> {
-    let reference = local_reference(reference).map_or_else(|| reference.parse::<Reference>(), Ok)?;
-    let layout = Layout::open(&reference, spool)?.ok_or_else(|| {
-        Error::usage(format!("{reference}: a signature must be in a local layout"))
-            .with_hint("skopeo copy it to oci:DIR first")
-    })?;
-    let manifest = layout.resolve(reference.image_name(), &Platform::host())?;
-    let mut parts = vec![manifest.clone()];
-    let bytes = layout.read_blob(&manifest, MAX_MANIFEST_SIZE)?;
-    let parsed = parse_manifest(&bytes)?;
-    parts.push(parsed.config().clone());
-    parts.extend(parsed.layers().iter().cloned());
-    let read = |part: Descriptor| {
-        let bytes = layout.read_blob(&part, MAX_CONFIG_SIZE)?;
-        Ok((part, bytes))
-    };
-    parts.into_iter().map(read).collect()
-}
-
-fn accounts(args: &CreateArgs, outcomes: &[CarriedLayer]) -> Result<Vec<PatchAccount>> {
-    let mut accounts = Vec::new();
-    for outcome in outcomes {
-        // The output of dictionary frames cannot be accounted for without the base.
-        if let (Carried::Patch(patch), Version::V1) = (&outcome.carried, args.version()) {
-            let account =
-                account(patch.reader(), &Limits::default(), args.limits.max_layer_size, &spool_dir())?;
-            accounts.push(PatchAccount::new(outcome.diff_id.to_string(), account));
-        }
-    }
-    Ok(accounts)
-}
-
-async fn write(context: &Context, args: &CreateArgs, artifact: &Artifact, inputs: &Path) -> Result<()> {
-    let cancel = &context.cancel;
-    match output(&args.output)? {
-        Reference::Oci { dir, name } => artifact.write_dir(&dir, name.as_deref(), cancel),
-        Reference::OciArchive { file, name } => artifact.write_archive(&file, name.as_deref()),
-        Reference::Dir { .. } => Err(Error::usage("a delta cannot be written to dir:")
-            .with_hint("write it to oci:DIR, then skopeo copy oci:DIR dir:OTHER")),
-        Reference::Docker { .. } => {
-            let dir = inputs.join("delta");
-            artifact.write_dir(&dir, None, cancel)?;
-            store_layout(context, &dir, &artifact.manifest, &args.output, &args.place).await
-        }
-    }
-}
-
-/// A bare path is an archive.
-fn output(text: &str) -> Result<Reference> {
-    if TRANSPORTS.iter().any(|t| text.starts_with(t)) {
-        return text.parse();
-    }
-    Ok(Reference::OciArchive { file: text.into(), name: None })
-}
-
 impl CreateReport {
-    fn new(
-        args: &CreateArgs,
-        old: &Image,
-        new: &Image,
-        artifact: &Artifact,
-        outcomes: &[CarriedLayer],
-        started: Instant,
-    ) -> Self {
-        let mut statistics =
-            Statistics { old_layers: old.layers.len(), new_layers: new.layers.len(), ..Default::default() };
+    fn new(output: &str, made: Created) -> Self {
+        let (old_layers, new_layers) = (made.old.layers.len(), made.new.layers.len());
+        let mut statistics = Statistics { old_layers, new_layers, ..Default::default() };
         let mut layers = Vec::new();
-        for outcome in outcomes {
+        for outcome in made.layers {
             let (carried, bytes, fault) = match &outcome.carried {
                 Carried::Reused => ("reused", 0, None),
                 Carried::Patch(content) => ("patch", content.len(), None),
@@ -336,22 +105,21 @@ impl CreateReport {
                 bytes,
                 target_bytes: outcome.published_bytes,
                 fault,
-                exact: outcome.maker.clone(),
-                inexact: outcome.inexact.clone(),
+                exact: outcome.maker,
+                inexact: outcome.inexact,
             });
         }
         CreateReport {
             version: VERSION,
-            output: args.output.clone(),
-            digest: digest_of(&artifact.manifest).to_string(),
-            base_config: old.config_digest.to_string(),
-            target_manifest: new.manifest_digest.to_string(),
-            delta_bytes: artifact.manifest.len() as u64
-                + artifact.blobs.iter().map(create::Blob::size).sum::<u64>(),
-            full_pull_bytes: new.full_bytes(),
+            output: output.to_owned(),
+            digest: made.digest.to_string(),
+            base_config: made.old.config_digest.to_string(),
+            target_manifest: made.new.manifest_digest.to_string(),
+            delta_bytes: made.bytes,
+            full_pull_bytes: made.new.full_bytes(),
             layers,
-            patches: Vec::new(),
-            seconds: started.elapsed().as_secs_f64(),
+            patches: made.accounts.into_iter().map(PatchAccount::new).collect(),
+            seconds: made.seconds,
             statistics,
         }
     }

@@ -32,7 +32,7 @@ pub(super) async fn run(context: &Context, args: &ExportArgs) -> Result<()> {
         destination: args.destination.options()?.skopeo(Platform::host()),
         max_layer_size: args.limits.max_layer_size,
     };
-    let exported = export(&context.session(), &request).await?;
+    let exported = export(&context.session, &request).await?;
     let report = ExportReport {
         version: VERSION,
         image: args.image.clone(),

@@ -11,16 +11,15 @@ use crate::error::{Error, Result};
 pub(super) async fn run(context: &Context, args: &FetchArgs) -> Result<()> {
     let reference = args.reference.as_ref().ok_or_else(|| Error::usage("no REF is given"))?;
     let request = args.request(reference, &context.repo)?;
-    let session = context.session();
     let outcome = match args.dry_run {
-        true => engine::plan(&session, &request).await?,
-        false => engine::fetch(&session, &request).await?,
+        true => engine::plan(&context.session, &request).await?,
+        false => engine::fetch(&context.session, &request).await?,
     };
     if let Some(note) = &outcome.note {
         context.say(&format!("note: {note}"));
     }
     if let Some(request) = args.export(&outcome, &context.repo)? {
-        export(&session, &request).await?;
+        export(&context.session, &request).await?;
     }
     let report = Report::new(reference, &outcome);
     context.print(&report, || report.text())

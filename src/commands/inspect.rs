@@ -4,22 +4,19 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::Context;
+use super::files::PatchAccount;
 use super::report::{VERSION, kept};
-use super::{Context, files};
 use crate::cli::InspectArgs;
-use crate::engine::base::{self, Base};
-use crate::engine::decision::{Hand, Next, Purpose};
-use crate::engine::opened::{Opened, is_patch};
+use crate::engine::inspect::{Inspection, inspect};
 use crate::engine::outcome::{Kept, Reason};
 use crate::engine::request::FetchRequest;
-use crate::error::{Error, Result};
-use crate::exact::Exact;
-use crate::plan::{Offer, Preference, RebuildPlan};
-use crate::store::{Inventory, StoreRef};
+use crate::error::Result;
+use crate::reference::Reference;
 use crate::terminal::human_bytes;
 
 #[derive(Debug, Serialize)]
-struct Inspection {
+struct Report {
     version: u32,
     reference: String,
     resolved: String,
@@ -43,7 +40,7 @@ struct Inspection {
     layers: Vec<InspectedLayer>,
     /// With `--files`: where the bytes of each patch go.
     #[serde(skip_serializing_if = "Option::is_none")]
-    patches: Option<Vec<files::PatchAccount>>,
+    patches: Option<Vec<PatchAccount>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -62,120 +59,55 @@ struct InspectedLayer {
 
 /// Runs the command.
 pub(super) async fn run(context: &Context, args: &InspectArgs) -> Result<()> {
-    let store = context.repo.exists().then(|| context.repo.open(&context.cancel)).transpose()?;
-    let inventory = store.as_ref().map(|store| store.inventory()).transpose()?.unwrap_or_default();
-    let spool = super::spool_dir();
-    let place = context.place(&args.place)?;
-    let opened = Opened::open(&args.reference, &place, &spool).await?;
-    let here = |diff_id: &_, published: &_| inventory.layer(diff_id, published).cloned();
-    let limit = args.limits.max_layer_size;
-    let keeps_blobs = matches!(context.repo, StoreRef::Layout(_));
-    let exact = if keeps_blobs { Exact::Auto } else { Exact::Off };
-    let mut inspection = match opened.delta()? {
-        Some(manifest) => {
-            let signatures = manifest.signatures;
-            let delta = opened.target_of(manifest).await?;
-            let offer = Offer {
-                delta: Some(&delta.manifest),
-                is_patch: &|blob| is_patch(&opened.place, blob),
-                preference: Preference::Delta,
-                exact,
-                ..Offer::whole_layers(&here, limit)
-            };
-            let plan = offer.plan(&delta.target);
-            let mut inspection = describe(args, keeps_blobs, &opened, &plan, &delta.target, &inventory);
-            let here = store.as_ref().map(|store| (store, &inventory));
-            let choice = args.base.choice();
-            let base =
-                base::check_remote(&choice, &place, delta.source_config(), &spool).await.and_then(|_| {
-                    Base::find(delta.source_config(), &choice, place.platform.as_ref(), here, &spool)
-                });
-            inspection.misfit = base.err().map(|e| e.to_string());
-            inspection.kind = "delta";
-            inspection.signatures = signatures;
-            inspection.base_config = Some(delta.source_config().to_string());
-            if args.files {
-                inspection.patches = Some(files::of_delta(context, args, &opened, &delta, &spool).await?);
-            }
-            inspection
-        }
-        None => {
-            let request = FetchRequest {
-                deltas: args.delta.deltas(),
-                base: args.base.choice(),
-                place,
-                limits: args.limits.limits(),
-                ..FetchRequest::new(args.reference.clone(), context.repo.clone())
-            };
-            let hand = Hand {
-                session: &context.session(),
-                request: &request,
-                purpose: Purpose::Look,
-                store: store.as_ref(),
-                inventory: &inventory,
-                spool: &spool,
-            };
-            let decision = match hand.decide(&opened).await? {
-                Next::Decided(decision) => decision,
-                Next::FetchBase(base) => return Err(Error::misfit(format!("the base {base} is not here"))),
-            };
-            let mut inspection =
-                describe(args, keeps_blobs, &opened, &decision.plan, &decision.image, &inventory);
-            inspection.download_bytes += decision.bytes_beside_layers();
-            inspection.base_config = decision.base_config().map(|config| config.to_string());
-            inspection.deltas = decision.deltas().iter().map(ToString::to_string).collect();
-            inspection.fallback_reason = decision.fallback;
-            inspection
-        }
+    let request = FetchRequest {
+        deltas: args.delta.deltas(),
+        base: args.base.choice(),
+        place: args.place.options()?,
+        limits: args.limits.limits(),
+        ..FetchRequest::new(args.reference.clone(), context.repo.clone())
     };
-    inspection.fits = inspection.present || inspection.misfit.is_none();
-    context.print(&inspection, || inspection.text())
+    let found = inspect(&context.session, &request, args.files).await?;
+    let report = Report::new(&args.reference, found);
+    context.print(&report, || report.text())
 }
 
-fn describe(
-    args: &InspectArgs,
-    keeps_blobs: bool,
-    opened: &Opened,
-    plan: &RebuildPlan,
-    image: &crate::artifact::Image,
-    inventory: &Inventory,
-) -> Inspection {
-    let layers = plan.layers.iter().map(|layer| {
-        let (kept, encoder, inexact) = kept(keeps_blobs.then(|| Kept::planned(layer)).as_ref());
-        InspectedLayer {
-            diff_id: layer.diff_id.to_string(),
-            target: layer.published.digest().to_string(),
-            media_type: layer.published.media_type().to_string(),
-            target_bytes: layer.published.size(),
-            action: layer.origin().name(),
-            bytes: layer.download_bytes(),
-            kept,
-            encoder,
-            inexact,
+impl Report {
+    fn new(reference: &Reference, found: Inspection) -> Self {
+        let layers = found.plan.layers.iter().map(|layer| {
+            let (kept, encoder, inexact) = kept(found.keeps_blobs.then(|| Kept::planned(layer)).as_ref());
+            InspectedLayer {
+                diff_id: layer.diff_id.to_string(),
+                target: layer.published.digest().to_string(),
+                media_type: layer.published.media_type().to_string(),
+                target_bytes: layer.published.size(),
+                action: layer.origin().name(),
+                bytes: layer.download_bytes(),
+                kept,
+                encoder,
+                inexact,
+            }
+        });
+        Report {
+            version: VERSION,
+            reference: reference.to_string(),
+            resolved: found.resolved.to_string(),
+            kind: if found.is_delta { "delta" } else { "image" },
+            target_manifest: found.image.manifest_digest.to_string(),
+            config: found.image.config_digest.to_string(),
+            base_config: found.base_config.map(|config| config.to_string()),
+            signatures: found.signatures,
+            deltas: found.deltas.iter().map(ToString::to_string).collect(),
+            fallback_reason: found.fallback,
+            fits: found.present || found.misfit.is_none(),
+            misfit: found.misfit.map(|e| e.to_string()),
+            present: found.present,
+            download_bytes: found.download_bytes,
+            full_pull_bytes: found.image.full_bytes(),
+            layers: layers.collect(),
+            patches: found.accounts.map(|accounts| accounts.into_iter().map(PatchAccount::new).collect()),
         }
-    });
-    Inspection {
-        version: VERSION,
-        reference: args.reference.to_string(),
-        resolved: opened.digest.to_string(),
-        kind: "image",
-        target_manifest: image.manifest_digest.to_string(),
-        config: image.config_digest.to_string(),
-        base_config: None,
-        signatures: 0,
-        deltas: Vec::new(),
-        fallback_reason: None,
-        fits: true,
-        misfit: None,
-        present: inventory.by_manifest(&image.manifest_digest).is_some(),
-        download_bytes: opened.metadata_bytes() + plan.download_bytes(),
-        full_pull_bytes: image.full_bytes(),
-        layers: layers.collect(),
-        patches: None,
     }
-}
 
-impl Inspection {
     fn text(&self) -> String {
         let mut out = String::new();
         let mut line = |name: &str, value: &str| {

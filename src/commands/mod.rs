@@ -11,19 +11,15 @@ mod repository;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use tempfile::TempDir;
 use tokio::runtime::Builder;
 
 use crate::cancel::Cancel;
-use crate::cli::{Cli, Command, GlobalArgs, PlaceArgs};
-use crate::engine::request::PlaceOptions;
+use crate::cli::{Cli, Command, GlobalArgs};
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::progress::{Event, Reporter};
-use crate::reference::Reference;
+use crate::progress::Event;
 use crate::session::Session;
 use crate::store::StoreRef;
 use crate::terminal;
@@ -32,56 +28,30 @@ use crate::terminal;
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// What every command gets.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Context {
     repo: StoreRef,
     json: bool,
     verbose: bool,
-    reporter: Arc<dyn Reporter>,
-    cancel: Cancel,
-    scratch: Arc<Mutex<Vec<TempDir>>>,
+    session: Session,
 }
 
 impl Context {
     fn new(global: &GlobalArgs, cancel: Cancel) -> Result<Self> {
-        let reporter = terminal::reporter(global.progress, global.quiet);
         let repo = match &global.repo {
             Some(repo) => repo.clone(),
             None => StoreRef::Layout(default_repo()?),
         };
-        Ok(Context {
-            repo,
-            json: global.json,
-            verbose: global.verbose,
-            reporter,
-            cancel,
-            scratch: Arc::default(),
-        })
-    }
-
-    /// For the engine.
-    fn session(&self) -> Session {
-        let (cancel, reporter) = (self.cancel.clone(), self.reporter.clone());
-        Session { cancel, reporter, notes: notes_dir(), ..Session::new(spool_dir()) }
-    }
-
-    /// How a place is reached.
-    fn place(&self, args: &PlaceArgs) -> Result<PlaceOptions> {
-        Ok(args.options()?.told_to(&self.reporter))
-    }
-
-    /// A directory for large files, which is there until the command is over, and whatever works for it.
-    fn scratch(&self) -> Result<PathBuf> {
-        let spool = spool_dir();
-        let dir = tempfile::tempdir_in(&spool).at(spool.display())?;
-        let path = dir.path().to_owned();
-        self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(dir);
-        Ok(path)
+        let mut session = Session::new(spool_dir());
+        session.cancel = cancel;
+        session.reporter = terminal::reporter(global.progress, global.quiet);
+        session.notes = notes_dir();
+        Ok(Context { repo, json: global.json, verbose: global.verbose, session })
     }
 
     /// A line for people, on standard error.
     fn say(&self, line: &str) {
-        self.reporter.event(Event::Message(line));
+        self.session.reporter.event(Event::Message(line));
     }
 
     /// The result, on standard output: one JSON object or text.
@@ -105,7 +75,8 @@ impl Context {
 pub fn run(cli: Cli, cancel: &Cancel) -> Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build().at("cannot start")?;
     let context = Context::new(&cli.global, cancel.clone())?;
-    let result = runtime.block_on(cancel.until(command(cli, &context)));
+    let result = runtime.block_on(cancel.until(Box::pin(command(cli, &context))));
+    // Before the context goes, with the directories of the session.
     runtime.shutdown_timeout(SHUTDOWN);
     result
 }
@@ -152,19 +123,6 @@ fn in_home(variable: &str, usual: &str) -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let dir = absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(usual)))?;
     Some(dir.join("oci-delta-fetch"))
-}
-
-/// A bare path means what it means to the reference tool, and a directory too.
-fn local_reference(text: &str) -> Option<Reference> {
-    let path = PathBuf::from(text);
-    let kind = std::fs::metadata(&path).ok()?;
-    Some(match kind.is_dir() {
-        true if ["oci-layout", "index.json"].iter().any(|name| path.join(name).exists()) => {
-            Reference::Oci { dir: path, name: None }
-        }
-        true => Reference::Dir { dir: path },
-        false => Reference::OciArchive { file: path, name: None },
-    })
 }
 
 fn write_stdout(text: &str) -> Result<()> {

@@ -62,7 +62,7 @@ impl Entry {
 
 /// Lists the images, and what else others put there.
 pub(super) fn list(context: &Context) -> Result<()> {
-    let store = context.repo.open(&context.cancel)?;
+    let store = context.repo.open(&context.session.cancel)?;
     let inventory = store.inventory()?;
     // Those in an index are listed with it.
     let images = inventory.images.iter().filter(|image| image.inside.is_none()).map(Entry::new);
@@ -85,10 +85,11 @@ pub(super) fn list(context: &Context) -> Result<()> {
 /// Reads every image again.
 pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<()> {
     let mut broken = 0;
-    let verified = context.repo.open(&context.cancel)?.verify(args.image.as_deref(), &mut |what| {
-        broken += 1;
-        context.say(what);
-    })?;
+    let verified =
+        context.repo.open(&context.session.cancel)?.verify(args.image.as_deref(), &mut |what| {
+            broken += 1;
+            context.say(what);
+        })?;
     if broken > 0 {
         return Err(Error::verification(format!("{broken} of {} images are damaged", verified.images))
             .with_hint("remove them, run gc, and fetch them again"));
@@ -114,7 +115,7 @@ pub(super) fn init(context: &Context, args: &InitArgs) -> Result<()> {
             .with_hint(format!("composefs:{repo}")));
     }
     let algorithm = args.algorithm.unwrap_or(Algorithm::Sha512);
-    repo.init(InitOptions { insecure: args.insecure, algorithm }, &context.cancel)?;
+    repo.init(InitOptions { insecure: args.insecure, algorithm }, &context.session.cancel)?;
     let made = Initialized { repository: repo.to_string() };
     context.print(&made, || format!("{repo}\n"))
 }
@@ -160,6 +161,6 @@ pub(super) fn gc(context: &Context, args: &GcArgs) -> Result<()> {
 
 /// Opens the repository for changes, but does not make one.
 fn existing(context: &Context) -> Result<Arc<dyn Store>> {
-    context.repo.open(&context.cancel)?;
-    context.repo.open_or_create(&context.cancel)
+    context.repo.open(&context.session.cancel)?;
+    context.repo.open_or_create(&context.session.cancel)
 }

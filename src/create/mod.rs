@@ -63,7 +63,7 @@ pub trait Layers: std::fmt::Debug + Sync {
 }
 
 /// How a delta is made.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// How much effort.
     pub preset: Preset,

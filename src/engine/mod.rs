@@ -9,8 +9,11 @@ mod bring;
 mod chain;
 pub(crate) mod decision;
 pub mod export;
+pub mod inspect;
+pub mod make;
 pub(crate) mod opened;
 pub mod outcome;
+pub mod publish;
 pub mod request;
 
 use std::path::PathBuf;
@@ -37,7 +40,8 @@ use request::{BaseChoice, Deltas, FetchRequest};
 /// # Errors
 /// As [`fetch`], as far as they can be known.
 pub async fn plan(session: &Session, request: &FetchRequest) -> Result<Outcome> {
-    Plan::make(session, request, Purpose::Look).await.map(|plan| plan.outcome())
+    // Large futures, which need not lie on the stack of whoever calls.
+    Box::pin(Plan::make(session, request, Purpose::Look)).await.map(|plan| plan.outcome())
 }
 
 /// Brings an image into the repository: by deltas where they serve, whole where they do not. Nothing is
@@ -48,7 +52,8 @@ pub async fn plan(session: &Session, request: &FetchRequest) -> Result<Outcome> 
 /// By [`Kind`](crate::error::Kind): Misfit for what is not there or does not fit, Verification for what is
 /// not what it claims to be, Transient for trouble of the network, Interrupted by the session, else Local.
 pub async fn fetch(session: &Session, request: &FetchRequest) -> Result<Outcome> {
-    Plan::make(session, request, Purpose::Fetch).await?.run().await
+    let plan = Box::pin(Plan::make(session, request, Purpose::Fetch)).await?;
+    Box::pin(plan.run()).await
 }
 
 /// A request, and what was decided for it.
@@ -321,11 +326,22 @@ mod tests {
 
     fn is_send<T: Send>(_: &T) {}
 
-    #[test]
-    fn the_work_may_move_between_threads() {
-        let session = Session::new("/nowhere");
-        let request = FetchRequest::new("h/r:t".parse().unwrap(), "/nowhere".parse().unwrap());
-        is_send(&plan(&session, &request));
-        is_send(&fetch(&session, &request));
+    /// Compiles.
+    #[allow(dead_code)]
+    fn the_work_may_move_between_threads(
+        session: &Session,
+        request: &FetchRequest,
+        making: make::CreateRequest,
+        leaving: &export::ExportRequest,
+        of: &publish::DeltasOf,
+    ) {
+        is_send(&plan(session, request));
+        is_send(&fetch(session, request));
+        is_send(&inspect::inspect(session, request, true));
+        is_send(&make::create(session, making));
+        is_send(&export::export(session, leaving));
+        is_send(&publish::push(session, "", "", &request.place));
+        is_send(&publish::deltas(session, of, &request.repository));
+        is_send(&publish::prune(session, of, publish::Prune { keep: None, dry_run: true }));
     }
 }

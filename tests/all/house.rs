@@ -175,3 +175,13 @@ fn the_library_has_no_terminal_and_no_options() {
         }
     }
 }
+
+#[test]
+fn commands_touch_no_bytes() {
+    let imports = imports();
+    let of_bytes =
+        ["apply", "tardiff", "base", "region", "patch", "fuse", "rebuild", "fetch", "encoding", "layout"];
+    let touched: Vec<&&str> =
+        of_bytes.iter().filter(|module| imports["commands"].contains(**module)).collect();
+    assert!(touched.is_empty(), "commands parse, call and print: {touched:?}");
+}
