@@ -21,7 +21,7 @@ use crate::fetch::{Job, Worked, Worker};
 use crate::pipeline::Pipeline;
 use crate::plan::{Keep, Origin, PlannedLayer, Way};
 use crate::progress::{Event, Reporter};
-use crate::store::{LayerSink, Store};
+use crate::store::{ImageTarget, LayerSink};
 use crate::tardiff;
 
 /// After a failure, at most this much more of a blob is read to find out
@@ -126,7 +126,7 @@ pub struct Made {
 #[derive(Debug)]
 pub struct LayerWorker {
     /// Takes the layers.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn ImageTarget>,
     /// Base files, for patches.
     pub files: Option<Arc<LazyFiles>>,
     /// How rebuilt layers are kept.

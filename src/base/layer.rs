@@ -14,23 +14,32 @@ use crate::region::Region;
 use crate::spool::Spool;
 
 /// A layer whose table of contents can be read.
-pub(crate) trait BaseLayer: Send + Sync + Debug {
+pub trait BaseLayer: Send + Sync + Debug {
     /// Digest of its plain tar.
     fn diff_id(&self) -> &DiffId;
 
     /// Reads the table of contents.
+    ///
+    /// # Errors
+    /// When the layer is damaged.
     fn load(&self) -> Result<Box<dyn LoadedLayer>>;
 }
 
 /// A layer whose table of contents was read.
-pub(crate) trait LoadedLayer: Send + Sync + Debug {
+pub trait LoadedLayer: Send + Sync + Debug {
     /// All its paths.
     fn index(&self) -> &LayerIndex;
 
     /// Opens the content of a file that was found at `path`.
+    ///
+    /// # Errors
+    /// When it is not there any more.
     fn open(&self, path: &SourcePath, file: &FileNode) -> Result<SourceFile>;
 
     /// Looks whether a file's content is still what the layer says, where that can be told.
+    ///
+    /// # Errors
+    /// Verification when it is not.
     fn check(&self, _path: &SourcePath, _file: &FileNode) -> Result<()> {
         Ok(())
     }
@@ -72,13 +81,22 @@ impl LayerBlob {
     }
 }
 
+/// How compressed layers are unpacked.
+#[derive(Debug, Clone)]
+pub struct Unpacking {
+    /// Where to.
+    pub spool: Spool,
+    /// Most bytes of a layer's tar.
+    pub max_layer: u64,
+    /// Ends it.
+    pub cancel: Cancel,
+}
+
 /// A layer that is a tar, plain or compressed.
 #[derive(Debug)]
-pub(super) struct TarLayer {
+pub struct TarLayer {
     source: LayerBlob,
-    spool: Spool,
-    max_size: u64,
-    cancel: Cancel,
+    unpacking: Unpacking,
 }
 
 #[derive(Debug)]
@@ -88,8 +106,9 @@ struct LoadedTar {
 }
 
 impl TarLayer {
-    pub(super) fn new(source: LayerBlob, spool: &Spool, max_size: u64, cancel: &Cancel) -> Self {
-        TarLayer { source, spool: spool.clone(), max_size, cancel: cancel.clone() }
+    /// Of this blob, which is unpacked when its files are wanted.
+    pub fn new(source: LayerBlob, unpacking: &Unpacking) -> Self {
+        TarLayer { source, unpacking: unpacking.clone() }
     }
 }
 
@@ -99,7 +118,8 @@ impl BaseLayer for TarLayer {
     }
 
     fn load(&self) -> Result<Box<dyn LoadedLayer>> {
-        let tar = self.source.unpack(&self.spool, self.max_size, &self.cancel)?;
+        let Unpacking { spool, max_layer, cancel } = &self.unpacking;
+        let tar = self.source.unpack(spool, *max_layer, cancel)?;
         let index = LayerIndex::read(&tar)?;
         Ok(Box::new(LoadedTar { tar, index }))
     }

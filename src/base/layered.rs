@@ -14,15 +14,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use foldhash::fast::RandomState;
-use oci_spec::image::Descriptor;
 
-use super::layer::{BaseLayer, LayerBlob, LoadedLayer, TarLayer};
+use super::layer::{BaseLayer, LayerBlob, LoadedLayer, TarLayer, Unpacking};
 use super::tar_index::LayerIndex;
 use super::tar_walk::{FileNode, Node};
 use super::tree;
 use super::{Doubt, OpenedFile, SourceFile, SourceFiles, SourcePath};
 use crate::cancel::Cancel;
-use crate::digest::DiffId;
 use crate::error::{Error, Result};
 use crate::parallel;
 use crate::region::Region;
@@ -40,20 +38,6 @@ pub struct Source {
     pub layer: usize,
     /// Its content.
     pub content: Region,
-}
-
-/// A layer of an image whose files are wanted.
-#[derive(Debug, Clone)]
-pub enum LayerRef {
-    /// The store has it.
-    Stored {
-        /// Digest of its plain tar.
-        diff_id: DiffId,
-        /// As the store describes it.
-        layer: Box<Descriptor>,
-    },
-    /// It is somewhere else.
-    Given(LayerBlob),
 }
 
 /// The files of an image, by path.
@@ -78,38 +62,18 @@ impl LayeredFiles {
     /// Takes the layers bottom to top. Nothing is read yet. Compressed layers
     /// are spooled to an unlinked file in `spool`, at most `max_layer` bytes each.
     pub fn new(layers: Vec<LayerBlob>, spool: &Path, max_layer: u64) -> Self {
-        Self::stoppable(layers, spool, max_layer, &Cancel::default())
+        let (spool, cancel) = (Spool::in_dir(spool), Cancel::default());
+        Self::of_blobs(layers, &Unpacking { spool, max_layer, cancel })
     }
 
-    /// The same; `cancel` ends the unpacking of a layer.
-    pub fn stoppable(layers: Vec<LayerBlob>, spool: &Path, max_layer: u64, cancel: &Cancel) -> Self {
-        let spool = Spool::in_dir(spool);
-        let tar =
-            |source| -> Box<dyn BaseLayer> { Box::new(TarLayer::new(source, &spool, max_layer, cancel)) };
-        Self::of_layers(layers.into_iter().map(tar).collect())
-    }
-
-    /// The same for layers of which some are in a store that has a form of its own for them.
-    #[cfg(feature = "composefs")]
-    pub(crate) fn mixed(
-        parts: Vec<LayerRef>,
-        stored: impl Fn(DiffId) -> Box<dyn BaseLayer>,
-        spool: &Path,
-        max_layer: u64,
-        cancel: &Cancel,
-    ) -> Self {
-        let spool = Spool::in_dir(spool);
-        let layers = parts.into_iter().map(|part| match part {
-            LayerRef::Stored { diff_id, .. } => stored(diff_id),
-            LayerRef::Given(source) => {
-                Box::new(TarLayer::new(source, &spool, max_layer, cancel)) as Box<dyn BaseLayer>
-            }
-        });
+    /// The same, unpacked as asked for.
+    pub fn of_blobs(layers: Vec<LayerBlob>, unpacking: &Unpacking) -> Self {
+        let layers = layers.into_iter().map(|layer| Box::new(TarLayer::new(layer, unpacking)) as _);
         Self::of_layers(layers.collect())
     }
 
     /// Takes layers of any sort, bottom to top.
-    fn of_layers(layers: Vec<Box<dyn BaseLayer>>) -> Self {
+    pub fn of_layers(layers: Vec<Box<dyn BaseLayer>>) -> Self {
         let layers = layers
             .into_iter()
             .map(|source| Layer { source, loaded: OnceLock::new(), loading: Mutex::new(()) })

@@ -22,15 +22,12 @@ use crate::error::{Error, IoContext, Result};
 use crate::region::{Frozen, Region};
 pub use blocks::Blocks;
 pub use layer::LayerBlob;
-#[cfg(feature = "composefs")]
-pub(crate) use layer::{BaseLayer, LoadedLayer};
-pub use layered::{LayerRef, LayeredFiles, Source};
+pub use layer::{BaseLayer, LoadedLayer, TarLayer, Unpacking};
+pub use layered::{LayeredFiles, Source};
 pub use path::SourcePath;
 pub use rootfs::RootfsFiles;
-#[cfg(feature = "composefs")]
-pub(crate) use tar_index::LayerIndex;
-#[cfg(feature = "composefs")]
-pub(crate) use tar_walk::{FileNode, Node};
+pub use tar_index::LayerIndex;
+pub use tar_walk::{FileNode, Node};
 pub use view::{ROUNDS, View};
 
 /// Old files by path, shared by all layer workers.

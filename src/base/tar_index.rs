@@ -12,7 +12,7 @@ use crate::region::Region;
 
 /// All paths of a layer.
 #[derive(Debug, Default)]
-pub(crate) struct LayerIndex {
+pub struct LayerIndex {
     /// What a path finally is in this layer.
     pub nodes: Paths<Node>,
     /// Files that a later entry of the same layer replaced by something that is

@@ -28,13 +28,14 @@ const SPARSE_MORE: usize = 504;
 
 /// What stands at a path of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Node {
+pub enum Node {
     /// A file with content in the tar.
     File(FileNode),
     /// Another name of a file of this or a lower layer.
     Link(SourcePath),
     /// A symbolic link, its target as written.
     Symlink(Vec<u8>),
+    /// A directory.
     Directory,
     /// Devices, FIFOs, and files whose content is not in one piece (sparse).
     Other,
@@ -42,9 +43,10 @@ pub(crate) enum Node {
 
 /// Where a file's content is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FileNode {
+pub struct FileNode {
     /// Where its layer finds the content: the offset in a tar, or a number of its own.
     pub offset: u64,
+    /// Its bytes.
     pub size: u64,
     /// Producers take only world-readable files as sources.
     pub world_readable: bool,

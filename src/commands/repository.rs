@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Context;
 use crate::cli::{GcArgs, InitArgs, RemoveArgs, VerifyArgs};
 use crate::error::{Error, Result};
-use crate::store::{Algorithm, InitOptions, OtherKind, Store, StoreRef, StoredImage, StoredOther};
+use crate::store::{Algorithm, InitOptions, OtherKind, Repository, StoreRef, StoredImage, StoredOther};
 use crate::terminal::human_bytes;
 
 #[derive(Debug, Serialize)]
@@ -160,7 +160,7 @@ pub(super) fn gc(context: &Context, args: &GcArgs) -> Result<()> {
 }
 
 /// Opens the repository for changes, but does not make one.
-fn existing(context: &Context) -> Result<Arc<dyn Store>> {
+fn existing(context: &Context) -> Result<Arc<dyn Repository>> {
     context.repo.open(&context.session.cancel)?;
     context.repo.open_or_create(&context.session.cancel)
 }

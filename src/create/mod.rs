@@ -27,7 +27,7 @@ use std::sync::Mutex;
 use oci_spec::image::Descriptor;
 
 use crate::artifact::Image;
-use crate::base::{self, LayerBlob, LayeredFiles};
+use crate::base::{self, LayerBlob, LayeredFiles, Unpacking};
 use crate::cancel::Cancel;
 use crate::digest::{DiffId, LayerHasher};
 use crate::encoding;
@@ -198,7 +198,14 @@ fn make_patches(
     cancel: &Cancel,
 ) -> Result<Vec<Patch>> {
     let (_, old_layers) = sources(old, 0..old.image.layers.len())?;
-    let files = LayeredFiles::stoppable(old_layers, &options.spool, options.max_layer, cancel);
+    let files = LayeredFiles::of_blobs(
+        old_layers,
+        &Unpacking {
+            spool: Spool::in_dir(&options.spool),
+            max_layer: options.max_layer,
+            cancel: cancel.clone(),
+        },
+    );
     let spool = Spool::in_dir(&options.spool);
     let tars = Mutex::new(vec![None; new_layers.len()]);
     // New layers first: they are hashed as well, so they take longest.

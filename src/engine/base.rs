@@ -1,121 +1,166 @@
 //! Finds the base image of a delta and opens its files.
 
+use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 
 use super::opened::Opened;
-use super::request::{BaseChoice, Limits, PlaceOptions};
+use super::request::{BaseChoice, PlaceOptions};
 use crate::artifact::Image;
-use crate::base::{LayerBlob, LayerRef, LayeredFiles, RootfsFiles, SourceFiles};
-use crate::cancel::Cancel;
+use crate::base::{BaseLayer, LayerBlob, LayeredFiles, RootfsFiles, SourceFiles, TarLayer, Unpacking};
 use crate::digest::{DiffId, Digest};
 use crate::error::{Advice, Error, Result};
 use crate::fetch::Place;
 use crate::layout::Layout;
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::store::{Inventory, Store};
+use crate::store::{Inventory, Repository};
 
-/// Where old files come from, and layers that the delta reuses.
-#[derive(Debug, Clone)]
-pub(crate) enum Base {
-    /// An image in the repository.
-    Stored { store: Arc<dyn Store>, image: Box<Image> },
-    /// An image in a layout named by `--base`.
-    Image { layout: Arc<Layout>, image: Box<Image> },
-    /// A root file system, from which only files can be had.
-    Rootfs(Arc<RootfsFiles>),
-}
+/// An image whose files patches read, wherever it is.
+pub(crate) trait BaseImage: Debug + Send + Sync {
+    /// Its files. Layers that `target` does not share are indexed at once, on so many threads: patches read from
+    /// them. The others only when needed.
+    fn files(&self, target: &Image, threads: usize, unpacking: &Unpacking) -> Result<Arc<dyn SourceFiles>>;
 
-impl Base {
-    /// Finds the base with the config digest that a delta names.
-    ///
-    /// # Errors
-    /// Misfit when it is not there.
-    pub(crate) fn find(
-        wanted: &Digest,
-        choice: &BaseChoice,
-        platform: Option<&Platform>,
-        repository: Option<(&Arc<dyn Store>, &Inventory)>,
-        spool: &Path,
-    ) -> Result<Self> {
-        if let Some(dir) = &choice.rootfs {
-            return RootfsFiles::open_dir(dir).map(|files| Base::Rootfs(Arc::new(files)));
-        }
-        if let Some(reference) = &choice.image
-            && let Some(layout) = Layout::open(reference, spool)?
-        {
-            let image = named_image(&layout, reference, platform)?;
-            if image.config_digest != *wanted {
-                return Err(wrong_base(wanted, &reference.to_string(), &image.config_digest));
-            }
-            return Ok(Base::Image { layout: Arc::new(layout), image: Box::new(image) });
-        }
-        let found = repository.and_then(|(store, inventory)| {
-            let image = Box::new(inventory.by_config(wanted)?.image.clone());
-            Some(Base::Stored { store: store.clone(), image })
-        });
-        found.ok_or_else(|| {
-            let absent = Error::misfit(format!(
-                "the delta is for a base image with config {wanted}, which is not in the repository"
-            ));
-            match &choice.image {
-                Some(remote) => {
-                    absent.with_hint(format!("fetch the base image first: oci-delta-fetch {remote}"))
-                }
-                None => absent.with_hint(Advice::NameBase),
-            }
-        })
+    /// One of its layers; `None` where there are only files, or no such layer.
+    fn layer(&self, _diff_id: &DiffId, _unpacking: &Unpacking) -> Result<Option<Box<dyn BaseLayer>>> {
+        Ok(None)
     }
 
-    /// Where layers can be read that the target shares with a base outside the repository.
-    pub(crate) fn place(&self) -> Option<Place> {
-        let Base::Image { layout, .. } = self else { return None };
-        Some(Place::Local(layout.clone()))
+    /// Where layers can be read whole that the target shares with a base outside the repository.
+    fn place(&self) -> Option<Place> {
+        None
     }
 
     /// The blob of such a layer.
-    pub(crate) fn layer(&self, diff_id: &DiffId) -> Option<Descriptor> {
-        let Base::Image { image, .. } = self else { return None };
-        let position = image.diff_ids.iter().position(|d| d == diff_id)?;
-        image.layers.get(position).cloned()
+    fn blob(&self, _diff_id: &DiffId) -> Option<Descriptor> {
+        None
+    }
+}
+
+/// Finds the base with the config digest that a delta names.
+///
+/// # Errors
+/// Misfit when it is not there.
+pub(crate) fn find(
+    wanted: &Digest,
+    choice: &BaseChoice,
+    platform: Option<&Platform>,
+    repository: Option<(&Arc<dyn Repository>, &Inventory)>,
+    spool: &Path,
+) -> Result<Arc<dyn BaseImage>> {
+    if let Some(dir) = &choice.rootfs {
+        return Ok(Arc::new(Rootfs(Arc::new(RootfsFiles::open_dir(dir)?))));
+    }
+    if let Some(reference) = &choice.image
+        && let Some(layout) = Layout::open(reference, spool)?
+    {
+        let image = named_image(&layout, reference, platform)?;
+        if image.config_digest != *wanted {
+            return Err(wrong_base(wanted, &reference.to_string(), &image.config_digest));
+        }
+        return Ok(Arc::new(InLayout { layout: Arc::new(layout), image }));
+    }
+    if let Some((repository, inventory)) = repository
+        && let Some(stored) = inventory.by_config(wanted)
+    {
+        return Ok(Arc::new(InRepository { repository: repository.clone(), image: stored.image.clone() }));
+    }
+    let absent = Error::misfit(format!(
+        "the delta is for a base image with config {wanted}, which is not in the repository"
+    ));
+    Err(match &choice.image {
+        Some(remote) => absent.with_hint(format!("fetch the base image first: oci-delta-fetch {remote}")),
+        None => absent.with_hint(Advice::NameBase),
+    })
+}
+
+/// The files of an image with these layers, bottom to top; see [`BaseImage::files`].
+fn files_of(
+    diff_ids: &[DiffId],
+    layers: Vec<Box<dyn BaseLayer>>,
+    target: &Image,
+    threads: usize,
+) -> Result<Arc<dyn SourceFiles>> {
+    let files = LayeredFiles::of_layers(layers);
+    let lowest_changed = diff_ids.iter().position(|d| !target.diff_ids.contains(d));
+    let first = lowest_changed.unwrap_or(diff_ids.len());
+    files.preload(first..diff_ids.len(), threads)?;
+    Ok(Arc::new(files))
+}
+
+/// A root file system, from which only files can be had.
+#[derive(Debug)]
+struct Rootfs(Arc<RootfsFiles>);
+
+impl BaseImage for Rootfs {
+    fn files(&self, _: &Image, _: usize, _: &Unpacking) -> Result<Arc<dyn SourceFiles>> {
+        Ok(self.0.clone())
+    }
+}
+
+/// An image in the repository.
+#[derive(Debug)]
+struct InRepository {
+    repository: Arc<dyn Repository>,
+    image: Image,
+}
+
+impl BaseImage for InRepository {
+    fn files(&self, target: &Image, threads: usize, unpacking: &Unpacking) -> Result<Arc<dyn SourceFiles>> {
+        let Image { diff_ids, layers, .. } = &self.image;
+        let layers = diff_ids
+            .iter()
+            .zip(layers)
+            .map(|(diff_id, layer)| self.repository.base_layer(diff_id, layer, unpacking));
+        files_of(diff_ids, layers.collect::<Result<_>>()?, target, threads)
     }
 
-    /// Opens the files. Layers that the target does not share are indexed at
-    /// once, in parallel: patches read from them. The others only when needed.
-    pub(crate) fn files(
-        &self,
-        target: &Image,
-        limits: &Limits,
-        spool: &Path,
-        threads: usize,
-        cancel: &Cancel,
-    ) -> Result<Arc<dyn SourceFiles>> {
-        let (files, image) = match self {
-            Base::Rootfs(files) => return Ok(files.clone()),
-            Base::Stored { store, image } => {
-                let part = |(diff_id, layer): (&DiffId, &Descriptor)| LayerRef::Stored {
-                    diff_id: diff_id.clone(),
-                    layer: Box::new(layer.clone()),
-                };
-                let layers = image.diff_ids.iter().zip(&image.layers).map(part).collect();
-                (store.files(layers, limits.max_layer_size)?, image)
-            }
-            Base::Image { layout, image } => {
-                let mut layers = Vec::new();
-                for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
-                    layers.push(LayerBlob { diff_id: diff_id.clone(), blob: layout.require_blob(layer)? });
-                }
-                (LayeredFiles::stoppable(layers, spool, limits.max_layer_size, cancel), image)
-            }
-        };
-        let lowest_changed = image.diff_ids.iter().position(|d| !target.diff_ids.contains(d));
-        let first = lowest_changed.unwrap_or(image.diff_ids.len());
-        files.preload(first..image.diff_ids.len(), threads)?;
-        Ok(Arc::new(files))
+    fn layer(&self, diff_id: &DiffId, unpacking: &Unpacking) -> Result<Option<Box<dyn BaseLayer>>> {
+        let layer = blob_of(&self.image, diff_id);
+        layer.map(|layer| self.repository.base_layer(diff_id, &layer, unpacking)).transpose()
     }
+}
+
+/// An image in a layout that was named.
+#[derive(Debug)]
+struct InLayout {
+    layout: Arc<Layout>,
+    image: Image,
+}
+
+impl InLayout {
+    fn tar(&self, diff_id: &DiffId, layer: &Descriptor, unpacking: &Unpacking) -> Result<Box<dyn BaseLayer>> {
+        let layer = LayerBlob { diff_id: diff_id.clone(), blob: self.layout.require_blob(layer)? };
+        Ok(Box::new(TarLayer::new(layer, unpacking)))
+    }
+}
+
+impl BaseImage for InLayout {
+    fn files(&self, target: &Image, threads: usize, unpacking: &Unpacking) -> Result<Arc<dyn SourceFiles>> {
+        let Image { diff_ids, layers, .. } = &self.image;
+        let layers = diff_ids.iter().zip(layers).map(|(diff_id, layer)| self.tar(diff_id, layer, unpacking));
+        files_of(diff_ids, layers.collect::<Result<_>>()?, target, threads)
+    }
+
+    fn layer(&self, diff_id: &DiffId, unpacking: &Unpacking) -> Result<Option<Box<dyn BaseLayer>>> {
+        self.blob(diff_id).map(|layer| self.tar(diff_id, &layer, unpacking)).transpose()
+    }
+
+    fn place(&self) -> Option<Place> {
+        Some(Place::Local(self.layout.clone()))
+    }
+
+    fn blob(&self, diff_id: &DiffId) -> Option<Descriptor> {
+        blob_of(&self.image, diff_id)
+    }
+}
+
+fn blob_of(image: &Image, diff_id: &DiffId) -> Option<Descriptor> {
+    let position = image.diff_ids.iter().position(|d| d == diff_id)?;
+    image.layers.get(position).cloned()
 }
 
 /// A base that `--base` names in a registry. Reads its metadata only, so a wrong one costs no download.

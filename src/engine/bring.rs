@@ -8,6 +8,7 @@ use super::decision::{Applied, Decision};
 use super::opened::concurrency;
 use super::outcome::{Kept, LayerEnd};
 use super::request::FetchRequest;
+use crate::base::Unpacking;
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::exact::{Exact, inexact, is_inexact};
@@ -16,14 +17,15 @@ use crate::plan::{Keep, Origin};
 use crate::progress::Event;
 use crate::rebuild::{LayerWorker, LazyFiles, Made, Try};
 use crate::session::Session;
-use crate::store::{Inventory, Store};
+use crate::spool::Spool;
+use crate::store::{Inventory, Repository};
 use crate::tardiff;
 
 /// The work on the layers.
 pub(super) struct Bring<'a> {
     session: &'a Session,
     request: &'a FetchRequest,
-    store: &'a Arc<dyn Store>,
+    store: &'a Arc<dyn Repository>,
     inventory: &'a Inventory,
     /// What came for each layer.
     received: Vec<Received>,
@@ -33,7 +35,7 @@ impl<'a> Bring<'a> {
     pub(super) fn new(
         session: &'a Session,
         request: &'a FetchRequest,
-        store: &'a Arc<dyn Store>,
+        store: &'a Arc<dyn Repository>,
         inventory: &'a Inventory,
         decision: &Decision,
     ) -> Self {
@@ -174,9 +176,14 @@ impl<'a> Bring<'a> {
         };
         let Applied { base, links, .. } = applied;
         let concurrency = concurrency(&decision.places.delta, self.request.place.jobs);
-        let (base_of, target, limits) = (base.clone(), decision.image.clone(), self.request.limits.clone());
-        let (spool, threads, cancel) = (self.store.spool(), concurrency.workers, self.session.cancel.clone());
-        let files = LazyFiles::new(move || base_of.files(&target, &limits, &spool, threads, &cancel));
+        let unpacking = Unpacking {
+            spool: Spool::in_dir(&self.store.spool()),
+            max_layer: self.request.limits.max_layer_size,
+            cancel: self.session.cancel.clone(),
+        };
+        let (base_of, threads, opening) = (base.clone(), concurrency.workers, unpacking.clone());
+        let target = decision.image.clone();
+        let files = LazyFiles::new(move || base_of.files(&target, threads, &opening));
         let files = Arc::new(files);
         if links.is_empty() && !decision.plan.uses_patches() {
             return Ok(Some(files));
@@ -186,9 +193,14 @@ impl<'a> Bring<'a> {
         if links.is_empty() {
             return Ok(Some(files));
         }
-        let limits = &self.request.limits;
-        let chain = Chain { session: self.session, limits, concurrency, inventory: self.inventory };
-        let last = chain.files(base, first, links).await?;
+        let chain = Chain {
+            repository: &**self.store,
+            inventory: self.inventory,
+            window_log: self.request.limits.max_window_log,
+            concurrency,
+            unpacking,
+        };
+        let last = chain.files(&**base, first, links).await?;
         Ok(Some(Arc::new(LazyFiles::new(move || Ok(last.clone())))))
     }
 

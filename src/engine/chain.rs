@@ -7,20 +7,16 @@ use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 
-use super::base::Base;
-use super::request::Limits;
+use super::base::BaseImage;
 use crate::artifact::{DeltaManifest, Image, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, layer_size_bound};
-use crate::base::{LayerBlob, LayerRef, SourceFiles, View};
-use crate::cancel::Cancel;
+use crate::base::{BaseLayer, LayerBlob, LayeredFiles, SourceFiles, TarLayer, Unpacking, View};
 use crate::digest::{DiffId, Digest, LayerHasher};
 use crate::discover::Candidate;
 use crate::error::{Error, IoContext, Result};
 use crate::fetch::{self, Concurrency, Download, Job, Place, Received, Worked, Worker};
 use crate::fuse::fuse;
 use crate::region::Region;
-use crate::session::Session;
-use crate::spool::Spool;
-use crate::store::Inventory;
+use crate::store::{Inventory, Repository};
 use crate::tardiff;
 
 /// A delta on the way, and the image it leads to.
@@ -90,10 +86,12 @@ impl Link {
 
 /// What following a chain needs.
 pub(super) struct Chain<'a> {
-    pub session: &'a Session,
-    pub limits: &'a Limits,
-    pub concurrency: Concurrency,
+    pub repository: &'a dyn Repository,
     pub inventory: &'a Inventory,
+    /// Of the largest zstd window, the power of two.
+    pub window_log: u32,
+    pub concurrency: Concurrency,
+    pub unpacking: Unpacking,
 }
 
 impl Chain<'_> {
@@ -103,15 +101,11 @@ impl Chain<'_> {
     /// As for rebuilding a layer.
     pub(super) async fn files(
         &self,
-        base: &Base,
+        base: &dyn BaseImage,
         first: Arc<dyn SourceFiles>,
         links: &[Link],
     ) -> Result<Arc<dyn SourceFiles>> {
-        let Base::Stored { store, .. } = base else {
-            return Err(Error::misfit("a chain of deltas begins at an image in the repository"));
-        };
         let mut files = first;
-        let spool = Spool::in_dir(&store.spool());
         let mut made: HashMap<DiffId, Region> = HashMap::new();
         for link in links {
             let downloads = link.needed.iter().map(|(index, blob)| Download {
@@ -122,33 +116,39 @@ impl Chain<'_> {
                 files: files.clone(),
                 image: link.image.clone(),
                 limits: tardiff::Limits {
-                    window_log: self.limits.max_window_log,
-                    spool: Some(store.spool()),
+                    window_log: self.window_log,
+                    spool: Some(self.repository.spool()),
                     ..Default::default()
                 },
-                max_layer: self.limits.max_layer_size,
-                spool: spool.clone(),
-                cancel: self.session.cancel.clone(),
+                unpacking: self.unpacking.clone(),
             };
-            let worker = Arc::new(worker);
-            let regions =
-                fetch::run(downloads.collect(), self.concurrency, &self.session.cancel, worker).await?;
+            let (cancel, worker) = (&self.unpacking.cancel, Arc::new(worker));
+            let regions = fetch::run(downloads.collect(), self.concurrency, cancel, worker).await?;
             for ((index, _), region) in link.needed.iter().zip(regions) {
                 made.insert(link.image.diff_ids[*index].clone(), region);
             }
-            let part = |diff_id: &DiffId| match (made.get(diff_id), self.inventory.layers.get(diff_id)) {
-                (_, Some(layer)) => {
-                    Ok(LayerRef::Stored { diff_id: diff_id.clone(), layer: Box::new(layer.clone()) })
-                }
-                (Some(blob), None) => {
-                    Ok(LayerRef::Given(LayerBlob { diff_id: diff_id.clone(), blob: blob.clone() }))
-                }
-                (None, None) => Err(Error::misfit(format!("no delta of the chain brings layer {diff_id}"))),
-            };
-            let parts = link.image.diff_ids.iter().map(part).collect::<Result<_>>()?;
-            files = Arc::new(store.files(parts, self.limits.max_layer_size)?);
+            let layers = link.diff_ids().iter().map(|diff_id| self.layer(base, &made, diff_id));
+            files = Arc::new(LayeredFiles::of_layers(layers.collect::<Result<_>>()?));
         }
         Ok(files)
+    }
+
+    /// A layer that was made readable, or is in the repository or the base.
+    fn layer(
+        &self,
+        base: &dyn BaseImage,
+        made: &HashMap<DiffId, Region>,
+        diff_id: &DiffId,
+    ) -> Result<Box<dyn BaseLayer>> {
+        if let Some(stored) = self.inventory.layers.get(diff_id) {
+            return self.repository.base_layer(diff_id, stored, &self.unpacking);
+        }
+        if let Some(blob) = made.get(diff_id) {
+            let layer = LayerBlob { diff_id: diff_id.clone(), blob: blob.clone() };
+            return Ok(Box::new(TarLayer::new(layer, &self.unpacking)));
+        }
+        base.layer(diff_id, &self.unpacking)?
+            .ok_or_else(|| Error::misfit(format!("no delta of the chain brings layer {diff_id}")))
     }
 }
 
@@ -157,24 +157,23 @@ struct Fuser {
     files: Arc<dyn SourceFiles>,
     image: Image,
     limits: tardiff::Limits,
-    max_layer: u64,
-    spool: Spool,
-    cancel: Cancel,
+    unpacking: Unpacking,
 }
 
 impl Worker<Region> for Fuser {
     fn work(&self, job: Job) -> Result<Worked<Region>> {
         let diff_id = &self.image.diff_ids[job.index];
-        let max = layer_size_bound(&self.image.layers[job.index], self.max_layer);
+        let Unpacking { spool, max_layer, cancel } = &self.unpacking;
+        let max = layer_size_bound(&self.image.layers[job.index], *max_layer);
         let (is_patch, mut blob) = tardiff::sniff(job.blob).at("blob")?;
         let view = View::new(&*self.files, job.round);
         let region = if is_patch {
             self.fuse(blob, &view, diff_id, max)
         } else {
-            let mut whole = self.spool.begin().at(self.spool.dir().display())?;
+            let mut whole = spool.begin().at(spool.dir().display())?;
             std::io::copy(&mut blob, &mut whole).at("blob")?;
             let blob = whole.into_region();
-            LayerBlob { diff_id: diff_id.clone(), blob }.unpack(&self.spool, max, &self.cancel)
+            LayerBlob { diff_id: diff_id.clone(), blob }.unpack(spool, max, cancel)
         };
         match region {
             Ok(region) => Ok(Worked::Done(region)),
@@ -186,11 +185,11 @@ impl Worker<Region> for Fuser {
 
 impl Fuser {
     fn fuse(&self, blob: impl Read, files: &View<'_>, diff_id: &DiffId, max: u64) -> Result<Region> {
-        let region = fuse(blob, files, &self.limits, max, &self.spool)?;
+        let region = fuse(blob, files, &self.limits, max, &self.unpacking.spool)?;
         if files.is_ambiguous() {
             // The one thing that tells which candidates were meant.
             let mut hasher = LayerHasher::new(std::io::sink(), max);
-            std::io::copy(&mut self.cancel.watch(region.reader()), &mut hasher).at("layer")?;
+            std::io::copy(&mut self.unpacking.cancel.watch(region.reader()), &mut hasher).at("layer")?;
             hasher.finish(diff_id)?;
         }
         Ok(region)

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::base::{self, Base};
+use super::base::{self, BaseImage};
 use super::chain::Link;
 use super::opened::{Opened, is_patch, remote};
 use super::outcome::Reason;
@@ -23,7 +23,7 @@ use crate::proxy::Proxy;
 use crate::reference::Reference;
 use crate::registry::RemoteRepository;
 use crate::session::Session;
-use crate::store::{Inventory, Store};
+use crate::store::{Inventory, Repository};
 
 /// How an image is brought here.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Places {
 /// Deltas, and the base that they begin at.
 #[derive(Debug)]
 pub(crate) struct Applied {
-    pub base: Base,
+    pub base: Arc<dyn BaseImage>,
     pub base_config: Digest,
     /// Of all deltas, in the order of application.
     pub deltas: Vec<Digest>,
@@ -129,7 +129,7 @@ pub(crate) struct Hand<'a> {
     pub session: &'a Session,
     pub request: &'a FetchRequest,
     pub purpose: Purpose,
-    pub store: Option<&'a Arc<dyn Store>>,
+    pub store: Option<&'a Arc<dyn Repository>>,
     pub inventory: &'a Inventory,
     pub spool: &'a Path,
 }
@@ -143,10 +143,10 @@ impl Hand<'_> {
         self.inventory.layer(diff_id, published).cloned()
     }
 
-    fn base(&self, config: &Digest) -> Result<Base> {
+    fn base(&self, config: &Digest) -> Result<Arc<dyn BaseImage>> {
         let here = self.store.map(|store| (store, self.inventory));
-        let FetchRequest { base, place, .. } = self.request;
-        Base::find(config, base, place.platform.as_ref(), here, self.spool)
+        let FetchRequest { base: choice, place, .. } = self.request;
+        base::find(config, choice, place.platform.as_ref(), here, self.spool)
     }
 
     fn policy(&self) -> DeltaPolicy {
@@ -212,7 +212,7 @@ impl Hand<'_> {
         let preference =
             if self.policy() == DeltaPolicy::Only { Preference::DeltaOnly } else { Preference::Delta };
         let last = Last { digest: &opened.digest, manifest: &delta.manifest, place: opened.place.clone() };
-        let plan = self.plan(&whole, &last, &base, preference);
+        let plan = self.plan(&whole, &last, &*base, preference);
         Ok(decided(applied(whole, plan, last, base, Vec::new())))
     }
 
@@ -335,12 +335,18 @@ impl Hand<'_> {
     }
 
     /// The delta serves where it saves something.
-    fn with_delta(&self, whole: Decision, last: Last<'_>, base: Base, links: Vec<Link>) -> Decision {
+    fn with_delta(
+        &self,
+        whole: Decision,
+        last: Last<'_>,
+        base: Arc<dyn BaseImage>,
+        links: Vec<Link>,
+    ) -> Decision {
         let preference = match self.policy() {
             DeltaPolicy::Only => Preference::DeltaOnly,
             _ => Preference::FewestBytes,
         };
-        let plan = self.plan(&whole, &last, &base, preference);
+        let plan = self.plan(&whole, &last, &*base, preference);
         if plan.uses_delta() || plan.uses_recipes_here() {
             applied(whole, plan, last, base, links)
         } else {
@@ -348,13 +354,19 @@ impl Hand<'_> {
         }
     }
 
-    fn plan(&self, whole: &Decision, last: &Last<'_>, base: &Base, preference: Preference) -> RebuildPlan {
+    fn plan(
+        &self,
+        whole: &Decision,
+        last: &Last<'_>,
+        base: &dyn BaseImage,
+        preference: Preference,
+    ) -> RebuildPlan {
         let here = |diff_id: &DiffId, published: &Descriptor| self.here(diff_id, published);
         let offer = Offer {
             delta: Some(last.manifest),
             exact: self.request.exact(),
             is_patch: &|blob| is_patch(&last.place, blob),
-            base: &|diff_id| base.layer(diff_id),
+            base: &|diff_id| base.blob(diff_id),
             whole: &|layer| whole.places.image.may_have(layer),
             preference,
             ..Offer::whole_layers(&here, self.request.limits.max_layer_size)
@@ -396,7 +408,13 @@ struct Last<'a> {
 }
 
 /// `whole`, but as `plan` has it: by `last` and the deltas before it, from `base` on.
-fn applied(whole: Decision, plan: RebuildPlan, last: Last<'_>, base: Base, links: Vec<Link>) -> Decision {
+fn applied(
+    whole: Decision,
+    plan: RebuildPlan,
+    last: Last<'_>,
+    base: Arc<dyn BaseImage>,
+    links: Vec<Link>,
+) -> Decision {
     let deltas = links.iter().map(|link| &link.digest).chain([last.digest]).cloned().collect();
     let base_config = links.first().map_or(&last.manifest.source_config, Link::base_config).clone();
     let places = Places { delta: last.place, base: base.place(), ..whole.places };

@@ -16,7 +16,7 @@ use crate::fetch::on_thread;
 use crate::proxy::{Digests, ProxyOptions, copy_out};
 use crate::rebuild::convert;
 use crate::session::Session;
-use crate::store::{Fidelity, Inventory, Store, StoreRef, StoredImage, exact_sink};
+use crate::store::{Fidelity, Inventory, Repository, StoreRef, StoredImage, exact_sink};
 
 /// What skopeo looks for in the directory of an image (containers/image, directory transport).
 const VERSION: &[u8] = b"Directory Transport Version: 1.1\n";
@@ -114,7 +114,7 @@ fn find<'a>(inventory: &'a Inventory, request: &ExportRequest) -> Result<&'a Sto
 
 /// An image on its way out.
 struct Out<'a> {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Repository>,
     inventory: Inventory,
     /// Becomes what skopeo calls `dir:`, with links to the blobs that need not be made.
     dir: &'a Path,

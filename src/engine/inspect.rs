@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::base::{self, Base};
+use super::base;
 use super::decision::{Hand, Next, Purpose};
 use super::opened::{Opened, concurrency, is_patch};
 use super::outcome::Reason;
@@ -15,7 +15,7 @@ use crate::exact::Exact;
 use crate::fetch::{self, Download, Job, Worked};
 use crate::plan::{Offer, Preference, RebuildPlan};
 use crate::session::Session;
-use crate::store::{Inventory, Store, StoreRef};
+use crate::store::{Inventory, Repository, StoreRef};
 use crate::tardiff::Limits;
 
 /// What was found.
@@ -69,21 +69,22 @@ pub async fn inspect(session: &Session, request: &FetchRequest, accounts: bool) 
 struct Look<'a> {
     session: &'a Session,
     request: &'a FetchRequest,
-    store: Option<Arc<dyn Store>>,
+    store: Option<Arc<dyn Repository>>,
     inventory: Inventory,
 }
 
 impl Look<'_> {
     async fn at_delta(&self, opened: &Opened, manifest: DeltaManifest, accounts: bool) -> Result<Inspection> {
-        let FetchRequest { base, place, .. } = self.request;
+        let FetchRequest { base: choice, place, .. } = self.request;
         let signatures = manifest.signatures;
         let delta = opened.target_of(manifest).await?;
         let plan = self.plan(opened, &delta);
         let spool = &self.session.spool;
         let wanted = delta.source_config();
-        let remote = base::check_remote(base, place, wanted, spool).await;
+        let remote = base::check_remote(choice, place, wanted, spool).await;
         let repository = self.store.as_ref().map(|store| (store, &self.inventory));
-        let found = remote.and_then(|_| Base::find(wanted, base, place.platform.as_ref(), repository, spool));
+        let found =
+            remote.and_then(|_| base::find(wanted, choice, place.platform.as_ref(), repository, spool));
         let accounts = if accounts { Some(self.accounts(opened, &delta).await?) } else { None };
         Ok(Inspection {
             is_delta: true,

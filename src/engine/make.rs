@@ -21,7 +21,7 @@ use crate::progress::Event;
 use crate::reference::{Reference, has_transport};
 use crate::region::Region;
 use crate::session::Session;
-use crate::store::{OtherKind, Store, StoreRef, StoredImage};
+use crate::store::{OtherKind, Repository, StoreRef, StoredImage};
 use crate::tardiff::{self, Version};
 
 /// A delta to make.
@@ -110,7 +110,7 @@ struct Here {
 enum LayersIn {
     Layout(Layout),
     /// As the repository keeps them.
-    Repository(Arc<dyn Store>, Vec<Descriptor>),
+    Repository(Arc<dyn Repository>, Vec<Descriptor>),
 }
 
 impl Here {
@@ -162,7 +162,7 @@ impl Maker<'_> {
     }
 
     /// An image in a repository. A delta is for the manifest that was published.
-    fn stored(&self, store: Arc<dyn Store>, named: StoredImage) -> Result<Here> {
+    fn stored(&self, store: Arc<dyn Repository>, named: StoredImage) -> Result<Here> {
         let image = store.published(&named)?;
         let layers = LayersIn::Repository(store, named.image.layers);
         Ok(Here { image, spool: self.session.spool.clone(), layers })
@@ -201,7 +201,7 @@ impl Maker<'_> {
         Ok(found.then(|| Reference::Oci { dir: dir.clone(), name: Some(text.to_owned()) }))
     }
 
-    fn in_repository(&self, text: &str) -> Result<Option<(Arc<dyn Store>, StoredImage)>> {
+    fn in_repository(&self, text: &str) -> Result<Option<(Arc<dyn Repository>, StoredImage)>> {
         if !self.may_be_stored(text) {
             return Ok(None);
         }
@@ -217,7 +217,7 @@ impl Maker<'_> {
         &self,
         repository: &StoreRef,
         wanted: impl Fn(&StoredImage) -> bool,
-    ) -> Result<Option<(Arc<dyn Store>, StoredImage)>> {
+    ) -> Result<Option<(Arc<dyn Repository>, StoredImage)>> {
         let store = repository.open(&self.session.cancel)?;
         let mut found = store.inventory()?.images.into_iter().filter(|image| wanted(image));
         let Some(first) = found.next() else { return Ok(None) };

@@ -28,7 +28,7 @@ use crate::exact::Exact;
 use crate::fetch::on_thread;
 use crate::plan::{Origin, PlannedLayer};
 use crate::session::Session;
-use crate::store::{Fidelity, Inventory, Store, StoredImage};
+use crate::store::{Fidelity, Inventory, Repository, StoredImage};
 use bring::Bring;
 use decision::{Decision, Hand, Next, Purpose};
 use opened::Opened;
@@ -62,7 +62,7 @@ struct Plan<'a> {
     request: FetchRequest,
     started: Instant,
     opened: Opened,
-    store: Option<Arc<dyn Store>>,
+    store: Option<Arc<dyn Repository>>,
     inventory: Inventory,
     decided: Decided,
     /// Seconds until here.
@@ -255,7 +255,7 @@ async fn open_store(
     session: &Session,
     request: &FetchRequest,
     purpose: Purpose,
-) -> Result<(Option<Arc<dyn Store>>, Inventory, PathBuf)> {
+) -> Result<(Option<Arc<dyn Repository>>, Inventory, PathBuf)> {
     let (place, cancel) = (request.repository.clone(), session.cancel.clone());
     let open = move || match purpose {
         Purpose::Fetch => place.open_or_create(&cancel).map(Some),
@@ -268,14 +268,14 @@ async fn open_store(
     Ok((store, inventory, spool))
 }
 
-async fn inventory_of(store: Option<&Arc<dyn Store>>) -> Result<Inventory> {
+async fn inventory_of(store: Option<&Arc<dyn Repository>>) -> Result<Inventory> {
     let Some(store) = store.cloned() else { return Ok(Inventory::default()) };
     on_thread(move || store.inventory()).await
 }
 
 /// The layers that the decision finds here, but that are not what others who put them here said.
 async fn confirm(
-    store: Option<&Arc<dyn Store>>,
+    store: Option<&Arc<dyn Repository>>,
     inventory: &Inventory,
     decision: &Decision,
     purpose: Purpose,
@@ -306,7 +306,7 @@ fn require_exact(request: &FetchRequest, decision: &Decision) -> Result<()> {
 
 /// Gives an image that is here the wanted name, if it does not have it.
 fn settle(
-    store: &dyn Store,
+    store: &dyn Repository,
     inventory: &Inventory,
     stored: &mut StoredImage,
     name: Option<String>,

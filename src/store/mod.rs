@@ -2,8 +2,9 @@
 //!
 //! A store gives the base image, takes finished layers, and publishes images.
 //! Nothing enters it without a [`VerifiedLayer`], and no name points to an
-//! image before all its blobs are on disk. Commands know the [`Store`] trait
-//! only; which store it is, [`StoreRef`] says.
+//! image before all its blobs are on disk. The engine knows two traits: an
+//! [`ImageTarget`] takes images, a [`Repository`] also holds and keeps them; which
+//! one it is, [`StoreRef`] says.
 
 mod check;
 #[cfg(feature = "composefs")]
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use oci_spec::image::Descriptor;
 
 use crate::artifact::Image;
-use crate::base::{LayerRef, LayeredFiles};
+use crate::base::{BaseLayer, Unpacking};
 use crate::digest::{DiffId, Digest, VerifiedLayer};
 use crate::encoding::Encoding;
 use crate::error::{Error, Result};
@@ -55,50 +56,10 @@ pub struct InitOptions {
     pub algorithm: Algorithm,
 }
 
-/// A repository, opened; nobody else's gc runs in it while this value lives.
-pub trait Store: Debug + Send + Sync {
-    /// Its directory.
-    fn path(&self) -> &Path;
-
+/// Takes images: layers one by one, then the image that they make.
+pub trait ImageTarget: Debug + Send + Sync {
     /// Where files without a name may be spooled.
     fn spool(&self) -> PathBuf;
-
-    /// All images and layers that are complete here, those in indexes too, and what else there is. What misses
-    /// a part, or cannot be read, is left out.
-    ///
-    /// # Errors
-    /// When the list cannot be read; local I/O errors.
-    fn inventory(&self) -> Result<Inventory>;
-
-    /// Reads those of these layers that `inventory` has [unverified](Inventory::unverified), before they become
-    /// a part of another image; gives those that are not what they were said to be.
-    ///
-    /// # Errors
-    /// Local I/O errors.
-    fn confirm(&self, inventory: &Inventory, layers: &[DiffId]) -> Result<Vec<DiffId>> {
-        debug_assert!(inventory.unverified.is_empty(), "no layers of others in this store: {layers:?}");
-        Ok(Vec::new())
-    }
-
-    /// The files of an image with these layers, bottom to top. A layer that must be
-    /// spooled may have `max_layer` bytes.
-    ///
-    /// # Errors
-    /// When a layer is gone.
-    fn files(&self, layers: Vec<LayerRef>, max_layer: u64) -> Result<LayeredFiles>;
-
-    /// An image with the manifest that its publisher made.
-    ///
-    /// # Errors
-    /// When that manifest cannot be read.
-    fn published(&self, image: &StoredImage) -> Result<Image>;
-
-    /// A layer of an image that is here: the blob `stored`, or from a store that
-    /// has no blobs its plain tar, in an unlinked file in `spool`.
-    ///
-    /// # Errors
-    /// When the layer is gone or damaged; local I/O errors.
-    fn layer(&self, diff_id: &DiffId, stored: &Descriptor, spool: &Path) -> Result<(Descriptor, Region)>;
 
     /// Refuses to begin what cannot end well. `needed` bytes are the least
     /// that will be written by a store that keeps layers whole.
@@ -128,11 +89,6 @@ pub trait Store: Debug + Send + Sync {
         Err(Error::misfit(format!("this repository keeps no blobs, so not {} either", published.digest())))
     }
 
-    /// Its blobs, read in place; `None` from a store that takes layers apart.
-    fn blobs(&self) -> Option<Arc<Layout>> {
-        None
-    }
-
     /// Starts a whole layer that is kept exactly as it comes; `None` from a
     /// store that takes it apart, which wants it by [`begin_layer`](Self::begin_layer).
     ///
@@ -159,6 +115,58 @@ pub trait Store: Debug + Send + Sync {
         name: Option<&str>,
         recipes: &Recipes,
     ) -> Result<Published>;
+}
+
+/// A place of images of ours, opened; nobody else's gc runs in it while this value lives.
+pub trait Repository: ImageTarget {
+    /// Its directory.
+    fn path(&self) -> &Path;
+
+    /// Its blobs, read in place; `None` from a store that takes layers apart.
+    fn blobs(&self) -> Option<Arc<Layout>> {
+        None
+    }
+
+    /// All images and layers that are complete here, those in indexes too, and what else there is. What misses
+    /// a part, or cannot be read, is left out.
+    ///
+    /// # Errors
+    /// When the list cannot be read; local I/O errors.
+    fn inventory(&self) -> Result<Inventory>;
+
+    /// Reads those of these layers that `inventory` has [unverified](Inventory::unverified), before they become
+    /// a part of another image; gives those that are not what they were said to be.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    fn confirm(&self, inventory: &Inventory, layers: &[DiffId]) -> Result<Vec<DiffId>> {
+        debug_assert!(inventory.unverified.is_empty(), "no layers of others in this store: {layers:?}");
+        Ok(Vec::new())
+    }
+
+    /// A layer of an image that is here, whose files are wanted.
+    ///
+    /// # Errors
+    /// When it is gone.
+    fn base_layer(
+        &self,
+        diff_id: &DiffId,
+        stored: &Descriptor,
+        unpacking: &Unpacking,
+    ) -> Result<Box<dyn BaseLayer>>;
+
+    /// An image with the manifest that its publisher made.
+    ///
+    /// # Errors
+    /// When that manifest cannot be read.
+    fn published(&self, image: &StoredImage) -> Result<Image>;
+
+    /// A layer of an image that is here: the blob `stored`, or from a store that
+    /// has no blobs its plain tar, in an unlinked file in `spool`.
+    ///
+    /// # Errors
+    /// When the layer is gone or damaged; local I/O errors.
+    fn layer(&self, diff_id: &DiffId, stored: &Descriptor, spool: &Path) -> Result<(Descriptor, Region)>;
 
     /// How the layers of an image become what was published, as far as that is known here.
     ///
@@ -230,7 +238,7 @@ pub struct Published {
     pub note: Option<String>,
 }
 
-/// What [`Store::verify`] read.
+/// What [`Repository::verify`] read.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
 pub struct Verified {
     /// Images, damaged ones included.
@@ -241,7 +249,7 @@ pub struct Verified {
     pub bytes: u64,
 }
 
-/// What [`Store::gc`] did.
+/// What [`Repository::gc`] did.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Swept {
     /// Blobs or objects deleted.

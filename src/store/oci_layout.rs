@@ -19,9 +19,9 @@ use super::inventory::{
     CONVERTED_CONFIG, CONVERTED_FROM, Inventory, PUBLISHED_MANIFEST, RECIPES, StoredImage,
 };
 use super::sink::{BlobSink, TarSink};
-use super::{Fidelity, LayerSink, Published, Store, Swept, Verified, check, keep, stock};
+use super::{Fidelity, ImageTarget, LayerSink, Published, Repository, Swept, Verified, check, keep, stock};
 use crate::artifact::{self, Image, MAX_MANIFEST_SIZE};
-use crate::base::{LayerBlob, LayerRef, LayeredFiles};
+use crate::base::{BaseLayer, LayerBlob, TarLayer, Unpacking};
 use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest, digest_of, parse_digest};
 use crate::encoding::Encoding;
@@ -170,60 +170,9 @@ impl OciLayoutStore {
     }
 }
 
-impl Store for OciLayoutStore {
-    fn path(&self) -> &Path {
-        &self.root
-    }
-
+impl ImageTarget for OciLayoutStore {
     fn spool(&self) -> PathBuf {
         self.tmp()
-    }
-
-    fn inventory(&self) -> Result<Inventory> {
-        let is_verified = |manifest: &Digest| self.note_of(manifest).exists();
-        stock::take(&self.layout, &is_verified, self.finished_layers()?, &self.cancel)
-    }
-
-    fn confirm(&self, inventory: &Inventory, layers: &[DiffId]) -> Result<Vec<DiffId>> {
-        let mut others = Vec::new();
-        for diff_id in layers.iter().filter(|diff_id| inventory.unverified.contains(diff_id)) {
-            let Some(layer) = inventory.layers.get(diff_id) else { continue };
-            match check::layer(&self.layout, diff_id, layer, &self.cancel) {
-                Ok(()) => self.note_finished(diff_id, layer)?,
-                Err(e) if matches!(e.kind(), Kind::Misfit | Kind::Verification) => {
-                    others.push(diff_id.clone())
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(others)
-    }
-
-    fn files(&self, layers: Vec<LayerRef>, max_layer: u64) -> Result<LayeredFiles> {
-        let source = |part| match part {
-            LayerRef::Given(source) => Ok(source),
-            LayerRef::Stored { diff_id, layer } => {
-                self.layout.require_blob(&layer).map(|blob| LayerBlob { diff_id, blob })
-            }
-        };
-        let layers = layers.into_iter().map(source).collect::<Result<_>>()?;
-        Ok(LayeredFiles::stoppable(layers, &self.tmp(), max_layer, &self.cancel))
-    }
-
-    fn published(&self, stored: &StoredImage) -> Result<Image> {
-        let digest = stored.published_manifest();
-        match self.layout.blob(&digest)? {
-            Some(blob) if digest != stored.image.manifest_digest => {
-                let published = Descriptor::new(MediaType::ImageManifest, blob.len(), digest.clone());
-                let manifest = self.layout.read_blob(&published, MAX_MANIFEST_SIZE)?;
-                Image::parse(manifest, &digest, stored.image.config_raw.clone())
-            }
-            _ => Ok(stored.image.clone()),
-        }
-    }
-
-    fn layer(&self, _diff_id: &DiffId, stored: &Descriptor, _spool: &Path) -> Result<(Descriptor, Region)> {
-        Ok((stored.clone(), self.layout.require_blob(stored)?))
     }
 
     fn prepare(&self, _image: &Image, _encoding: Encoding, needed: u64) -> Result<()> {
@@ -250,10 +199,6 @@ impl Store for OciLayoutStore {
         fix: Option<Vec<u8>>,
     ) -> Result<Box<dyn LayerSink>> {
         Ok(Box::new(TarSink::exact(&self.tmp(), &self.blobs_dir(), published, recipe, fix)?))
-    }
-
-    fn blobs(&self) -> Option<Arc<Layout>> {
-        Some(self.layout.clone())
     }
 
     fn begin_verbatim(&self) -> Result<Option<BlobSink>> {
@@ -311,6 +256,62 @@ impl Store for OciLayoutStore {
         self.edit(|index| index.put(&descriptor, name, &notes))?;
         self.forget_finished(image);
         Ok(Published { manifest: digest, fidelity, note: None })
+    }
+}
+
+impl Repository for OciLayoutStore {
+    fn path(&self) -> &Path {
+        &self.root
+    }
+
+    fn inventory(&self) -> Result<Inventory> {
+        let is_verified = |manifest: &Digest| self.note_of(manifest).exists();
+        stock::take(&self.layout, &is_verified, self.finished_layers()?, &self.cancel)
+    }
+
+    fn confirm(&self, inventory: &Inventory, layers: &[DiffId]) -> Result<Vec<DiffId>> {
+        let mut others = Vec::new();
+        for diff_id in layers.iter().filter(|diff_id| inventory.unverified.contains(diff_id)) {
+            let Some(layer) = inventory.layers.get(diff_id) else { continue };
+            match check::layer(&self.layout, diff_id, layer, &self.cancel) {
+                Ok(()) => self.note_finished(diff_id, layer)?,
+                Err(e) if matches!(e.kind(), Kind::Misfit | Kind::Verification) => {
+                    others.push(diff_id.clone())
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(others)
+    }
+
+    fn base_layer(
+        &self,
+        diff_id: &DiffId,
+        stored: &Descriptor,
+        unpacking: &Unpacking,
+    ) -> Result<Box<dyn BaseLayer>> {
+        let layer = LayerBlob { diff_id: diff_id.clone(), blob: self.layout.require_blob(stored)? };
+        Ok(Box::new(TarLayer::new(layer, unpacking)))
+    }
+
+    fn published(&self, stored: &StoredImage) -> Result<Image> {
+        let digest = stored.published_manifest();
+        match self.layout.blob(&digest)? {
+            Some(blob) if digest != stored.image.manifest_digest => {
+                let published = Descriptor::new(MediaType::ImageManifest, blob.len(), digest.clone());
+                let manifest = self.layout.read_blob(&published, MAX_MANIFEST_SIZE)?;
+                Image::parse(manifest, &digest, stored.image.config_raw.clone())
+            }
+            _ => Ok(stored.image.clone()),
+        }
+    }
+
+    fn layer(&self, _diff_id: &DiffId, stored: &Descriptor, _spool: &Path) -> Result<(Descriptor, Region)> {
+        Ok((stored.clone(), self.layout.require_blob(stored)?))
+    }
+
+    fn blobs(&self) -> Option<Arc<Layout>> {
+        Some(self.layout.clone())
     }
 
     fn recipes(&self, image: &StoredImage) -> Result<Recipes> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{InitOptions, OciLayoutStore, Store};
+use super::{InitOptions, OciLayoutStore, Repository};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 
@@ -42,7 +42,7 @@ impl StoreRef {
     ///
     /// # Errors
     /// Misfit when there is none of this sort; Interrupted.
-    pub fn open(&self, cancel: &Cancel) -> Result<Arc<dyn Store>> {
+    pub fn open(&self, cancel: &Cancel) -> Result<Arc<dyn Repository>> {
         match self {
             StoreRef::Layout(path) => Ok(Arc::new(OciLayoutStore::open(path, cancel)?)),
             StoreRef::Composefs(path) => composefs(path, false, cancel),
@@ -54,7 +54,7 @@ impl StoreRef {
     ///
     /// # Errors
     /// Local I/O errors; Misfit when the directory holds something else; as [`open`](Self::open).
-    pub fn open_or_create(&self, cancel: &Cancel) -> Result<Arc<dyn Store>> {
+    pub fn open_or_create(&self, cancel: &Cancel) -> Result<Arc<dyn Repository>> {
         match self {
             StoreRef::Layout(path) => Ok(Arc::new(OciLayoutStore::open_or_create(path, cancel)?)),
             StoreRef::Composefs(path) => composefs(path, true, cancel),
@@ -74,7 +74,7 @@ impl StoreRef {
 }
 
 #[cfg(feature = "composefs")]
-fn composefs(path: &Path, write: bool, cancel: &Cancel) -> Result<Arc<dyn Store>> {
+fn composefs(path: &Path, write: bool, cancel: &Cancel) -> Result<Arc<dyn Repository>> {
     super::composefs::open(path, write, cancel)
 }
 
@@ -84,7 +84,7 @@ fn init_composefs(path: &Path, options: InitOptions) -> Result<()> {
 }
 
 #[cfg(not(feature = "composefs"))]
-fn composefs(path: &Path, _write: bool, _cancel: &Cancel) -> Result<Arc<dyn Store>> {
+fn composefs(path: &Path, _write: bool, _cancel: &Cancel) -> Result<Arc<dyn Repository>> {
     Err(Error::usage(format!(
         "{COMPOSEFS}{}: this build has no support for composefs repositories",
         path.display()

@@ -39,10 +39,11 @@ use rustix::fs::CWD;
 
 use super::sink::BlobSink;
 use super::{
-    Algorithm, Fidelity, InitOptions, Inventory, LayerSink, Published, Store, StoredImage, Swept, Verified,
+    Algorithm, Fidelity, ImageTarget, InitOptions, Inventory, LayerSink, Published, StoredImage, Swept,
+    Verified,
 };
 use crate::artifact::Image;
-use crate::base::{BaseLayer, LayerRef, LayeredFiles};
+use crate::base::{BaseLayer, Unpacking};
 use crate::cancel::Cancel;
 use crate::digest::DiffId;
 use crate::encoding::Encoding;
@@ -61,7 +62,7 @@ const SPOOL_CHUNK: usize = 1 << 20;
 ///
 /// # Errors
 /// Misfit when it is none, or one of a version or with features that are unknown here.
-pub(super) fn open(path: &Path, write: bool, cancel: &Cancel) -> Result<Arc<dyn Store>> {
+pub(super) fn open(path: &Path, write: bool, cancel: &Cancel) -> Result<Arc<dyn super::Repository>> {
     let shown = &path.display();
     let dir = File::open(path).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => missing(path),
@@ -87,7 +88,11 @@ fn missing(path: &Path) -> Error {
         .with_hint(format!("oci-delta-fetch init {repo}"))
 }
 
-fn open_as<H: FsVerityHashValue>(path: &Path, write: bool, cancel: &Cancel) -> Result<Arc<dyn Store>> {
+fn open_as<H: FsVerityHashValue>(
+    path: &Path,
+    write: bool,
+    cancel: &Cancel,
+) -> Result<Arc<dyn super::Repository>> {
     let shown = &path.display();
     let repo = Repository::<H>::open_path(CWD, path).map_err(|e| {
         let kind = if matches!(e, RepositoryOpenError::Io(_)) { Kind::Local } else { Kind::Misfit };
@@ -242,37 +247,9 @@ impl<H: FsVerityHashValue> ComposefsStore<H> {
     }
 }
 
-impl<H: FsVerityHashValue> Store for ComposefsStore<H> {
-    fn path(&self) -> &Path {
-        &self.shared.path
-    }
-
+impl<H: FsVerityHashValue> ImageTarget for ComposefsStore<H> {
     fn spool(&self) -> PathBuf {
         self.shared.path.clone()
-    }
-
-    fn inventory(&self) -> Result<Inventory> {
-        images::inventory(&self.shared)
-    }
-
-    fn files(&self, layers: Vec<LayerRef>, max_layer: u64) -> Result<LayeredFiles> {
-        let stored =
-            |diff_id| -> Box<dyn BaseLayer> { Box::new(base::SplitLayer::new(self.repo().clone(), diff_id)) };
-        Ok(LayeredFiles::mixed(layers, stored, &self.spool(), max_layer, &self.shared.cancel))
-    }
-
-    /// Manifests are kept as they were published.
-    fn published(&self, image: &StoredImage) -> Result<Image> {
-        Ok(image.image.clone())
-    }
-
-    fn layer(&self, diff_id: &DiffId, _stored: &Descriptor, spool: &Path) -> Result<(Descriptor, Region)> {
-        let file = tempfile::tempfile_in(spool).at(spool.display())?;
-        let tar = self.shared.cancel.watch(io::BufWriter::with_capacity(SPOOL_CHUNK, file));
-        let tar = base::write_tar(self.repo(), diff_id, tar)?.into_inner();
-        let file = tar.into_inner().map_err(|e| Error::from_io(e.into_error(), spool.display()))?;
-        let tar = Region::whole(file).at(spool.display())?;
-        Ok((Descriptor::new(MediaType::ImageLayer, tar.len(), diff_id.as_digest().clone()), tar))
     }
 
     /// How much a patch adds to the objects cannot be told before; only the sort of image can.
@@ -316,6 +293,39 @@ impl<H: FsVerityHashValue> Store for ComposefsStore<H> {
         let verbatim = stored.manifest_digest == image.manifest_digest;
         let fidelity = if verbatim { Fidelity::Verbatim } else { Fidelity::Rewritten };
         Ok(Published { manifest: stored.manifest_digest, fidelity, note })
+    }
+}
+
+impl<H: FsVerityHashValue> super::Repository for ComposefsStore<H> {
+    fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    fn inventory(&self) -> Result<Inventory> {
+        images::inventory(&self.shared)
+    }
+
+    fn base_layer(
+        &self,
+        diff_id: &DiffId,
+        _stored: &Descriptor,
+        _unpacking: &Unpacking,
+    ) -> Result<Box<dyn BaseLayer>> {
+        Ok(Box::new(base::SplitLayer::new(self.repo().clone(), diff_id.clone())))
+    }
+
+    /// Manifests are kept as they were published.
+    fn published(&self, image: &StoredImage) -> Result<Image> {
+        Ok(image.image.clone())
+    }
+
+    fn layer(&self, diff_id: &DiffId, _stored: &Descriptor, spool: &Path) -> Result<(Descriptor, Region)> {
+        let file = tempfile::tempfile_in(spool).at(spool.display())?;
+        let tar = self.shared.cancel.watch(io::BufWriter::with_capacity(SPOOL_CHUNK, file));
+        let tar = base::write_tar(self.repo(), diff_id, tar)?.into_inner();
+        let file = tar.into_inner().map_err(|e| Error::from_io(e.into_error(), spool.display()))?;
+        let tar = Region::whole(file).at(spool.display())?;
+        Ok((Descriptor::new(MediaType::ImageLayer, tar.len(), diff_id.as_digest().clone()), tar))
     }
 
     fn settle(&self, image: &StoredImage, name: Option<&str>) -> Result<()> {
