@@ -30,7 +30,7 @@
 //!                                 └─ store: publish → outcome
 //! ```
 //!
-//! [`create`] goes the other way: two images in layouts → patches → an artifact.
+//! [`create`](mod@create) goes the other way: two images in layouts → patches → an artifact.
 //! Which module may import which is in `docs/architecture.md`.
 //!
 //! The codec stands alone: [`tardiff`] reads and writes patches, [`apply`] runs one over the files of a [`base`].

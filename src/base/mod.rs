@@ -22,11 +22,14 @@ use crate::error::{Error, IoContext, Result};
 use crate::region::{Frozen, Region};
 pub use blocks::Blocks;
 pub use layer::LayerBlob;
+#[doc(hidden)]
 pub use layer::{BaseLayer, LoadedLayer, TarLayer, Unpacking};
 pub use layered::{LayeredFiles, Source};
 pub use path::SourcePath;
 pub use rootfs::RootfsFiles;
+#[doc(hidden)]
 pub use tar_index::LayerIndex;
+#[doc(hidden)]
 pub use tar_walk::{FileNode, Node};
 pub use view::{ROUNDS, View};
 

@@ -19,7 +19,6 @@ use composefs_oci::{LAYER_CONTENT_TYPE, layer_content_id};
 use rustix::fs::{Mode, OFlags, openat};
 
 use super::foreign;
-use super::objects::object_path;
 use crate::base::{BaseLayer, FileNode, LayerIndex, LoadedLayer, Node, SourceFile, SourcePath};
 use crate::descriptors;
 use crate::digest::DiffId;
@@ -125,7 +124,7 @@ impl<H: FsVerityHashValue> LoadedSplit<H> {
     }
 
     fn object(&self, path: &SourcePath, id: &H, size: u64) -> Result<SourceFile> {
-        let name = object_path(id);
+        let name = id.to_object_pathname();
         let (repo, id) = (self.repo.clone(), id.clone());
         let content = descriptors::reopened(move || open_object(&repo, &id)).map_err(|e| {
             if e.kind() == io::ErrorKind::NotFound {
@@ -145,10 +144,10 @@ impl<H: FsVerityHashValue> LoadedSplit<H> {
 fn open_object<H: FsVerityHashValue>(repo: &Repository<H>, id: &H) -> io::Result<File> {
     if !repo.is_insecure() {
         let opened = repo.open_object(id);
-        return Ok(opened.map_err(|e| foreign(Kind::Verification, object_path(id), e))?.into());
+        return Ok(opened.map_err(|e| foreign(Kind::Verification, id.to_object_pathname(), e))?.into());
     }
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    Ok(openat(repo.objects_dir()?, object_path(id), flags, Mode::empty())?.into())
+    Ok(openat(repo.objects_dir()?, id.to_object_pathname(), flags, Mode::empty())?.into())
 }
 
 /// What is nowhere but in memory.
@@ -188,7 +187,7 @@ impl<H: FsVerityHashValue> LoadedLayer for LoadedSplit<H> {
         if hasher.digest() == *id {
             return Ok(());
         }
-        Err(damaged(path, &object_path(id), "its content has another digest"))
+        Err(damaged(path, &id.to_object_pathname(), "its content has another digest"))
     }
 }
 

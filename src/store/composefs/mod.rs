@@ -183,7 +183,7 @@ impl<H: FsVerityHashValue> Shared<H> {
         self.repo.sync().map_err(|e| self.failed(e))?;
         for (diff_id, id) in unnamed.layers.drain(..) {
             let name = format!("streams/{}", layer_content_id(diff_id.as_digest()));
-            let object = format!("objects/{}", objects::object_path(&id));
+            let object = format!("objects/{}", id.to_object_pathname());
             self.repo.symlink(name, object).map_err(|e| self.failed(e))?;
         }
         unnamed.since = Instant::now();

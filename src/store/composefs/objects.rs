@@ -55,12 +55,12 @@ pub(super) fn store_large<H: FsVerityHashValue>(
         file.write_all(&piece).at(shared.path.display())?;
     }
     let id: H = digest.finish();
-    link(shared, &file, size, &object_path(&id))?;
+    link(shared, &file, size, &id.to_object_pathname())?;
     Ok(id)
 }
 
 fn store<H: FsVerityHashValue>(shared: &Shared<H>, content: &[u8], id: H) -> Result<H> {
-    let path = object_path(&id);
+    let path = id.to_object_pathname();
     let size = content.len() as u64;
     // Where object after object turns out to be new, the question costs more than it spares.
     if shared.new_in_a_row.load(Ordering::Relaxed) < ASKED {
@@ -133,13 +133,6 @@ fn link_once(file: &File, objects: &OwnedFd, path: &str) -> rustix::io::Result<(
     }
 }
 
-/// The name of an object below the objects, as `to_object_pathname` has it, which takes a microsecond.
-pub(super) fn object_path<H: FsVerityHashValue>(id: &H) -> String {
-    let mut path = base16ct::lower::encode_string(id.as_bytes());
-    path.insert(2, '/');
-    path
-}
-
 /// Whether the object exists. One of another size, as a power failure leaves it, is removed.
 fn is_there<H: FsVerityHashValue>(shared: &Shared<H>, size: u64, path: &str) -> Result<bool> {
     let objects = objects(shared)?;
@@ -176,20 +169,5 @@ impl Read for Pieces<'_> {
             let Some(piece) = self.pieces.next() else { return Ok(0) };
             (self.piece, self.position) = (Some(piece?), 0);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use composefs::fsverity::{Sha256HashValue, Sha512HashValue, compute_verity};
-
-    use super::*;
-
-    #[test]
-    fn objects_have_the_names_that_composefs_gives_them() {
-        let (short, long) =
-            (compute_verity::<Sha256HashValue>(b"1"), compute_verity::<Sha512HashValue>(b"2"));
-        assert_eq!(object_path(&short), short.to_object_pathname());
-        assert_eq!(object_path(&long), long.to_object_pathname());
     }
 }
