@@ -253,7 +253,8 @@ fn streams_are_those_of_the_tools() {
         pigz(6, 64 << 10, Dictionary::Present, Cut::Even),
         pigz(3, 128 << 10, Dictionary::Present, Cut::Rsyncable),
     ];
-    for (name, plain) in inputs().into_iter().chain(window_ends()) {
+    // To start the tools takes longest.
+    for (name, plain) in inputs().into_iter().chain(window_ends().into_iter().step_by(4)) {
         some.into_iter().for_each(|tool| check(tool, &name, &plain));
     }
     let plain = layer_like(31, 300_000);
