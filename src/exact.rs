@@ -163,9 +163,28 @@ impl fmt::Display for Maker {
     }
 }
 
-/// Threads that an encoder may use.
-pub fn threads() -> NonZeroUsize {
-    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+/// Most bytes of corrections of all layers of an image together, since they are held in memory: 128 MiB.
+pub const MAX_FIXES: u64 = 128 << 20;
+
+/// What a thread of an encoder holds in memory, at most: 16 MiB.
+pub const THREAD_MEMORY: u64 = 16 << 20;
+
+/// Threads for each of so many encoders at once, on so many `cores`: two for each core together, so that the one that
+/// takes longest has company, and memory does not grow with the layers.
+pub fn threads_each(cores: usize, at_once: usize) -> NonZeroUsize {
+    let share = (2 * cores / at_once.max(1)).min(cores);
+    NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Makes a blob: the recipe, the corrections that it needs, and on so many threads.
+#[derive(Debug)]
+pub struct Remake<'a> {
+    /// What the tar goes through.
+    pub recipe: &'a Recipe,
+    /// The bytes of its fix.
+    pub fix: Option<Vec<u8>>,
+    /// Threads of the encoder.
+    pub threads: NonZeroUsize,
 }
 
 /// Inside an [`Error`]: the layer is right, but its recipe makes another blob than it should.
@@ -209,6 +228,16 @@ mod tests {
         }
         assert!(recipes.get(3).unwrap_err().contains("\"x\" is not known here"));
         assert_eq!(Recipes::parse(&recipes.to_text()).get(0), recipes.get(0));
+    }
+
+    #[test]
+    fn encoders_side_by_side_share_the_cores() {
+        for (cores, at_once, each) in
+            [(2, 1, 2), (2, 2, 2), (2, 3, 1), (8, 1, 8), (8, 4, 4), (8, 8, 2), (8, 100, 1), (1, 0, 1)]
+        {
+            let threads = threads_each(cores, at_once).get();
+            assert_eq!(threads, each, "{cores} {at_once}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Cursor, Read, Write};
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use exact_encoders::fix;
@@ -16,7 +17,7 @@ use crate::base::{SourceFiles, View};
 use crate::digest::{DiffId, Digest, LayerHasher, VerifiedLayer};
 use crate::encoding::{self, Encoding};
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::exact::is_inexact;
+use crate::exact::{Remake, is_inexact};
 use crate::fetch::{Job, Worked, Worker};
 use crate::pipeline::Pipeline;
 use crate::plan::{Keep, Origin, PlannedLayer, Way};
@@ -133,6 +134,8 @@ pub struct LayerWorker {
     pub encoding: Encoding,
     /// Bounds on patches.
     pub limits: tardiff::Limits,
+    /// Threads of each encoder that makes a layer as published.
+    pub threads: NonZeroUsize,
     /// Corrections for recipes, by digest.
     pub fixes: Arc<HashMap<Digest, Vec<u8>>>,
     /// The target's layers; [`Job::index`] points here.
@@ -219,7 +222,8 @@ impl LayerWorker {
             Keep::Plain => self.store.begin_layer(Encoding::Plain),
             Keep::Exact(making) => {
                 let fix = making.fix.as_ref().and_then(|fix| self.fixes.get(fix.digest())).cloned();
-                self.store.begin_exact(&layer.published, &making.recipe, fix)
+                let remake = Remake { recipe: &making.recipe, fix, threads: self.threads };
+                self.store.begin_exact(&layer.published, remake)
             }
         }
     }

@@ -14,10 +14,13 @@ use crate::cancel::Cancel;
 use crate::digest::{Digest, VerifyReader};
 use crate::encoding;
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::exact::{Claim, Exact, Recipe, Recipes};
+use crate::exact::{self, Claim, Exact, Recipe, Recipes};
 use crate::parallel;
 use crate::region::Region;
 use crate::spool::Spool;
+
+/// Layers that are looked at side by side: while one is unpacked, the other one keeps the threads busy.
+const LAYERS_AT_ONCE: usize = 2;
 
 /// Bytes read at once from a blob.
 const PIECE: usize = 256 << 10;
@@ -42,9 +45,14 @@ pub(super) fn recipes(
     let mut first: HashMap<&Digest, usize> = HashMap::new();
     let same: Vec<usize> =
         (0..count).map(|at| *first.entry(new.image.layers[at].digest()).or_insert(at)).collect();
-    let search = Search { new, tars, options, cancel };
+    let most = usize::try_from(options.memory / exact::THREAD_MEMORY)
+        .unwrap_or(usize::MAX)
+        .clamp(1, options.jobs.max(1));
+    let at_once = most.min(LAYERS_AT_ONCE);
+    let threads = NonZeroUsize::new(most / at_once).unwrap_or(NonZeroUsize::MIN);
+    let search = Search { new, tars, options, threads, cancel };
     let found = Mutex::new(vec![Layer::NOTHING; count]);
-    parallel::for_each(count, options.jobs, |at| {
+    parallel::for_each(count, at_once, |at| {
         if same[at] == at && !whole.contains(new.image.layers[at].digest()) {
             let layer =
                 search.layer(at).map_err(|e| e.context(format!("layer {}", new.image.diff_ids[at])))?;
@@ -52,12 +60,25 @@ pub(super) fn recipes(
         }
         Ok(())
     })?;
-    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    bound_fixes(&mut found);
     let claims: Vec<Claim> = same.into_iter().map(|at| found[at].claim.clone()).collect();
     if options.exact == Exact::Require {
         require(new, &claims)?;
     }
     Ok((Recipes::new(claims), found.into_iter().filter_map(|layer| layer.fix).collect()))
+}
+
+/// Whoever applies the delta holds the corrections of all layers at once.
+fn bound_fixes(found: &mut [Layer]) {
+    let mut room = exact::MAX_FIXES;
+    for layer in found {
+        let bytes = layer.fix.as_ref().map_or(0, |fix| fix.len() as u64);
+        match room.checked_sub(bytes) {
+            Some(rest) => room = rest,
+            None => *layer = Layer::without("the corrections of all layers together are too large"),
+        }
+    }
 }
 
 fn require(new: Input<'_>, claims: &[Claim]) -> Result<()> {
@@ -92,6 +113,8 @@ struct Search<'a> {
     new: Input<'a>,
     tars: &'a HashMap<usize, Region>,
     options: &'a Options,
+    /// For each layer.
+    threads: NonZeroUsize,
     cancel: &'a Cancel,
 }
 
@@ -118,9 +141,9 @@ impl Search<'_> {
                 source.unpack(&spool, self.options.max_layer, self.cancel)?
             }
         };
-        let threads = NonZeroUsize::new(self.options.jobs).unwrap_or(NonZeroUsize::MIN);
         let reader = |region: &Region| Ok(BufReader::with_capacity(PIECE, region.reader()));
-        let found = find_or_fix(|| reader(&blob), || reader(&tar), threads, || self.cancel.is_cancelled());
+        let found =
+            find_or_fix(|| reader(&blob), || reader(&tar), self.threads, || self.cancel.is_cancelled());
         match found {
             Ok(Found { recipe, fix }) => {
                 // What was made again is what was read; that it is the published blob, its digest says.

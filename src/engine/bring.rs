@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::chain::Chain;
 use super::decision::{Applied, Decision};
-use super::opened::concurrency;
+use super::opened::{concurrency, cores};
 use super::outcome::{Kept, LayerEnd};
 use super::request::FetchRequest;
 use crate::base::Unpacking;
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
-use crate::exact::{Exact, inexact, is_inexact};
+use crate::exact::{self, Exact, inexact, is_inexact};
 use crate::fetch::{self, Download, Received};
 use crate::plan::{Keep, Origin};
 use crate::progress::Event;
@@ -96,20 +96,26 @@ impl<'a> Bring<'a> {
     /// # Errors
     /// Interrupted; Misfit where all must be exact.
     async fn fixes(&self, decision: &Decision, tries: &mut [Try]) -> Result<HashMap<Digest, Vec<u8>>> {
-        let mut fixes = HashMap::new();
-        let mut failed = Vec::new();
+        let (mut fixes, mut failed) = (HashMap::new(), Vec::new());
+        let mut room = exact::MAX_FIXES;
         for (index, this) in tries.iter().enumerate() {
             let Some((fix, most)) = this.needed_fix() else { continue };
             if fixes.contains_key(fix.digest()) {
                 continue;
             }
-            match decision.places.delta.read_blob(fix, most).await {
+            let read = decision.places.delta.read_blob(fix, most.min(room));
+            match self.session.cancel.until(read).await {
                 Ok(bytes) => {
+                    room -= bytes.len() as u64;
                     self.received[index].add(bytes.len());
                     fixes.insert(fix.digest().clone(), bytes);
                 }
                 Err(e) if e.kind() == Kind::Interrupted => return Err(e),
-                Err(e) => failed.push((index, inexact(format!("its corrections cannot be had: {e}")))),
+                Err(e) => {
+                    let layer = &this.layer.diff_id;
+                    failed
+                        .push((index, inexact(format!("layer {layer}: its corrections cannot be had: {e}"))));
+                }
             }
         }
         self.without_recipes(tries, failed)?;
@@ -218,6 +224,7 @@ impl<'a> Bring<'a> {
         let total_bytes = downloads.iter().map(|d| d.blob.size()).sum();
         self.session.reporter.event(Event::Start { total_bytes, layers: downloads.len() });
         let order: Vec<usize> = downloads.iter().map(|d| d.index).collect();
+        let encoders = pending.iter().filter(|index| tries[**index].layer.has_recipe()).count();
         let worker = LayerWorker {
             store: self.store.clone(),
             files,
@@ -227,6 +234,7 @@ impl<'a> Bring<'a> {
                 spool: Some(self.store.spool()),
                 ..Default::default()
             },
+            threads: exact::threads_each(cores(), encoders.min(concurrency.workers)),
             fixes,
             tries: tries.to_vec(),
             reporter: self.session.reporter.clone(),

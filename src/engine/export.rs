@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 
+use super::opened::cores;
 use crate::artifact::{Image, layer_size_bound};
 use crate::digest::{DiffId, Digest};
 use crate::encoding::MAX_WINDOW_LOG;
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::exact::{Recipe, Recipes, is_inexact};
+use crate::exact::{self, Recipe, Recipes, Remake, is_inexact};
 use crate::fetch::on_thread;
 use crate::proxy::{Digests, ProxyOptions, copy_out};
 use crate::rebuild::convert;
@@ -90,26 +91,13 @@ pub async fn export(session: &Session, request: &ExportRequest) -> Result<Export
 /// The image that the request names.
 fn find<'a>(inventory: &'a Inventory, request: &ExportRequest) -> Result<&'a StoredImage> {
     let wanted = &request.image;
-    let is_meant = |image: &&StoredImage| {
+    let is_meant = |image: &StoredImage| {
         image.name.as_ref() == Some(wanted)
             || image.descriptor.digest().as_ref() == wanted
             || image.published_manifest().as_ref() == wanted
     };
-    let mut found = inventory.images.iter().filter(is_meant);
-    let Some(first) = found.next() else {
-        return Err(Error::misfit(format!("no image {wanted:?} in {}", request.repository)));
-    };
-    // The same in several forms: the one that is as published.
-    let all: Vec<&StoredImage> = std::iter::once(first).chain(found).collect();
-    if let Some(other) = all.iter().find(|image| image.published_manifest() != first.published_manifest()) {
-        let (first, other) = (first.descriptor.digest(), other.descriptor.digest());
-        return Err(Error::usage(format!(
-            "more than one image in {} is named {wanted:?}",
-            request.repository
-        ))
-        .with_hint(format!("name one by its digest: {first}, {other}")));
-    }
-    Ok(all.iter().find(|image| image.is_verbatim()).unwrap_or(&first))
+    let absent = || Error::misfit(format!("no image {wanted:?} in {}", request.repository));
+    inventory.the_one(&request.repository, is_meant)?.ok_or_else(absent)
 }
 
 /// An image on its way out.
@@ -123,6 +111,11 @@ struct Out<'a> {
 
 impl Out<'_> {
     fn stage(&self, stored: &StoredImage, otherwise: Otherwise) -> Result<Exported> {
+        if self.store.blobs().is_none() {
+            return Err(Error::misfit(
+                "a composefs repository keeps neither blobs nor recipes, so no image can leave it",
+            ));
+        }
         let published = self.store.published(stored)?;
         let recipes = self.store.recipes(stored)?;
         let made = match self.layers(&published, &recipes) {
@@ -190,7 +183,9 @@ impl Out<'_> {
     ) -> Result<()> {
         let (_, blob) = self.store.layer(diff_id, stored, self.dir)?;
         let limit = layer_size_bound(layer, self.max_layer);
-        let sink = exact_sink(self.dir, layer, recipe)?;
+        let threads = exact::threads_each(cores(), 1);
+        let remake = recipe.map(|recipe| Remake { recipe, fix: None, threads });
+        let sink = exact_sink(self.dir, layer, remake)?;
         convert(blob.reader(), diff_id, limit, MAX_WINDOW_LOG, sink).map(drop)
     }
 

@@ -219,14 +219,8 @@ impl Maker<'_> {
         wanted: impl Fn(&StoredImage) -> bool,
     ) -> Result<Option<(Arc<dyn Repository>, StoredImage)>> {
         let store = repository.open(&self.session.cancel)?;
-        let mut found = store.inventory()?.images.into_iter().filter(|image| wanted(image));
-        let Some(first) = found.next() else { return Ok(None) };
-        if let Some(other) = found.find(|other| other.descriptor.digest() != first.descriptor.digest()) {
-            let (first, other) = (first.descriptor.digest(), other.descriptor.digest());
-            return Err(Error::usage(format!("more than one image in {repository} has this name"))
-                .with_hint(format!("name one by its digest: {first}, {other}")));
-        }
-        Ok(Some((store, first)))
+        let found = store.inventory()?.the_one(repository, wanted)?.cloned();
+        Ok(found.map(|image| (store, image)))
     }
 
     /// The parts of a signature: its manifest, config and payloads.

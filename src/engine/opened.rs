@@ -233,9 +233,14 @@ pub(crate) fn is_patch(place: &Place, blob: &Descriptor) -> bool {
     }
 }
 
+/// Cores of this machine that we may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Blobs in flight and at work for a source; `jobs` sets both.
 pub(crate) fn concurrency(place: &Place, jobs: Option<usize>) -> crate::fetch::Concurrency {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = cores();
     match (place, jobs.filter(|n| *n > 0)) {
         (_, Some(n)) => crate::fetch::Concurrency { downloads: n, workers: n + 1 },
         // Two hide the latency of a registry; the extra worker lets a download

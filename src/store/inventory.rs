@@ -5,8 +5,10 @@ use std::str::FromStr;
 
 use oci_spec::image::Descriptor;
 
+use super::StoreRef;
 use crate::artifact::Image;
 use crate::digest::{DiffId, Digest};
+use crate::error::{Error, Result};
 
 /// An image in the store.
 #[derive(Debug, Clone)]
@@ -123,6 +125,27 @@ pub struct Inventory {
 }
 
 impl Inventory {
+    /// The image that is meant, in the form that was published where it is here in several.
+    ///
+    /// # Errors
+    /// Usage when several images are meant; `repository` is named then.
+    pub fn the_one(
+        &self,
+        repository: &StoreRef,
+        is_meant: impl Fn(&StoredImage) -> bool,
+    ) -> Result<Option<&StoredImage>> {
+        let meant = || self.images.iter().filter(|image| is_meant(image));
+        let Some(first) = meant().next() else { return Ok(None) };
+        match meant().find(|other| other.published_manifest() != first.published_manifest()) {
+            None => Ok(meant().find(|image| image.is_verbatim()).or(Some(first))),
+            Some(other) => {
+                let (first, other) = (first.descriptor.digest(), other.descriptor.digest());
+                Err(Error::usage(format!("more than one image in {repository} has this name"))
+                    .with_hint(format!("name one by its digest: {first}, {other}")))
+            }
+        }
+    }
+
     /// The blob of a layer: the published one, if that is here, else any with its diff_id.
     pub fn layer(&self, diff_id: &DiffId, published: &Descriptor) -> Option<&Descriptor> {
         let exact = self.encodings.get(&(diff_id.clone(), published.digest().clone()));

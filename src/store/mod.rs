@@ -27,7 +27,7 @@ use crate::base::{BaseLayer, Unpacking};
 use crate::digest::{DiffId, Digest, VerifiedLayer};
 use crate::encoding::Encoding;
 use crate::error::{Error, Result};
-use crate::exact::{Recipe, Recipes};
+use crate::exact::{Recipes, Remake};
 use crate::layer_write::LayerWrite;
 use crate::layout::Layout;
 use crate::region::Region;
@@ -76,16 +76,11 @@ pub trait ImageTarget: Debug + Send + Sync {
     /// Local I/O errors.
     fn begin_layer(&self, encoding: Encoding) -> Result<Box<dyn LayerSink>>;
 
-    /// Starts a layer that arrives as a plain tar, to become the blob `published` by its recipe, which may need a `fix`.
+    /// Starts a layer that arrives as a plain tar, to become the blob `published` by its recipe.
     ///
     /// # Errors
     /// Local I/O errors; Misfit from a store that keeps no blobs.
-    fn begin_exact(
-        &self,
-        published: &Descriptor,
-        _recipe: &Recipe,
-        _fix: Option<Vec<u8>>,
-    ) -> Result<Box<dyn LayerSink>> {
+    fn begin_exact(&self, published: &Descriptor, _remake: Remake<'_>) -> Result<Box<dyn LayerSink>> {
         Err(Error::misfit(format!("this repository keeps no blobs, so not {} either", published.digest())))
     }
 

@@ -26,7 +26,7 @@ use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest, digest_of, parse_digest};
 use crate::encoding::Encoding;
 use crate::error::{Advice, Error, IoContext, Kind, Result};
-use crate::exact::{Recipe, Recipes};
+use crate::exact::{Recipes, Remake};
 use crate::layout::lock::{self, Alone};
 use crate::layout::{IndexEdit, Layout, MARKER, STATE, edit_index, open_lock, sync_dir, write_durably};
 use crate::region::Region;
@@ -192,13 +192,8 @@ impl ImageTarget for OciLayoutStore {
         Ok(Box::new(TarSink::new(&self.tmp(), &self.blobs_dir(), encoding)?))
     }
 
-    fn begin_exact(
-        &self,
-        published: &Descriptor,
-        recipe: &Recipe,
-        fix: Option<Vec<u8>>,
-    ) -> Result<Box<dyn LayerSink>> {
-        Ok(Box::new(TarSink::exact(&self.tmp(), &self.blobs_dir(), published, recipe, fix)?))
+    fn begin_exact(&self, published: &Descriptor, remake: Remake<'_>) -> Result<Box<dyn LayerSink>> {
+        Ok(Box::new(TarSink::exact(&self.tmp(), &self.blobs_dir(), published, remake)?))
     }
 
     fn begin_verbatim(&self) -> Result<Option<BlobSink>> {

@@ -12,7 +12,7 @@ use super::LayerSink;
 use crate::digest::{Digest, Hasher, VerifiedLayer};
 use crate::encoding::{Encoding, EncodingWriter};
 use crate::error::{Error, IoContext, Result};
-use crate::exact::{Recipe, inexact, threads};
+use crate::exact::{Remake, inexact};
 use crate::layer_write::LayerWrite;
 use crate::layout::persist;
 
@@ -51,15 +51,15 @@ impl TarSink {
         tmp: &Path,
         blobs: &Path,
         published: &Descriptor,
-        recipe: &Recipe,
-        fix: Option<Vec<u8>>,
+        remake: Remake<'_>,
     ) -> Result<Self> {
+        let Remake { recipe, fix, threads } = remake;
         if recipe.size() != published.size() {
             let (size, expected) = (recipe.size(), published.size());
             return Err(inexact(format!("its recipe is for {size} bytes, published are {expected}")));
         }
         let file = NamedTempFile::new_in(tmp).at(tmp.display())?;
-        let rebuild = Rebuild::new(recipe, fix, threads(), Counted::new(file)).map_err(inexact)?;
+        let rebuild = Rebuild::new(recipe, fix, threads, Counted::new(file)).map_err(inexact)?;
         let kind = Kind::Exact(Box::new(rebuild), Box::new(published.clone()));
         Ok(TarSink { kind, blobs: blobs.to_owned(), media_type: published.media_type().clone() })
     }
@@ -72,10 +72,10 @@ impl TarSink {
 pub(crate) fn exact_sink(
     dir: &Path,
     published: &Descriptor,
-    recipe: Option<&Recipe>,
+    remake: Option<Remake<'_>>,
 ) -> Result<Box<dyn LayerSink>> {
-    Ok(Box::new(match recipe {
-        Some(recipe) => TarSink::exact(dir, dir, published, recipe, None)?,
+    Ok(Box::new(match remake {
+        Some(remake) => TarSink::exact(dir, dir, published, remake)?,
         None => TarSink::new(dir, dir, Encoding::Plain)?,
     }))
 }

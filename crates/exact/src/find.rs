@@ -46,9 +46,8 @@ pub fn find<B: Read + Seek, P: Read + Seek>(
     mut cancelled: impl FnMut() -> bool,
 ) -> Result<Recipe, NotFound> {
     let mut files = Files { blob, plain, cancelled: &mut cancelled };
-    let size = (files.blob)()?.seek(SeekFrom::End(0))?;
-    let plain = (files.plain)()?.seek(SeekFrom::End(0))?;
-    short_enough(files.search(Sizes { blob: size, plain }, threads)?)
+    let sizes = files.sizes()?;
+    short_enough(files.search(sizes, threads)?)
 }
 
 fn short_enough(recipe: Recipe) -> Result<Recipe, NotFound> {
@@ -84,6 +83,11 @@ where
     F: FnMut() -> io::Result<B>,
     G: FnMut() -> io::Result<P>,
 {
+    fn sizes(&mut self) -> io::Result<Sizes> {
+        let blob = (self.blob)()?.seek(SeekFrom::End(0))?;
+        Ok(Sizes { blob, plain: (self.plain)()?.seek(SeekFrom::End(0))? })
+    }
+
     /// Tries the encoders in turn.
     fn search(&mut self, sizes: Sizes, threads: NonZeroUsize) -> Result<Recipe, NotFound> {
         let mut seen = Seen::default();

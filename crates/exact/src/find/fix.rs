@@ -46,9 +46,7 @@ pub fn find_or_fix<B: Read + Seek, P: Read + Seek>(
     mut cancelled: impl FnMut() -> bool,
 ) -> Result<Found, NotFound> {
     let mut files = Files { blob, plain, cancelled: &mut cancelled };
-    let blob = (files.blob)()?.seek(SeekFrom::End(0))?;
-    let plain = (files.plain)()?.seek(SeekFrom::End(0))?;
-    let sizes = Sizes { blob, plain };
+    let sizes = files.sizes()?;
     let reason = match files.search(sizes, threads).and_then(super::short_enough) {
         Ok(recipe) => return Ok(Found { recipe, fix: None }),
         Err(error @ (NotFound::Io(_) | NotFound::Cancelled)) => return Err(error),
