@@ -414,3 +414,18 @@ fn a_concurrent_gc_of_cfsctl_takes_nothing() {
         case.sandbox.ok(&["remove", "new"]);
     }
 }
+
+#[test]
+fn what_a_composefs_repository_took_apart_does_not_leave_it() {
+    let sandbox = Sandbox::composefs("sha256");
+    let mut dir = OciDir::create(&sandbox.path("source"));
+    dir.image("1", &Image::new(vec![Layer::gzip(tree(&[("usr/bin/tool", &noise(1, 90_000))]))]));
+    sandbox.ok(&[&dir.reference("1"), "--tag", "one"]);
+    let place = format!("dir:{}", sandbox.path("out").display());
+    for options in [&["--rewrite"][..], &[]] {
+        let refused = sandbox.run(&[&["export", "one", "--to", &place], options].concat());
+        assert_eq!(refused.code, 3, "{refused:#?}");
+        assert!(refused.stderr.contains("composefs"), "{refused:#?}");
+        assert!(!sandbox.path("out").exists());
+    }
+}

@@ -481,19 +481,3 @@ fn what_no_encoder_makes_comes_out_by_corrections() {
         sandbox.ok(&["gc"]);
     }
 }
-
-#[cfg(feature = "composefs")]
-#[test]
-fn what_a_composefs_repository_took_apart_does_not_leave_it() {
-    let sandbox = Sandbox::composefs("sha256");
-    let mut dir = OciDir::create(&sandbox.path("source"));
-    dir.image("1", &version(1));
-    sandbox.ok(&[&dir.reference("1"), "--tag", "one"]);
-    let place = format!("dir:{}", sandbox.path("out").display());
-    for options in [&["--rewrite"][..], &[]] {
-        let refused = sandbox.run(&[&["export", "one", "--to", &place], options].concat());
-        assert_eq!(refused.code, 3, "{refused:#?}");
-        assert!(refused.stderr.contains("composefs"), "{refused:#?}");
-        assert!(!sandbox.path("out").exists());
-    }
-}
