@@ -171,7 +171,12 @@ proptest! {
         flushes.sort_unstable();
         let calls = if whole { Calls::Whole { size: plain.len() as u64 } } else { Calls::Stream { flushes } };
         let frame = encode(klauspost::encoder(family, level, calls.clone()), &plain, 32_768);
-        prop_assert!(zstd::decode_all(&frame[..]).expect("a frame") == plain);
+        if frame.is_empty() {
+            // What the original makes of nothing, unless it is flushed.
+            prop_assert!(plain.is_empty());
+        } else {
+            prop_assert!(zstd::decode_all(&frame[..]).expect("a frame") == plain);
+        }
         let again = encode(klauspost::encoder(family, level, calls), &plain, piece);
         prop_assert!(frame == again, "pieces of {piece}");
     }
