@@ -4,11 +4,19 @@ CARGO ?= cargo
 # Says what is at work while cargo says nothing.
 ALIVE = @contrib/ci/alive
 
-.PHONY: build demo test test-lean check fmt clippy doc deny docs-check docs-generate fuzz-smoke \
+.PHONY: build install demo test test-lean check fmt clippy doc deny docs-check docs-generate fuzz-smoke \
     tools demo-tools build-tools test-tools
 
 build: build-tools
 	$(CARGO) build --release --locked
+
+# With OCI_DELTA=yes also a link `oci-delta`, by which the program has the reference tool's command line.
+PREFIX ?= /usr/local
+install: build
+	install -D -m 755 target/release/oci-delta-fetch $(DESTDIR)$(PREFIX)/bin/oci-delta-fetch
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 contrib/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	$(if $(filter yes,$(OCI_DELTA)),ln -sf oci-delta-fetch $(DESTDIR)$(PREFIX)/bin/oci-delta)
 
 # The main job on real input; see contrib/demo/run.sh.
 demo: tools build-tools demo-tools

@@ -1,17 +1,21 @@
 //! What was typed: the command line as clap sees it. No I/O happens here.
 
+mod apply;
 mod create;
 mod export;
 pub mod failure;
 mod fetch;
+mod oci_delta;
 mod publish;
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub use apply::{ApplyArgs, ImportArgs, SourceArgs};
 pub use create::{CreateArgs, Format};
 pub use export::ExportArgs;
 pub use fetch::{BaseArgs, DeltaArgs, FetchArgs, LimitArgs, PlaceArgs};
@@ -38,6 +42,9 @@ Examples:
 
   # Hand the image on to podman, with its publisher's digest
   oci-delta-fetch export registry.example.com/os:1.1 --to containers-storage:registry.example.com/os:1.1
+
+  # Apply a delta for a machine that has the layers which did not change
+  oci-delta-fetch apply --directory / update.oci oci:/var/tmp/new
 
   # Make a delta and publish it where it is found
   oci-delta-fetch create registry.example.com/os:1.0 registry.example.com/os:1.1 docker://registry.example.com/os
@@ -70,12 +77,48 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
-impl Cli {
-    /// Parses the process's arguments, or ends it with help or a usage error (exit code 2).
+/// What was typed, whatever the program is called.
+#[derive(Debug)]
+pub struct Typed {
+    /// Options of every command.
+    pub global: GlobalArgs,
+    /// The command.
+    pub command: Command,
+    /// Is the program called as the reference tool? Then it prints and ends as that does.
+    pub as_oci_delta: bool,
+}
+
+impl Typed {
+    /// Parses the process's arguments, or ends it with help or a usage error (exit code 2; 1 as the reference tool).
     pub fn from_args() -> Self {
-        Self::try_from_args(std::env::args_os()).unwrap_or_else(|e| e.exit())
+        let args: Vec<OsString> = std::env::args_os().collect();
+        if oci_delta::is_meant(args.first()) {
+            return oci_delta::parse(args).unwrap_or_else(|e| {
+                // Nobody reads what cannot be printed.
+                let _ = e.print();
+                std::process::exit(i32::from(e.use_stderr()))
+            });
+        }
+        Cli::try_from_args(args).unwrap_or_else(|e| e.exit()).into()
     }
 
+    /// The longest that the command may take.
+    pub fn time_limit(&self) -> Option<Duration> {
+        match &self.command {
+            Command::Fetch(args) => args.timeout.map(Duration::from_secs),
+            _ => None,
+        }
+    }
+}
+
+impl From<Cli> for Typed {
+    fn from(cli: Cli) -> Self {
+        let command = cli.command.unwrap_or_else(|| Command::Fetch(Box::new(cli.fetch)));
+        Typed { global: cli.global, command, as_oci_delta: false }
+    }
+}
+
+impl Cli {
     /// Parses a command line. Options of fetch before another command are refused.
     ///
     /// # Errors
@@ -83,7 +126,7 @@ impl Cli {
     pub fn try_from_args<I, T>(args: I) -> Result<Self, clap::Error>
     where
         I: IntoIterator<Item = T>,
-        T: Into<std::ffi::OsString> + Clone,
+        T: Into<OsString> + Clone,
     {
         let mut command = Cli::command();
         let matches = command.try_get_matches_from_mut(args)?;
@@ -100,16 +143,6 @@ impl Cli {
             }
         }
         Cli::from_arg_matches(&matches)
-    }
-
-    /// The longest that the command may take.
-    pub fn time_limit(&self) -> Option<Duration> {
-        let fetch = match &self.command {
-            None => &self.fetch,
-            Some(Command::Fetch(args)) => args,
-            Some(_) => return None,
-        };
-        fetch.timeout.map(Duration::from_secs)
     }
 }
 
@@ -159,6 +192,10 @@ pub enum Command {
     Fetch(Box<FetchArgs>),
     /// Make a delta between two images
     Create(Box<CreateArgs>),
+    /// Apply a delta for a place that has the layers which did not change
+    Apply(Box<ApplyArgs>),
+    /// Apply a delta to an image in podman's storage
+    Import(Box<ImportArgs>),
     /// Show what a delta or image holds and what it would cost here
     Inspect(Box<InspectArgs>),
     /// Copy an image from the repository to another place, as it was published

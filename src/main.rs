@@ -11,7 +11,7 @@ use std::time::Duration;
 use allocator::{Allocator, set_up};
 use oci_delta_fetch::cancel::Cancel;
 use oci_delta_fetch::child::allow_open_files;
-use oci_delta_fetch::cli::{Cli, failure};
+use oci_delta_fetch::cli::{Typed, failure};
 use oci_delta_fetch::commands;
 use oci_delta_fetch::error::{Error, IoContext as _, Kind, Result};
 use tokio::runtime::Builder;
@@ -28,23 +28,28 @@ const GRACE: Duration = Duration::from_secs(2);
 fn main() -> ExitCode {
     set_up();
     allow_open_files();
-    let cli = Cli::from_args();
-    let verbose = cli.global.verbose;
-    match supervised(cli) {
+    let typed = Typed::from_args();
+    let (verbose, as_oci_delta) = (typed.global.verbose, typed.as_oci_delta);
+    match supervised(typed) {
         Ok(()) => ExitCode::SUCCESS,
+        // The reference tool knows no other.
+        Err(e) if as_oci_delta => {
+            fail(&e, verbose);
+            ExitCode::FAILURE
+        }
         Err(e) => fail(&e, verbose),
     }
 }
 
 /// Works on a thread of its own, so that whatever blocks there, this one hears signals and keeps time.
-fn supervised(cli: Cli) -> Result<()> {
+fn supervised(typed: Typed) -> Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build().at("cannot start")?;
     runtime.block_on(async {
-        let limit = cli.time_limit();
+        let limit = typed.time_limit();
         // From here on no signal is lost.
         let mut signals = Signals::catch()?;
         let cancel = Cancel::default();
-        let mut work = Work::start(cli, cancel.clone())?;
+        let mut work = Work::start(typed, cancel.clone())?;
         let over = async {
             match limit {
                 Some(limit) => sleep(limit).await,
@@ -76,11 +81,11 @@ struct Work {
 }
 
 impl Work {
-    fn start(cli: Cli, cancel: Cancel) -> Result<Self> {
+    fn start(typed: Typed, cancel: Cancel) -> Result<Self> {
         let (tell, result) = oneshot::channel();
         let work = move || {
             // Nobody listens any more when the grace is over.
-            let _ = tell.send(commands::run(cli, &cancel));
+            let _ = tell.send(commands::run(typed, &cancel));
         };
         let thread = std::thread::Builder::new().name("work".into()).spawn(work).at("cannot start")?;
         Ok(Work { thread: Some(thread), result })

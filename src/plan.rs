@@ -28,6 +28,8 @@ pub enum Origin {
     Whole,
     /// It is read whole, from a base image outside the repository.
     Base,
+    /// It stays away: whoever gets the image has it.
+    Absent,
 }
 
 impl Origin {
@@ -39,6 +41,7 @@ impl Origin {
             Origin::Carried => "copied",
             Origin::Whole => "fetched",
             Origin::Base => "base",
+            Origin::Absent => "omitted",
         }
     }
 
@@ -60,7 +63,7 @@ pub struct Way {
 impl Way {
     /// Bytes that are read from the source for it.
     pub fn download_bytes(&self) -> u64 {
-        if matches!(self.origin, Origin::Here | Origin::Base) { 0 } else { self.blob.size() }
+        if matches!(self.origin, Origin::Here | Origin::Base | Origin::Absent) { 0 } else { self.blob.size() }
     }
 }
 
@@ -101,8 +104,13 @@ impl PlannedLayer {
 
     /// Is there something to do for it by this way? Not for a layer that stays here as it is.
     pub fn is_work(&self, way: &Way) -> bool {
-        way.origin != Origin::Here
-            || !matches!(self.keep, Keep::Rewritten(_)) && way.blob.digest() != self.published.digest()
+        match way.origin {
+            Origin::Absent => false,
+            Origin::Here => {
+                !matches!(self.keep, Keep::Rewritten(_)) && way.blob.digest() != self.published.digest()
+            }
+            _ => true,
+        }
     }
 
     /// Is it known how its blob is made of its tar?
@@ -154,7 +162,7 @@ impl RebuildPlan {
     pub fn stored_bytes(&self) -> u64 {
         self.layers.iter().fold(0u64, |sum, layer| {
             sum.saturating_add(match layer.ways.first() {
-                Some(Way { origin: Origin::Here, .. }) => 0,
+                Some(Way { origin: Origin::Here | Origin::Absent, .. }) => 0,
                 Some(Way { origin: Origin::Carried, blob }) => blob.size(),
                 _ => layer.published.size(),
             })
@@ -190,6 +198,17 @@ pub enum Preference {
     FewestBytes,
 }
 
+/// What becomes of the layers of an image that whoever gets it has already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+pub enum Reused {
+    /// They come along
+    #[default]
+    Keep,
+    /// They stay away; the manifest names them all the same
+    Omit,
+}
+
 /// What an image can be made of. The functions answer for a layer by its diff_id or descriptor.
 #[derive(Clone, Copy)]
 pub struct Offer<'a> {
@@ -207,6 +226,8 @@ pub struct Offer<'a> {
     pub whole: &'a dyn Fn(&Descriptor) -> bool,
     /// What goes first.
     pub preference: Preference,
+    /// What becomes of layers for which the delta has no blob.
+    pub reused: Reused,
     /// Most bytes that a layer's tar may have.
     pub max_layer: u64,
 }
@@ -231,6 +252,7 @@ impl<'a> Offer<'a> {
             base: &|_| None,
             whole: &|_| true,
             preference: Preference::FewestBytes,
+            reused: Reused::Keep,
             max_layer,
         }
     }
@@ -244,13 +266,15 @@ impl<'a> Offer<'a> {
             let form = (self.exact != Exact::Off).then(|| published.digest());
             let keep = self.keep(at, diff_id, published);
             let first = *coming.entry((diff_id, form)).or_insert(at);
+            let alone = |origin| vec![Way { origin, blob: published.clone() }];
             PlannedLayer {
                 diff_id: diff_id.clone(),
                 published: published.clone(),
                 same_as: Some(first).filter(|first| *first < at),
                 ways: match first == at {
+                    _ if self.stays_away(&image.layers[first]) => alone(Origin::Absent),
                     true => self.ways(diff_id, published, &keep),
-                    false => vec![Way { origin: Origin::Here, blob: published.clone() }],
+                    false => alone(Origin::Here),
                 },
                 keep,
                 limit: layer_size_bound(published, self.max_layer),
@@ -264,6 +288,11 @@ impl<'a> Offer<'a> {
             }
         }
         plan
+    }
+
+    fn stays_away(&self, published: &Descriptor) -> bool {
+        let changed = self.delta.is_some_and(|delta| delta.layers.contains_key(published.digest()));
+        self.reused == Reused::Omit && !changed
     }
 
     /// What becomes of a tar of layer `at`.

@@ -16,6 +16,9 @@ _oci__delta__fetch() {
             ",$1")
                 cmd="oci__delta__fetch"
                 ;;
+            oci__delta__fetch,apply)
+                cmd="oci__delta__fetch__subcmd__apply"
+                ;;
             oci__delta__fetch,create)
                 cmd="oci__delta__fetch__subcmd__create"
                 ;;
@@ -33,6 +36,9 @@ _oci__delta__fetch() {
                 ;;
             oci__delta__fetch,help)
                 cmd="oci__delta__fetch__subcmd__help"
+                ;;
+            oci__delta__fetch,import)
+                cmd="oci__delta__fetch__subcmd__import"
                 ;;
             oci__delta__fetch,init)
                 cmd="oci__delta__fetch__subcmd__init"
@@ -55,6 +61,9 @@ _oci__delta__fetch() {
             oci__delta__fetch,verify)
                 cmd="oci__delta__fetch__subcmd__verify"
                 ;;
+            oci__delta__fetch__subcmd__help,apply)
+                cmd="oci__delta__fetch__subcmd__help__subcmd__apply"
+                ;;
             oci__delta__fetch__subcmd__help,create)
                 cmd="oci__delta__fetch__subcmd__help__subcmd__create"
                 ;;
@@ -72,6 +81,9 @@ _oci__delta__fetch() {
                 ;;
             oci__delta__fetch__subcmd__help,help)
                 cmd="oci__delta__fetch__subcmd__help__subcmd__help"
+                ;;
+            oci__delta__fetch__subcmd__help,import)
+                cmd="oci__delta__fetch__subcmd__help__subcmd__import"
                 ;;
             oci__delta__fetch__subcmd__help,init)
                 cmd="oci__delta__fetch__subcmd__help__subcmd__init"
@@ -101,7 +113,7 @@ _oci__delta__fetch() {
 
     case "${cmd}" in
         oci__delta__fetch)
-            opts="-q -v -j -h -V --repo --json --progress --quiet --verbose --tag --exact --compress --to --delta-policy --delta --delta-repo --expect-digest --timeout --dry-run --base --rootfs --platform --authfile --creds --cert-dir --tls-verify --registries-conf --insecure-policy --skopeo --retries --stall-timeout --jobs --max-layer-size --max-window-log --help --version fetch create inspect export push deltas prune init list verify remove gc help"
+            opts="-q -v -j -h -V --repo --json --progress --quiet --verbose --tag --exact --compress --to --reused --delta-policy --delta --delta-repo --expect-digest --timeout --dry-run --base --rootfs --platform --authfile --creds --cert-dir --tls-verify --registries-conf --insecure-policy --skopeo --retries --stall-timeout --jobs --max-layer-size --max-window-log --help --version fetch create apply import inspect export push deltas prune init list verify remove gc help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -129,6 +141,10 @@ _oci__delta__fetch() {
                     ;;
                 --to)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reused)
+                    COMPREPLY=($(compgen -W "keep omit" -- "${cur}"))
                     return 0
                     ;;
                 --delta-policy)
@@ -209,6 +225,104 @@ _oci__delta__fetch() {
                     ;;
                 --max-window-log)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        oci__subcmd__delta__subcmd__fetch__subcmd__apply)
+            opts="-j -q -v -h --rootfs --directory --container-storage --base --exact --debug --log-level --platform --authfile --creds --cert-dir --tls-verify --registries-conf --insecure-policy --skopeo --retries --stall-timeout --jobs --max-layer-size --max-window-log --repo --json --progress --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --directory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rootfs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --container-storage)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --base)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --exact)
+                    COMPREPLY=($(compgen -W "auto require off" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --platform)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --authfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --creds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cert-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-verify)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --registries-conf)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --skopeo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stall-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-layer-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-window-log)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto bar json none" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -411,7 +525,7 @@ _oci__delta__fetch() {
             return 0
             ;;
         oci__subcmd__delta__subcmd__fetch__subcmd__export)
-            opts="-j -q -v -h --to --rewrite --platform --authfile --creds --cert-dir --tls-verify --registries-conf --insecure-policy --skopeo --retries --stall-timeout --jobs --max-layer-size --max-window-log --repo --json --progress --quiet --verbose --help"
+            opts="-j -q -v -h --to --rewrite --reused --platform --authfile --creds --cert-dir --tls-verify --registries-conf --insecure-policy --skopeo --retries --stall-timeout --jobs --max-layer-size --max-window-log --repo --json --progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -419,6 +533,10 @@ _oci__delta__fetch() {
             case "${prev}" in
                 --to)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reused)
+                    COMPREPLY=($(compgen -W "keep omit" -- "${cur}"))
                     return 0
                     ;;
                 --platform)
@@ -489,7 +607,7 @@ _oci__delta__fetch() {
             return 0
             ;;
         oci__subcmd__delta__subcmd__fetch__subcmd__fetch)
-            opts="-j -q -v -h --tag --exact --compress --to --delta-policy --delta --delta-repo --expect-digest --timeout --dry-run --base --rootfs --platform --authfile --creds --cert-dir --tls-verify --registries-conf --insecure-policy --skopeo --retries --stall-timeout --jobs --max-layer-size --max-window-log --repo --json --progress --quiet --verbose --help"
+            opts="-j -q -v -h --tag --exact --compress --to --reused --delta-policy --delta --delta-repo --expect-digest --timeout --dry-run --base --rootfs --platform --authfile --creds --cert-dir --tls-verify --registries-conf --insecure-policy --skopeo --retries --stall-timeout --jobs --max-layer-size --max-window-log --repo --json --progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -509,6 +627,10 @@ _oci__delta__fetch() {
                     ;;
                 --to)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reused)
+                    COMPREPLY=($(compgen -W "keep omit" -- "${cur}"))
                     return 0
                     ;;
                 --delta-policy)
@@ -629,8 +751,22 @@ _oci__delta__fetch() {
             return 0
             ;;
         oci__subcmd__delta__subcmd__fetch__subcmd__help)
-            opts="fetch create inspect export push deltas prune init list verify remove gc help"
+            opts="fetch create apply import inspect export push deltas prune init list verify remove gc help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        oci__subcmd__delta__subcmd__fetch__subcmd__help__subcmd__apply)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -713,6 +849,20 @@ _oci__delta__fetch() {
             return 0
             ;;
         oci__subcmd__delta__subcmd__fetch__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        oci__subcmd__delta__subcmd__fetch__subcmd__help__subcmd__import)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -817,6 +967,100 @@ _oci__delta__fetch() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        oci__subcmd__delta__subcmd__fetch__subcmd__import)
+            opts="-t -j -q -v -h --container-storage --tag --exact --debug --log-level --platform --authfile --creds --cert-dir --tls-verify --registries-conf --insecure-policy --skopeo --retries --stall-timeout --jobs --max-layer-size --max-window-log --repo --json --progress --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --container-storage)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tag)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -t)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --exact)
+                    COMPREPLY=($(compgen -W "auto require off" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --platform)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --authfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --creds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cert-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-verify)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --registries-conf)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --skopeo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stall-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-layer-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-window-log)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto bar json none" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_oci_delta_fetch_global_optspecs
-    string join \n repo= json progress= q/quiet v/verbose tag= exact= compress= to= delta-policy= delta= delta-repo= expect-digest= timeout= dry-run base= rootfs= platform= authfile= creds= cert-dir= tls-verify= registries-conf= insecure-policy skopeo= retries= stall-timeout= j/jobs= max-layer-size= max-window-log= h/help V/version
+    string join \n repo= json progress= q/quiet v/verbose tag= exact= compress= to= reused= delta-policy= delta= delta-repo= expect-digest= timeout= dry-run base= rootfs= platform= authfile= creds= cert-dir= tls-verify= registries-conf= insecure-policy skopeo= retries= stall-timeout= j/jobs= max-layer-size= max-window-log= h/help V/version
 end
 
 function __fish_oci_delta_fetch_needs_command
@@ -35,6 +35,8 @@ require\t'Or nothing is done'
 off\t'Never'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l compress -d 'Keep rebuilt layers that are not exact compressed: none, gzip[:LEVEL] or zstd[:LEVEL]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l to -d 'Copy the image on from the repository, as it was published: to docker://, oci:, oci-archive:, dir: or containers-storage:' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l reused -d 'Layers that another image in the repository has, too: in a copy to oci: or oci-archive: they may be left out, where whoever reads it has them' -r -f -a "keep\t'They come along'
+omit\t'They stay away; the manifest names them all the same'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l delta-policy -d 'Use a delta where it saves bytes (auto), or nothing else (only), or none (never)' -r -f -a "auto\t'Where they save bytes; what they fail to make is fetched whole'
 only\t'Fail if the image cannot be had by deltas'
 never\t'Fetch the image whole'"
@@ -66,6 +68,8 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -s h -l he
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -s V -l version -d 'Print version'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "fetch" -d 'Bring an image here (the default command)'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "create" -d 'Make a delta between two images'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "apply" -d 'Apply a delta for a place that has the layers which did not change'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "import" -d 'Apply a delta to an image in podman\'s storage'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "export" -d 'Copy an image from the repository to another place, as it was published'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "push" -d 'Store a delta in a registry so that fetch finds it'
@@ -83,6 +87,8 @@ require\t'Or nothing is done'
 off\t'Never'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l compress -d 'Keep rebuilt layers that are not exact compressed: none, gzip[:LEVEL] or zstd[:LEVEL]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l to -d 'Copy the image on from the repository, as it was published: to docker://, oci:, oci-archive:, dir: or containers-storage:' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l reused -d 'Layers that another image in the repository has, too: in a copy to oci: or oci-archive: they may be left out, where whoever reads it has them' -r -f -a "keep\t'They come along'
+omit\t'They stay away; the manifest names them all the same'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l delta-policy -d 'Use a delta where it saves bytes (auto), or nothing else (only), or none (never)' -r -f -a "auto\t'Where they save bytes; what they fail to make is fetched whole'
 only\t'Fail if the image cannot be had by deltas'
 never\t'Fetch the image whole'"
@@ -160,6 +166,67 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l directory -l rootfs -d 'Unpacked or running root file system of the base image' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l container-storage -d 'Root of podman\'s storage that has the base image' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l base -d 'Base image (any REF)' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l exact -d 'Make layers exactly as they were published, so that the image keeps its digest: where the delta says how (auto), or fail (require), or never (off)' -r -f -a "auto\t'Where it is known how'
+require\t'Or nothing is done'
+off\t'Never'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l log-level -d 'For callers of oci-delta; without effect' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l creds -d 'Registry credentials; they beat --authfile' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l cert-dir -d 'Directory of certificates for the registry' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
+false\t''"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l registries-conf -d 'registries.conf to use' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l skopeo -d 'skopeo to run' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l retries -d 'Times a transient fault is tried again' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
+bar\t'Bars'
+json\t'JSON lines'
+none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l debug -d 'For callers of oci-delta; without effect'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l insecure-policy -d 'Accept images that the signature policy does not allow'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l json -d 'Print one JSON object on standard output'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -s q -l quiet -d 'Print errors only'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -s v -l verbose -d 'Print the causes of errors, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l container-storage -d 'Root of the storage [default: this user\'s, by storage.conf]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -s t -l tag -d 'Name of the image in the storage' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l exact -d 'Make layers exactly as they were published, so that the image keeps its digest: where the delta says how (auto), or fail (require), or never (off)' -r -f -a "auto\t'Where it is known how'
+require\t'Or nothing is done'
+off\t'Never'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l log-level -d 'For callers of oci-delta; without effect' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l creds -d 'Registry credentials; they beat --authfile' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l cert-dir -d 'Directory of certificates for the registry' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
+false\t''"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l registries-conf -d 'registries.conf to use' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l skopeo -d 'skopeo to run' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l retries -d 'Times a transient fault is tried again' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
+bar\t'Bars'
+json\t'JSON lines'
+none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l debug -d 'For callers of oci-delta; without effect'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l insecure-policy -d 'Accept images that the signature policy does not allow'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l json -d 'Print one JSON object on standard output'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -s q -l quiet -d 'Print errors only'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -s v -l verbose -d 'Print the causes of errors, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l delta-policy -d 'Use a delta where it saves bytes (auto), or nothing else (only), or none (never)' -r -f -a "auto\t'Where they save bytes; what they fail to make is fetched whole'
 only\t'Fail if the image cannot be had by deltas'
 never\t'Fetch the image whole'"
@@ -192,6 +259,8 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l to -d 'Where the image goes: docker://HOST/REPO[:TAG], oci:DIR[:NAME], oci-archive:FILE[:NAME], dir:DIR or containers-storage:[STORE]NAME' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l reused -d 'Layers that another image in the repository has, too: for oci: and oci-archive: they may be left out, where whoever reads the copy has them' -r -f -a "keep\t'They come along'
+omit\t'They stay away; the manifest names them all the same'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l creds -d 'Registry credentials; they beat --authfile' -r
@@ -332,16 +401,18 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l j
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "fetch" -d 'Bring an image here (the default command)'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "create" -d 'Make a delta between two images'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "export" -d 'Copy an image from the repository to another place, as it was published'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "push" -d 'Store a delta in a registry so that fetch finds it'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "deltas" -d 'List the deltas that a registry has for an image'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "prune" -d 'Take superseded deltas off the list for an image'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "init" -d 'Make a repository'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "list" -d 'List what is in the repository'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "verify" -d 'Hash everything in the repository again'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "remove" -d 'Remove an image from the repository'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "gc" -d 'Delete blobs that no image needs'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create inspect export push deltas prune init list verify remove gc help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune init list verify remove gc help" -f -a "fetch" -d 'Bring an image here (the default command)'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune init list verify remove gc help" -f -a "create" -d 'Make a delta between two images'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune init list verify remove gc help" -f -a "apply" -d 'Apply a delta for a place that has the layers which did not change'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune init list verify remove gc help" -f -a "import" -d 'Apply a delta to an image in podman\'s storage'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune init list verify remove gc help" -f -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune init list verify remove gc help" -f -a "export" -d 'Copy an image from the repository to another place, as it was published'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune init list verify remove gc help" -f -a "push" -d 'Store a delta in a registry so that fetch finds it'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune init list verify remove gc help" -f -a "deltas" -d 'List the deltas that a registry has for an image'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune init list verify remove gc help" -f -a "prune" -d 'Take superseded deltas off the list for an image'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune init list verify remove gc help" -f -a "init" -d 'Make a repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune init list verify remove gc help" -f -a "list" -d 'List what is in the repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune init list verify remove gc help" -f -a "verify" -d 'Hash everything in the repository again'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune init list verify remove gc help" -f -a "remove" -d 'Remove an image from the repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune init list verify remove gc help" -f -a "gc" -d 'Delete blobs that no image needs'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune init list verify remove gc help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::apply::LogArgs;
 use super::{LimitArgs, PlaceArgs, parse_size};
 use crate::create::{Options, Preset};
 use crate::exact::Exact;
@@ -60,33 +61,29 @@ pub struct CreateArgs {
     #[arg(short, long, help_heading = "Output")]
     pub statistics: bool,
 
-    /// For callers of oci-delta: zstd and auto mean --format v2.
-    #[arg(long, hide = true, value_parser = ["bsdiff", "zstd", "auto"])]
+    /// For callers of oci-delta: zstd and auto mean --format v2
+    #[arg(long, hide = true, value_name = "METHOD", value_parser = ["bsdiff", "zstd", "auto"])]
     pub binary_diff: Option<String>,
 
-    /// For callers of oci-delta; without effect, as there is no such limit.
-    #[arg(long, hide = true)]
+    /// For callers of oci-delta; without effect, as there is no such limit
+    #[arg(long, hide = true, value_name = "MIB")]
     pub max_bsdiff_size: Option<u64>,
 
-    /// For callers of oci-delta; without effect.
-    #[arg(long, hide = true)]
+    /// For callers of oci-delta; without effect
+    #[arg(long, hide = true, value_name = "MIB")]
     pub max_zstd_diff_size: Option<u64>,
 
-    /// For callers of oci-delta; without effect.
-    #[arg(long, hide = true, allow_negative_numbers = true)]
+    /// For callers of oci-delta; without effect
+    #[arg(long, hide = true, value_name = "N", allow_negative_numbers = true)]
     pub zstd_diff_level: Option<i32>,
 
-    /// For callers of oci-delta; without effect.
-    #[arg(long, hide = true)]
+    /// For callers of oci-delta; without effect
+    #[arg(long, hide = true, value_name = "MIB")]
     pub zstd_diff_window: Option<u64>,
 
-    /// For callers of oci-delta; without effect.
-    #[arg(long, hide = true)]
-    pub debug: bool,
-
-    /// For callers of oci-delta; without effect.
-    #[arg(long, hide = true)]
-    pub log_level: Option<String>,
+    /// What callers of oci-delta say.
+    #[command(flatten)]
+    pub log: LogArgs,
 
     /// How images in registries are reached.
     #[command(flatten)]

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::{LimitArgs, PlaceArgs};
+use crate::plan::Reused;
 
 const TO_HELP: &str = "\
 Where the image goes: docker://HOST/REPO[:TAG], oci:DIR[:NAME], oci-archive:FILE[:NAME], dir:DIR or containers-storage:[STORE]NAME";
@@ -24,6 +25,11 @@ pub struct ExportArgs {
     /// Let the image have another digest where it cannot be made as it was published
     #[arg(long)]
     pub rewrite: bool,
+
+    /// Layers that another image in the repository has, too: for oci: and oci-archive: they may be left out,
+    /// where whoever reads the copy has them
+    #[arg(long, value_enum, value_name = "HOW", default_value = "keep")]
+    pub reused: Reused,
 
     /// How the destination is reached.
     #[command(flatten)]

@@ -14,6 +14,7 @@ use crate::engine::outcome::Outcome;
 use crate::engine::request::{BaseChoice, DeltaPolicy, Deltas, FetchRequest, Limits, PlaceOptions};
 use crate::error::{Error, Result};
 use crate::exact::Exact;
+use crate::plan::Reused;
 use crate::platform::Platform;
 use crate::proxy::{Credentials, ProxyOptions};
 use crate::reference::Reference;
@@ -52,6 +53,18 @@ pub struct FetchArgs {
     /// containers-storage:
     #[arg(long, value_name = "PLACE", value_parser = parse_place, help_heading = "Repository")]
     pub to: Option<String>,
+
+    /// Layers that another image in the repository has, too: in a copy to oci: or oci-archive: they may be left out,
+    /// where whoever reads it has them
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        default_value = "keep",
+        requires = "to",
+        help_heading = "Repository"
+    )]
+    pub reused: Reused,
 
     /// How deltas are used.
     #[command(flatten)]
@@ -93,6 +106,12 @@ impl FetchArgs {
             let what = "--compress is for OCI layouts; a composefs repository has its own form";
             return Err(Error::usage(what));
         }
+        if self.reused == Reused::Omit && (self.base.base.is_some() || self.base.rootfs.is_some()) {
+            return Err(Error::usage(
+                "--reused omit goes by the images in the repository, and the base is elsewhere",
+            )
+            .with_hint("oci-delta-fetch apply does that"));
+        }
         Ok(FetchRequest {
             name: self.tag.clone(),
             expected: self.expect_digest.clone(),
@@ -118,6 +137,7 @@ impl FetchArgs {
             image: manifest.to_string(),
             to: to.clone(),
             otherwise: Otherwise::Fail,
+            reused: self.reused,
             destination: ProxyOptions { creds: None, ..destination },
             max_layer_size: self.limits.max_layer_size,
         }))
@@ -164,7 +184,7 @@ pub struct BaseArgs {
 impl BaseArgs {
     /// The same for the engine.
     pub fn choice(&self) -> BaseChoice {
-        BaseChoice { image: self.base.clone(), rootfs: self.rootfs.clone() }
+        BaseChoice { image: self.base.clone(), rootfs: self.rootfs.clone(), repository: None }
     }
 }
 

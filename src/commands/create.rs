@@ -77,7 +77,17 @@ pub(super) async fn run(context: &Context, args: CreateArgs) -> Result<()> {
     };
     let made = create(&context.session, request).await?;
     let report = CreateReport::new(&args.output, made);
-    context.print(&report, || report.text(args.statistics || context.verbose))
+    let statistics = args.statistics || context.verbose;
+    if context.as_oci_delta {
+        // Scripts read the account there, and nothing else.
+        context.say(report.summary().trim_end());
+        let account = || if statistics { report.account() } else { String::new() };
+        return context.print(&report, account);
+    }
+    context.print(&report, || match statistics {
+        true => report.summary() + &report.account(),
+        false => report.summary(),
+    })
 }
 
 impl CreateReport {
@@ -124,8 +134,8 @@ impl CreateReport {
         }
     }
 
-    fn text(&self, statistics: bool) -> String {
-        let mut out = format!(
+    fn summary(&self) -> String {
+        format!(
             "{}: {} of {} ({:.1} %), {} as patches, {:.1} s\n",
             self.output,
             human_bytes(self.delta_bytes),
@@ -136,12 +146,13 @@ impl CreateReport {
                 n => format!("{n} layers"),
             },
             self.seconds,
-        );
-        if statistics {
-            out.push_str(&self.statistics.text());
-            for layer in &self.layers {
-                let _ = writeln!(out, "  Layer {}: {}", layer.diff_id, layer.exactness());
-            }
+        )
+    }
+
+    fn account(&self) -> String {
+        let mut out = self.statistics.text();
+        for layer in &self.layers {
+            let _ = writeln!(out, "  Layer {}: {}", layer.diff_id, layer.exactness());
         }
         out
     }

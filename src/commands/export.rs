@@ -20,6 +20,8 @@ struct ExportReport {
     fidelity: &'static str,
     /// Layers that were made as published on the way.
     made_exact: usize,
+    /// Layers that stayed away.
+    omitted: usize,
 }
 
 /// Runs the command.
@@ -29,6 +31,7 @@ pub(super) async fn run(context: &Context, args: &ExportArgs) -> Result<()> {
         image: args.image.clone(),
         to: args.to.clone(),
         otherwise: if args.rewrite { Otherwise::Rewrite } else { Otherwise::Fail },
+        reused: args.reused,
         destination: args.destination.options()?.skopeo(Platform::host()),
         max_layer_size: args.limits.max_layer_size,
     };
@@ -40,6 +43,7 @@ pub(super) async fn run(context: &Context, args: &ExportArgs) -> Result<()> {
         manifest: exported.manifest.to_string(),
         fidelity: fidelity(exported.fidelity),
         made_exact: exported.made,
+        omitted: exported.omitted,
     };
     context.print(&report, || format!("{}\n{}\n", report.to, report.manifest))
 }

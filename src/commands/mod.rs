@@ -1,5 +1,6 @@
 //! The commands: each wires the parts together; no bytes are worked on here.
 
+mod apply;
 mod create;
 mod export;
 mod fetch;
@@ -17,7 +18,7 @@ use serde::Serialize;
 use tokio::runtime::Builder;
 
 use crate::cancel::Cancel;
-use crate::cli::{Cli, Command, GlobalArgs};
+use crate::cli::{Command, GlobalArgs, Typed};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::progress::Event;
 use crate::session::Session;
@@ -33,11 +34,13 @@ struct Context {
     repo: StoreRef,
     json: bool,
     verbose: bool,
+    /// Prints what the reference tool prints.
+    as_oci_delta: bool,
     session: Session,
 }
 
 impl Context {
-    fn new(global: &GlobalArgs, cancel: Cancel) -> Result<Self> {
+    fn new(global: &GlobalArgs, as_oci_delta: bool, cancel: Cancel) -> Result<Self> {
         let repo = match &global.repo {
             Some(repo) => repo.clone(),
             None => StoreRef::Layout(default_repo()?),
@@ -46,7 +49,7 @@ impl Context {
         session.cancel = cancel;
         session.reporter = terminal::reporter(global.progress, global.quiet);
         session.notes = notes_dir();
-        Ok(Context { repo, json: global.json, verbose: global.verbose, session })
+        Ok(Context { repo, json: global.json, verbose: global.verbose, as_oci_delta, session })
     }
 
     /// A line for people, on standard error.
@@ -72,30 +75,31 @@ impl Context {
 ///
 /// # Errors
 /// The command's; its kind picks the exit code.
-pub fn run(cli: Cli, cancel: &Cancel) -> Result<()> {
+pub fn run(typed: Typed, cancel: &Cancel) -> Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build().at("cannot start")?;
-    let context = Context::new(&cli.global, cancel.clone())?;
-    let result = runtime.block_on(cancel.until(Box::pin(command(cli, &context))));
+    let context = Context::new(&typed.global, typed.as_oci_delta, cancel.clone())?;
+    let result = runtime.block_on(cancel.until(Box::pin(command(typed.command, &context))));
     // Before the context goes, with the directories of the session.
     runtime.shutdown_timeout(SHUTDOWN);
     result
 }
 
-async fn command(cli: Cli, context: &Context) -> Result<()> {
-    match cli.command {
-        None => fetch::run(context, &cli.fetch).await,
-        Some(Command::Fetch(args)) => fetch::run(context, &args).await,
-        Some(Command::Create(args)) => create::run(context, *args).await,
-        Some(Command::Export(args)) => export::run(context, &args).await,
-        Some(Command::Inspect(args)) => inspect::run(context, &args).await,
-        Some(Command::Push(args)) => publish::push(context, &args).await,
-        Some(Command::Deltas(args)) => publish::deltas(context, &args).await,
-        Some(Command::Prune(args)) => publish::prune(context, &args).await,
-        Some(Command::Init(args)) => repository::init(context, &args),
-        Some(Command::List) => repository::list(context),
-        Some(Command::Verify(args)) => repository::verify(context, &args),
-        Some(Command::Remove(args)) => repository::remove(context, &args),
-        Some(Command::Gc(args)) => repository::gc(context, &args),
+async fn command(command: Command, context: &Context) -> Result<()> {
+    match command {
+        Command::Fetch(args) => fetch::run(context, &args).await,
+        Command::Create(args) => create::run(context, *args).await,
+        Command::Export(args) => export::run(context, &args).await,
+        Command::Apply(args) => apply::apply(context, &args).await,
+        Command::Import(args) => apply::import(context, &args).await,
+        Command::Inspect(args) => inspect::run(context, &args).await,
+        Command::Push(args) => publish::push(context, &args).await,
+        Command::Deltas(args) => publish::deltas(context, &args).await,
+        Command::Prune(args) => publish::prune(context, &args).await,
+        Command::Init(args) => repository::init(context, &args),
+        Command::List => repository::list(context),
+        Command::Verify(args) => repository::verify(context, &args),
+        Command::Remove(args) => repository::remove(context, &args),
+        Command::Gc(args) => repository::gc(context, &args),
     }
 }
 

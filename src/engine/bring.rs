@@ -162,14 +162,15 @@ impl<'a> Bring<'a> {
         let made = layer.same_as.map_or(own, |first| made.get(&first));
         let stored = made.map(|made| &made.stored);
         let here = || self.inventory.layer(&layer.diff_id, &layer.published);
-        let stored = stored.or_else(here).ok_or_else(|| {
+        let absent = (layer.origin() == Origin::Absent).then_some(&layer.published);
+        let stored = stored.or(absent).or_else(here).ok_or_else(|| {
             Error::local(format!("layer {} is gone from the repository", layer.diff_id))
                 .with_hint("run again")
         })?;
         Ok(LayerEnd {
             stored: stored.clone(),
             planned: layer.origin(),
-            origin: own.map_or(Origin::Here, |made| made.origin),
+            origin: own.map_or_else(|| absent.map_or(Origin::Here, |_| Origin::Absent), |made| made.origin),
             kept: Kept::of(layer, stored, made.is_some_and(|made| made.by_recipe)),
             bytes: self.received[index].bytes(),
         })
@@ -252,7 +253,7 @@ impl<'a> Bring<'a> {
             let download = Download::new(*index, way.blob.clone(), place);
             Some(match way.origin {
                 // Not from the source, so it does not count.
-                Origin::Base | Origin::Here => download,
+                Origin::Base | Origin::Here | Origin::Absent => download,
                 _ => Download { received: self.received[*index].clone(), ..download },
             })
         };

@@ -17,7 +17,7 @@ use crate::error::{Advice, Error, Kind, Result};
 use crate::exact::Recipes;
 use crate::fetch::Place;
 use crate::layout::Layout;
-use crate::plan::{self, Offer, Origin, Preference, RebuildPlan, cheapest_chain};
+use crate::plan::{self, Offer, Origin, Preference, RebuildPlan, Reused, cheapest_chain};
 use crate::platform::Platform;
 use crate::proxy::Proxy;
 use crate::reference::Reference;
@@ -64,7 +64,7 @@ impl Places {
             Origin::Patch | Origin::Carried => &self.delta,
             Origin::Base => self.base.as_ref().unwrap_or(&self.image),
             Origin::Here => self.here.as_ref().unwrap_or(&self.image),
-            Origin::Whole => &self.image,
+            Origin::Whole | Origin::Absent => &self.image,
         }
     }
 }
@@ -122,6 +122,8 @@ pub(crate) enum Purpose {
     Look,
     /// To do it.
     Fetch,
+    /// To do it for the layers that the delta changes; the others stay away.
+    FetchChanged,
 }
 
 /// What is at hand.
@@ -146,7 +148,7 @@ impl Hand<'_> {
     fn base(&self, config: &Digest) -> Result<Arc<dyn BaseImage>> {
         let here = self.store.map(|store| (store, self.inventory));
         let FetchRequest { base: choice, place, .. } = self.request;
-        base::find(config, choice, place.platform.as_ref(), here, self.spool)
+        base::find(config, choice, place.platform.as_ref(), here, self.spool, &self.session.cancel)
     }
 
     fn policy(&self) -> DeltaPolicy {
@@ -221,7 +223,7 @@ impl Hand<'_> {
         let FetchRequest { base, place, .. } = self.request;
         let remote = base::check_remote(base, place, config, self.spool).await?;
         let missing = self.store.is_some() && self.inventory.by_config(config).is_none();
-        Ok(remote.filter(|_| missing && self.purpose == Purpose::Fetch).cloned())
+        Ok(remote.filter(|_| missing && self.purpose != Purpose::Look).cloned())
     }
 
     /// REF is an image: the cheapest of the deltas for it, or none.
@@ -249,7 +251,7 @@ impl Hand<'_> {
         let repository = RemoteRepository::new(name, &options).remembered(self.session.notes.as_deref());
         let subject = whole.image.manifest_digest.clone();
         if self.inventory.images.is_empty() && local_base.is_none() {
-            if self.purpose == Purpose::Fetch {
+            if self.purpose != Purpose::Look {
                 repository.look_at_registry(&subject).await;
             }
             return self.without(whole, None, Reason::NoBase);
@@ -369,6 +371,7 @@ impl Hand<'_> {
             base: &|diff_id| base.blob(diff_id),
             whole: &|layer| whole.places.image.may_have(layer),
             preference,
+            reused: if self.purpose == Purpose::FetchChanged { Reused::Omit } else { Reused::Keep },
             ..Offer::whole_layers(&here, self.request.limits.max_layer_size)
         };
         offer.plan(&whole.image)

@@ -1,5 +1,6 @@
 //! Brings an image out of the repository, as it was published.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -8,14 +9,19 @@ use std::sync::Arc;
 use oci_spec::image::Descriptor;
 
 use super::opened::cores;
-use crate::artifact::{Image, layer_size_bound};
+use crate::artifact::{self, Image, layer_size_bound};
+use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest};
 use crate::encoding::MAX_WINDOW_LOG;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::exact::{self, Recipe, Recipes, Remake, is_inexact};
 use crate::fetch::on_thread;
+use crate::layout::{Content, Parcel};
+use crate::plan::Reused;
 use crate::proxy::{Digests, ProxyOptions, copy_out};
 use crate::rebuild::convert;
+use crate::reference::Reference;
+use crate::region::Region;
 use crate::session::Session;
 use crate::store::{Fidelity, Inventory, Repository, StoreRef, StoredImage, exact_sink};
 
@@ -33,6 +39,8 @@ pub struct ExportRequest {
     pub to: String,
     /// What is done where it cannot be as published.
     pub otherwise: Otherwise,
+    /// What becomes of layers that another image in the repository has, too.
+    pub reused: Reused,
     /// How the destination is reached.
     pub destination: ProxyOptions,
     /// Most bytes of a layer's tar.
@@ -57,26 +65,45 @@ pub struct Exported {
     pub fidelity: Fidelity,
     /// Layers that were made as published on the way.
     pub made: usize,
+    /// Layers that stayed away.
+    pub omitted: usize,
 }
 
 /// Copies an image to another place with its publisher's digest. Layers that are kept otherwise are made as published
 /// on the way.
 ///
 /// # Errors
-/// Misfit when there is no such image, or it cannot be made as published; what the destination says.
+/// Misfit when there is no such image, or it cannot be made as published; Usage when layers are to stay away from
+/// something that must have them; what the destination says.
 pub async fn export(session: &Session, request: &ExportRequest) -> Result<Exported> {
     let dir = tempfile::tempdir_in(&session.spool).at(session.spool.display())?;
+    // What misses layers is written by us: skopeo copies whole images only.
+    let written = match request.reused {
+        Reused::Keep => None,
+        Reused::Omit => Some(incomplete(&request.to)?),
+    };
     let (path, wanted, cancel) = (dir.path().to_owned(), request.clone(), session.cancel.clone());
+    let by_us = written.clone();
     let work = move || {
         let store = wanted.repository.open(&cancel)?;
         let inventory = store.inventory()?;
         let stored = find(&inventory, &wanted)?.clone();
-        let out = Out { store, inventory, dir: &path, max_layer: wanted.max_layer_size };
+        let stays_away = match wanted.reused {
+            Reused::Keep => HashSet::new(),
+            Reused::Omit => of_others(&inventory, &stored),
+        };
+        let out = Out { store, inventory, dir: &path, max_layer: wanted.max_layer_size, stays_away };
         let staged = out.stage(&stored, wanted.otherwise)?;
+        if let Some(to) = &by_us {
+            out.write(to, &cancel)?;
+        }
         // The blobs are read in place: nobody may sweep them before they are copied.
         Ok((out.store, staged))
     };
     let (store, staged) = session.cancel.until(on_thread(work)).await?;
+    if written.is_some() {
+        return Ok(staged);
+    }
     let digests = match request.otherwise {
         Otherwise::Fail => Digests::Stay,
         Otherwise::Rewrite => Digests::MayChange,
@@ -86,6 +113,25 @@ pub async fn export(session: &Session, request: &ExportRequest) -> Result<Export
     session.cancel.until(copy_out(&from, &request.to, digests, &destination)).await?;
     drop(store);
     Ok(staged)
+}
+
+/// The layout or archive that an image without some of its layers goes into.
+///
+/// # Errors
+/// Usage for any other place.
+pub(super) fn incomplete(to: &str) -> Result<Reference> {
+    match to.parse() {
+        Ok(to @ (Reference::Oci { .. } | Reference::OciArchive { .. })) => Ok(to),
+        _ => Err(Error::usage(format!("{to}: an image that misses layers goes into a layout or an archive"))
+            .with_hint("oci:DIR[:NAME] or oci-archive:FILE[:NAME]")),
+    }
+}
+
+/// The layers that an image shares with others.
+fn of_others(inventory: &Inventory, stored: &StoredImage) -> HashSet<DiffId> {
+    let config = &stored.image.config_digest;
+    let others = inventory.images.iter().filter(|other| other.image.config_digest != *config);
+    others.flat_map(|other| other.image.diff_ids.iter().cloned()).collect()
 }
 
 /// The image that the request names.
@@ -107,6 +153,8 @@ struct Out<'a> {
     /// Becomes what skopeo calls `dir:`, with links to the blobs that need not be made.
     dir: &'a Path,
     max_layer: u64,
+    /// Layers that are left out.
+    stays_away: HashSet<DiffId>,
 }
 
 impl Out<'_> {
@@ -125,17 +173,44 @@ impl Out<'_> {
             made => made?,
         };
         self.finish(&published, &published.manifest_raw)?;
-        Ok(Exported { manifest: published.manifest_digest, fidelity: Fidelity::Verbatim, made })
+        let omitted = self.omitted(&published);
+        Ok(Exported { manifest: published.manifest_digest, fidelity: Fidelity::Verbatim, made, omitted })
+    }
+
+    fn omitted(&self, image: &Image) -> usize {
+        image.diff_ids.iter().filter(|diff_id| self.stays_away.contains(diff_id)).count()
+    }
+
+    /// Writes what was staged into a layout or archive.
+    fn write(&self, to: &Reference, cancel: &Cancel) -> Result<()> {
+        let manifest = fs::read(self.dir.join("manifest.json")).at(self.dir.display())?;
+        if artifact::is_docker(&manifest)? {
+            let what = "its manifest is a Docker one, which a layout does not hold";
+            return Err(Error::misfit(format!("the image cannot be as it was published: {what}")));
+        }
+        let parsed = artifact::parse_manifest(&manifest)?;
+        let mut blobs: Vec<(Digest, Content)> = Vec::new();
+        for blob in std::iter::once(parsed.config()).chain(parsed.layers()) {
+            let path = self.dir.join(blob.digest().digest());
+            if path.exists() && !blobs.iter().any(|(known, _)| known == blob.digest()) {
+                let file = fs::File::open(&path).and_then(Region::whole).at(path.display())?;
+                blobs.push((blob.digest().clone(), Content::Region(file)));
+            }
+        }
+        write_image(&manifest, &blobs, to, cancel)
     }
 
     /// The image as the repository keeps it.
     fn stage_as_kept(&self, stored: &StoredImage) -> Result<Exported> {
         let image = &stored.image;
-        for layer in &image.layers {
-            self.link(layer.digest())?;
+        for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
+            if !self.stays_away.contains(diff_id) {
+                self.link(layer.digest())?;
+            }
         }
         self.finish(image, &image.manifest_raw)?;
-        Ok(Exported { manifest: image.manifest_digest.clone(), fidelity: Fidelity::Rewritten, made: 0 })
+        let (manifest, omitted) = (image.manifest_digest.clone(), self.omitted(image));
+        Ok(Exported { manifest, fidelity: Fidelity::Rewritten, made: 0, omitted })
     }
 
     fn finish(&self, image: &Image, manifest: &[u8]) -> Result<()> {
@@ -149,7 +224,7 @@ impl Out<'_> {
     fn layers(&self, image: &Image, recipes: &Recipes) -> Result<usize> {
         let mut made = 0;
         for (at, (diff_id, layer)) in image.diff_ids.iter().zip(&image.layers).enumerate() {
-            if self.dir.join(layer.digest().digest()).exists() {
+            if self.stays_away.contains(diff_id) || self.dir.join(layer.digest().digest()).exists() {
                 continue;
             }
             let stored = self.inventory.layer(diff_id, layer);
@@ -195,6 +270,25 @@ impl Out<'_> {
         let path = path.canonicalize().at(path.display())?;
         let name = self.dir.join(digest.digest());
         if name.exists() { Ok(()) } else { symlink(path, &name).at(name.display()) }
+    }
+}
+
+/// Writes an image, with those of its blobs that come along.
+pub(super) fn write_image(
+    manifest: &[u8],
+    blobs: &[(Digest, Content)],
+    to: &Reference,
+    cancel: &Cancel,
+) -> Result<()> {
+    let parcel = Parcel {
+        manifest,
+        blobs: blobs.iter().map(|(digest, content)| (digest, content)).collect(),
+        replaces: |manifest| artifact::image_config(manifest).is_ok_and(|config| config.is_some()),
+    };
+    match to {
+        Reference::OciArchive { file, name } => parcel.write_archive(file, name.as_deref()),
+        Reference::Oci { dir, name } => parcel.write_dir(dir, name.as_deref(), cancel),
+        other => Err(Error::usage(format!("{other}: neither a layout nor an archive"))),
     }
 }
 

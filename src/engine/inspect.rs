@@ -79,12 +79,12 @@ impl Look<'_> {
         let signatures = manifest.signatures;
         let delta = opened.target_of(manifest).await?;
         let plan = self.plan(opened, &delta);
-        let spool = &self.session.spool;
+        let Session { spool, cancel, .. } = self.session;
         let wanted = delta.source_config();
         let remote = base::check_remote(choice, place, wanted, spool).await;
         let repository = self.store.as_ref().map(|store| (store, &self.inventory));
-        let found =
-            remote.and_then(|_| base::find(wanted, choice, place.platform.as_ref(), repository, spool));
+        let platform = place.platform.as_ref();
+        let found = remote.and_then(|_| base::find(wanted, choice, platform, repository, spool, cancel));
         let accounts = if accounts { Some(self.accounts(opened, &delta).await?) } else { None };
         Ok(Inspection {
             is_delta: true,

@@ -264,13 +264,13 @@ impl Maker<'_> {
             false => Reference::OciArchive { file: output.into(), name: None },
         };
         match reference {
-            Reference::Oci { dir, name } => artifact.write_dir(&dir, name.as_deref(), cancel),
-            Reference::OciArchive { file, name } => artifact.write_archive(&file, name.as_deref()),
+            Reference::Oci { dir, name } => artifact.parcel().write_dir(&dir, name.as_deref(), cancel),
+            Reference::OciArchive { file, name } => artifact.parcel().write_archive(&file, name.as_deref()),
             Reference::Dir { .. } => Err(Error::usage("a delta cannot be written to dir:")
                 .with_hint("write it to oci:DIR, then skopeo copy oci:DIR dir:OTHER")),
             Reference::Docker { .. } => {
                 let dir = self.inputs.join("delta");
-                artifact.write_dir(&dir, None, cancel)?;
+                artifact.parcel().write_dir(&dir, None, cancel)?;
                 let stored =
                     publish::store(self.session, &dir, &artifact.manifest, output, &self.request.place);
                 Box::pin(stored).await.map(drop)

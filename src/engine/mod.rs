@@ -4,6 +4,7 @@
 //! request → opened (manifest) → decision (deltas, base, plan) → bring (layers) → publish → outcome
 //! ```
 
+pub mod apply;
 pub(crate) mod base;
 mod bring;
 mod chain;
@@ -53,6 +54,15 @@ pub async fn plan(session: &Session, request: &FetchRequest) -> Result<Outcome> 
 /// not what it claims to be, Transient for trouble of the network, Interrupted by the session, else Local.
 pub async fn fetch(session: &Session, request: &FetchRequest) -> Result<Outcome> {
     let plan = Box::pin(Plan::make(session, request, Purpose::Fetch)).await?;
+    Box::pin(plan.run()).await
+}
+
+/// As [`fetch`] for a delta, but without the layers that it does not change: the image in the repository is not complete.
+///
+/// # Errors
+/// As [`fetch`].
+async fn fetch_changed(session: &Session, request: &FetchRequest) -> Result<Outcome> {
+    let plan = Box::pin(Plan::make(session, request, Purpose::FetchChanged)).await?;
     Box::pin(plan.run()).await
 }
 
@@ -258,7 +268,7 @@ async fn open_store(
 ) -> Result<(Option<Arc<dyn Repository>>, Inventory, PathBuf)> {
     let (place, cancel) = (request.repository.clone(), session.cancel.clone());
     let open = move || match purpose {
-        Purpose::Fetch => place.open_or_create(&cancel).map(Some),
+        Purpose::Fetch | Purpose::FetchChanged => place.open_or_create(&cancel).map(Some),
         Purpose::Look if place.exists() => place.open(&cancel).map(Some),
         Purpose::Look => Ok(None),
     };
@@ -284,7 +294,7 @@ async fn confirm(
     let layers: Vec<DiffId> =
         here.map(|l| l.diff_id.clone()).filter(|d| inventory.unverified.contains(d)).collect();
     match store {
-        Some(store) if purpose == Purpose::Fetch && !layers.is_empty() => {
+        Some(store) if purpose != Purpose::Look && !layers.is_empty() => {
             let (store, inventory) = (store.clone(), inventory.clone());
             on_thread(move || store.confirm(&inventory, &layers)).await
         }

@@ -101,6 +101,15 @@ pub struct BaseChoice {
     pub image: Option<Reference>,
     /// A root file system with the base's files.
     pub rootfs: Option<PathBuf>,
+    /// Another repository than the one that takes the image.
+    pub repository: Option<StoreRef>,
+}
+
+impl BaseChoice {
+    /// Is none named?
+    pub(crate) fn is_open(&self) -> bool {
+        self.image.is_none() && self.rootfs.is_none()
+    }
 }
 
 /// How a place is reached.

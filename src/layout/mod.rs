@@ -10,6 +10,7 @@ mod dir;
 mod edit;
 mod file;
 pub(crate) mod lock;
+mod output;
 mod write;
 
 use std::fmt::Debug;
@@ -27,6 +28,7 @@ use crate::reference::Reference;
 use crate::region::Region;
 pub use choose::{FULL_NAME, REF_NAME, full_name, ref_name};
 pub use edit::IndexEdit;
+pub use output::{Content, Parcel};
 pub use write::{LayoutWriter, MARKER, STATE};
 pub(crate) use write::{edit_index, open_lock, persist, sync_dir, write_durably};
 

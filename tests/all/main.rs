@@ -4,6 +4,7 @@
 
 mod support;
 
+mod apply;
 mod base_files;
 mod certificates;
 mod codec;

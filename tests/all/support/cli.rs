@@ -61,7 +61,20 @@ impl Sandbox {
 
     /// The command with the sandbox's home and repository, without the caller's configuration.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_oci-delta-fetch"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_oci-delta-fetch")))
+    }
+
+    /// The same under the reference tool's name.
+    pub fn oci_delta(&self) -> Command {
+        let link = self.path("oci-delta");
+        if !link.exists() {
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_oci-delta-fetch"), &link).unwrap();
+        }
+        self.command_of(&link)
+    }
+
+    fn command_of(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         command
             .env("HOME", self.dir.path())
             .env_remove("XDG_DATA_HOME")

@@ -1,25 +1,63 @@
-//! Puts a finished artifact into an OCI layout, directory or archive.
+//! Puts a document with its blobs, an artifact or an image, into an OCI layout: a directory or an archive.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
 use oci_spec::image::Descriptor;
 use tempfile::NamedTempFile;
 
-use super::manifest::Artifact;
-use crate::artifact;
+use super::edit::IndexEdit;
+use super::write::{LayoutWriter, MARKER};
 use crate::cancel::Cancel;
-use crate::digest::digest_of;
+use crate::digest::{Digest, digest_of};
 use crate::document::IMAGE_MANIFEST;
 use crate::error::{Error, IoContext, Result};
-use crate::layout::{IndexEdit, LayoutWriter, MARKER};
+use crate::region::Region;
 
-impl Artifact {
+/// Where a blob's bytes are.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// In memory.
+    Bytes(Vec<u8>),
+    /// In a file.
+    Region(Region),
+}
+
+impl Content {
+    /// Size in bytes.
+    pub fn size(&self) -> u64 {
+        match self {
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Region(region) => region.len(),
+        }
+    }
+
+    /// The bytes from the start.
+    pub fn reader(&self) -> Box<dyn Read + '_> {
+        match self {
+            Content::Bytes(bytes) => Box::new(&bytes[..]),
+            Content::Region(region) => Box::new(region.reader()),
+        }
+    }
+}
+
+/// A manifest and the blobs that go with it.
+#[derive(Debug)]
+pub struct Parcel<'a> {
+    /// The manifest.
+    pub manifest: &'a [u8],
+    /// Each blob once, in the order of writing.
+    pub blobs: Vec<(&'a Digest, &'a Content)>,
+    /// Which older manifests of its name it replaces in a directory.
+    pub replaces: fn(&[u8]) -> bool,
+}
+
+impl Parcel<'_> {
     /// Writes an `oci-archive`, replacing what is at `path` only when it is complete.
     ///
     /// # Errors
-    /// Local I/O errors.
+    /// Local I/O errors; Usage for standard output.
     pub fn write_archive(&self, path: &Path, name: Option<&str>) -> Result<()> {
         if path == Path::new("-") {
             return Err(Error::usage("an archive is not written to standard output")
@@ -34,12 +72,12 @@ impl Artifact {
             header.set_entry_type(tar::EntryType::Directory);
             tar.append_data(&mut header, dir, std::io::empty()).at(path.display())?;
         }
-        for blob in &self.blobs {
-            let name = format!("blobs/sha256/{}", blob.digest.digest());
-            append(&mut tar, &name, blob.size(), blob.reader()).at(path.display())?;
+        for (digest, content) in &self.blobs {
+            let name = format!("blobs/sha256/{}", digest.digest());
+            append(&mut tar, &name, content.size(), content.reader()).at(path.display())?;
         }
-        let manifest = format!("blobs/sha256/{}", digest_of(&self.manifest).digest());
-        append(&mut tar, &manifest, self.manifest.len() as u64, &self.manifest[..]).at(path.display())?;
+        let manifest = format!("blobs/sha256/{}", digest_of(self.manifest).digest());
+        append(&mut tar, &manifest, self.manifest.len() as u64, self.manifest).at(path.display())?;
         let mut index = IndexEdit::default();
         index.put(&self.entry(), name, &[])?;
         let index = index.to_bytes()?;
@@ -49,23 +87,23 @@ impl Artifact {
         publish(file, path)
     }
 
-    /// Adds the artifact to the OCI layout directory `dir`, which is made if it is not there. Waits for others who
-    /// write there. An older delta of the same name, or without one if this has none, is replaced; what else has
-    /// the name stays, without it.
+    /// Adds it to the OCI layout directory `dir`, which is made if it is not there. Waits for others who write there.
+    /// An older one of the same name, or without one if this has none, is replaced; what else has the name stays,
+    /// without it.
     ///
     /// # Errors
     /// Local I/O errors; Verification when the layout's index cannot be parsed; Interrupted.
     pub fn write_dir(&self, dir: &Path, name: Option<&str>, cancel: &Cancel) -> Result<()> {
         let writer = LayoutWriter::open_or_create(dir, cancel)?;
-        for blob in &self.blobs {
-            writer.blob(&blob.digest, blob.reader())?;
+        for (digest, content) in &self.blobs {
+            writer.blob(digest, content.reader())?;
         }
         let entry = self.entry();
-        writer.blob(entry.digest(), &self.manifest[..])?;
+        writer.blob(entry.digest(), self.manifest)?;
         writer.edit(|index| {
             let mut replaced = Vec::new();
             for digest in index.named(name) {
-                if artifact::is_delta(&writer.small_blob(digest)?).unwrap_or(false) {
+                if (self.replaces)(&writer.small_blob(digest)?) {
                     replaced.push(digest.to_owned());
                 }
             }
@@ -76,7 +114,7 @@ impl Artifact {
 
     /// What names it in an index.
     fn entry(&self) -> Descriptor {
-        Descriptor::new(IMAGE_MANIFEST.into(), self.manifest.len() as u64, digest_of(&self.manifest))
+        Descriptor::new(IMAGE_MANIFEST.into(), self.manifest.len() as u64, digest_of(self.manifest))
     }
 }
 
