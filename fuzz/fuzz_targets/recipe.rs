@@ -27,10 +27,11 @@ impl Write for Bounded {
 }
 
 /// Recipes that need a fix: the first byte of the input names one, or none of them.
-const RECIPES: [&str; 3] = [
+const RECIPES: [&str; 4] = [
     r#"{"v":1,"size":99999,"wrap":"gzip","head":"1f8b","enc":"tokens","fam":"1","lvl":0,"frame":{"kind":"stream"}"#,
     r#"{"v":1,"size":99999,"wrap":"gzip","head":"1f8b","enc":"go-flate","fam":"1.26","lvl":1,"frame":{"kind":"stream"}"#,
     r#"{"v":1,"size":99999,"wrap":"zstd","enc":"kp-zstd","fam":"1.18.5","lvl":1,"frame":{"kind":"whole","plain":9}"#,
+    r#"{"v":1,"size":99999,"wrap":"zstd","enc":"libzstd","fam":"1.5.7","lvl":1,"frame":{"kind":"jobs","sum":1,"job":524288,"overlap":6}"#,
 ];
 
 fuzz_target!(|data: &[u8]| {

@@ -23,12 +23,16 @@ pub use self::reason::{NotFound, Seen};
 use crate::deflate::kp::Rounding;
 use crate::pigz;
 use crate::recipe::{Deflate, Method, Recipe};
+use crate::zstd::libzstd;
 
 /// The most bytes of a recipe's text that is found.
 pub const MAX_TEXT: usize = 400;
 
 /// The plain bytes of a trial. More than a block of pgzip, and than encoders hold back.
 const TRIAL: u64 = 5 << 18;
+
+/// The plain bytes of a job of libzstd in a trial: some of the pieces of 512 KiB that it is made in.
+const SHORT_JOB: u32 = 1 << 20;
 
 /// Finds the recipe of a blob, and proves it.
 ///
@@ -60,6 +64,18 @@ fn fused(recipe: &Recipe) -> Option<Recipe> {
     let Method::Deflate { encoder: Deflate::Kp { rounding, .. }, .. } = &mut method else { return None };
     *rounding = Rounding::Fused;
     Recipe::new(recipe.size(), method).ok()
+}
+
+/// The recipe with jobs of [`SHORT_JOB`] bytes, if libzstd makes it in jobs: nothing comes before one is made as a whole, and
+/// the first begins as a longer one does.
+fn in_short_jobs(recipe: &Recipe) -> Option<Recipe> {
+    let Method::Libzstd { settings: settings @ libzstd::Settings { jobs: Some(jobs), .. } } =
+        *recipe.method()
+    else {
+        return None;
+    };
+    let jobs = libzstd::Jobs::new(SHORT_JOB.min(jobs.size()), jobs.overlap_log());
+    Recipe::new(recipe.size(), Method::Libzstd { settings: libzstd::Settings { jobs, ..settings } }).ok()
 }
 
 /// Sizes in bytes.
@@ -151,11 +167,16 @@ where
     /// Whether the recipe makes the blob: first a trial with one thread, then the whole with all. To make the whole twice
     /// would cost as much again, and the bytes do not depend on threads.
     fn prove(&mut self, recipe: &Recipe, plain: u64, threads: NonZeroUsize) -> Result<Verdict, NotFound> {
-        let is_short = plain <= TRIAL;
-        let limit = if is_short { u64::MAX } else { TRIAL };
-        let mut verdict = self.compare(recipe, limit, NonZeroUsize::MIN)?;
-        let has_threads = recipe.method().has_threads() && threads.get() > 1;
-        if verdict == Verdict::Same && (has_threads || !is_short) {
+        let (mut verdict, is_proved) = match in_short_jobs(recipe) {
+            Some(trial) => (self.compare(&trial, SHORT_JOB.into(), NonZeroUsize::MIN)?, false),
+            None => {
+                let is_short = plain <= TRIAL;
+                let limit = if is_short { u64::MAX } else { TRIAL };
+                let has_threads = recipe.method().has_threads() && threads.get() > 1;
+                (self.compare(recipe, limit, NonZeroUsize::MIN)?, is_short && !has_threads)
+            }
+        };
+        if verdict == Verdict::Same && !is_proved {
             verdict = self.compare(recipe, u64::MAX, threads)?;
         }
         Ok(verdict)

@@ -20,6 +20,11 @@ pub trait Encoder: Send {
     /// Takes the next plain bytes, and appends to `out` what is ready.
     fn push(&mut self, plain: &[u8], out: &mut Vec<u8>);
 
+    /// Waits for what threads of its own make of whole parts that were pushed, and appends it to `out`.
+    ///
+    /// The output depends on it where the last part is not whole.
+    fn settle(&mut self, _out: &mut Vec<u8>) {}
+
     /// Ends the stream: appends to `out` all that is left.
     fn finish(self: Box<Self>, out: &mut Vec<u8>);
 }

@@ -230,7 +230,7 @@ impl Method {
                 Box::new(Gzip::new(header.as_slice(), encoder.encoder(threads)?))
             }
             Self::Zstd { family, level, calls } => kp_zstd::encoder(*family, *level, calls.clone()),
-            Self::Libzstd { settings } => libzstd::encoder_that_may_fail(*settings),
+            Self::Libzstd { settings } => libzstd::encoder_that_may_fail(*settings, threads),
         })
     }
 
@@ -238,7 +238,8 @@ impl Method {
     pub const fn has_threads(&self) -> bool {
         match self {
             Self::Deflate { encoder, .. } => !matches!(encoder, Deflate::ZlibNg { .. } | Deflate::Tokens),
-            Self::Zstd { .. } | Self::Libzstd { .. } => false,
+            Self::Zstd { .. } => false,
+            Self::Libzstd { settings } => settings.jobs.is_some(),
         }
     }
 

@@ -127,6 +127,13 @@ fn c_methods(length: usize) -> Vec<Method> {
         all.push(Method::Libzstd { settings: libzstd::Settings::stream(level) });
     }
     all.push(Method::Libzstd { settings: libzstd::Settings::command(19) });
+    // More than one piece of a job.
+    for size in [None, Some(length as u64)].into_iter().filter(|_| length > 512 << 10) {
+        let command = libzstd::Settings { size, ..libzstd::Settings::command(3) };
+        all.push(Method::Libzstd {
+            settings: libzstd::Settings { jobs: libzstd::Jobs::new(8 << 20, 6), ..command },
+        });
+    }
     all
 }
 
@@ -149,6 +156,25 @@ fn short_blobs_of_zlib_and_libzstd_are_found() {
             // Several make the same.
             found(&made(&method, plain), plain)
                 .unwrap_or_else(|error| panic!("{length} {method:?}: {error}"));
+        }
+    }
+}
+
+#[test]
+fn jobs_of_libzstd_are_found() {
+    let plain = layer_like(17, 5 << 20);
+    for (level, job, checksum) in
+        [(1, 2 << 20, libzstd::Checksum::Present), (2, 4 << 20, libzstd::Checksum::Absent)]
+    {
+        let jobs = libzstd::Jobs::new(job, 6);
+        let settings = libzstd::Settings { jobs, checksum, ..libzstd::Settings::stream(level) };
+        for length in [job as usize - 1, job as usize, job as usize + 1, plain.len()] {
+            let plain = &plain[..length];
+            let recipe = found(&made(&Method::Libzstd { settings }, plain), plain).expect("a recipe");
+            // Of a job alone, both ways may make the same.
+            if length > job as usize {
+                assert_eq!(*recipe.method(), Method::Libzstd { settings });
+            }
         }
     }
 }

@@ -2,11 +2,13 @@
 
 mod common;
 
+use std::num::NonZeroUsize;
+
 use common::{encode, layer_like, sha256};
-use exact_encoders::zstd::libzstd::{self, MAX_WINDOW_LOG, Settings, SizeField};
+use exact_encoders::zstd::libzstd::{self, Jobs, MAX_WINDOW_LOG, Settings, SizeField};
 
 fn frame(settings: Settings, plain: &[u8], piece: usize) -> Vec<u8> {
-    encode(libzstd::encoder(settings).expect("settings of the library"), plain, piece)
+    encode(libzstd::encoder(settings, NonZeroUsize::MIN).expect("settings of the library"), plain, piece)
 }
 
 /// Level, and the first digits of the SHA-256 of the frame that release 1.5.7 makes.
@@ -43,6 +45,28 @@ fn pieces_do_not_matter() {
 }
 
 #[test]
+fn threads_do_not_matter_and_jobs_do() {
+    let plain = layer_like(159, 5 << 20);
+    let settings = |jobs| Settings { jobs, ..Settings::stream(1) };
+    let made = |jobs, threads, piece| {
+        let threads = NonZeroUsize::new(threads).expect("a thread");
+        encode(libzstd::encoder(settings(jobs), threads).expect("settings of the library"), &plain, piece)
+    };
+    let jobs = Jobs::new(2 << 20, 6);
+    let one = made(jobs, 1, 131_072);
+    for (threads, piece) in [(2, 100_001), (3, plain.len()), (70, 1 << 20)] {
+        assert!(one == made(jobs, threads, piece), "{threads} threads, pieces of {piece}");
+    }
+    assert!(zstd::decode_all(&one[..]).expect("a frame") == plain);
+    for other in [None, Jobs::new(1 << 20, 6), Jobs::new(2 << 20, 9)] {
+        assert!(one != made(other, 2, 131_072), "{other:?}");
+    }
+    for (size, overlap) in [(Jobs::MIN - 1, 6), (Jobs::MAX + 1, 6), (Jobs::MIN, 0), (Jobs::MIN, 10)] {
+        assert_eq!(Jobs::new(size, overlap), None);
+    }
+}
+
+#[test]
 fn settings_are_in_the_header() {
     let plain = [7; 300];
     let start = |settings| frame(settings, &plain, 100)[4..8].to_vec();
@@ -55,8 +79,8 @@ fn settings_are_in_the_header() {
     assert_eq!(start(Settings { size_field: SizeField::Omitted, ..known })[0], 0);
     let window = |log| Settings { window_log: Some(log), ..stream };
     assert_eq!(start(window(20))[1], (20 - 10) << 3);
-    assert!(libzstd::encoder(window(MAX_WINDOW_LOG + 1)).is_err());
-    assert!(libzstd::encoder(window(3)).is_err());
+    assert!(libzstd::encoder(window(MAX_WINDOW_LOG + 1), NonZeroUsize::MIN).is_err());
+    assert!(libzstd::encoder(window(3), NonZeroUsize::MIN).is_err());
     // Of nothing, a frame is known to have no bytes.
     assert_eq!(frame(stream, b"", 1)[4..], [0x20, 0, 1, 0, 0]);
 }

@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::{env, fs, io};
 
@@ -101,7 +102,7 @@ fn libzstd_frames() {
         };
         let level = vector["params"]["level"].as_i64().expect("a level") as i32;
         let settings = Settings { size_field, checksum, ..Settings::stream(level) };
-        let encoder = libzstd::encoder(settings).expect("settings of the library");
+        let encoder = libzstd::encoder(settings, NonZeroUsize::MIN).expect("settings of the library");
         Some(sha256(&encode(encoder, plain, 32_768)) == vector["blob_sha256"])
     });
 }
@@ -115,7 +116,8 @@ fn frames_of_an_older_command() {
         if vector["tool"] != "zstd-cli" || plain.len() > 128 << 10 || level == 9 {
             return None;
         }
-        let encoder = libzstd::encoder(Settings::command(level)).expect("settings of the library");
+        let encoder =
+            libzstd::encoder(Settings::command(level), NonZeroUsize::MIN).expect("settings of the library");
         Some(sha256(&encode(encoder, plain, 32_768)) == vector["blob_sha256"])
     });
 }

@@ -38,7 +38,7 @@ pub(super) fn compare<B: Read, P: Read>(
             return Err(NotFound::Cancelled);
         }
         if left == 0 {
-            break Ok(());
+            break rebuild.settle();
         }
         let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         match plain.read(&mut buffer[..most]) {

@@ -128,6 +128,14 @@ impl<W: Write> Rebuild<W> {
         Ok(self.inner)
     }
 
+    /// Writes what threads still make of whole parts, to be compared: the blob can't be made to its end after that.
+    pub(crate) fn settle(mut self) -> io::Result<()> {
+        if let Making::Encoder(encoder) = self.making.as_mut().ok_or(RebuildError::Failed)? {
+            encoder.settle(&mut self.ready);
+        }
+        self.hand_out()
+    }
+
     /// Goes on with these plain bytes as far as it leads.
     fn follow(&mut self, follow: &mut Follow, mut plain: &[u8]) -> io::Result<Progress> {
         loop {

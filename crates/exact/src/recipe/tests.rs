@@ -54,9 +54,18 @@ fn libzstds() -> impl Strategy<Value = libzstd::Settings> {
     let fields = prop::sample::select(vec![libzstd::SizeField::Written, libzstd::SizeField::Omitted]);
     let sums = prop::sample::select(vec![libzstd::Checksum::Absent, libzstd::Checksum::Present]);
     let windows = prop::option::of(10u32..=23);
-    (1i32..=19, sizes, fields, sums, windows).prop_map(|(level, size, size_field, checksum, window_log)| {
-        libzstd::Settings { level, size, size_field, checksum, window_log }
-    })
+    let jobs = (libzstd::Jobs::MIN..=libzstd::Jobs::MAX, 1..=libzstd::Jobs::MAX_OVERLAP);
+    let jobs = prop::option::of(jobs.prop_filter_map("jobs", |(size, log)| libzstd::Jobs::new(size, log)));
+    (1i32..=19, sizes, fields, sums, windows, jobs).prop_map(
+        |(level, size, size_field, checksum, window_log, jobs)| libzstd::Settings {
+            level,
+            size,
+            size_field,
+            checksum,
+            window_log,
+            jobs,
+        },
+    )
 }
 
 fn recipes() -> impl Strategy<Value = Recipe> {
@@ -249,6 +258,29 @@ fn hostile_recipes_of_libzstd_are_refused_by_name() {
         assert!(error.contains(named), "{to}: {error}");
     }
     assert!(matches!(with_encoder("gzip", text), Err(RecipeError::Contradiction(_))));
+}
+
+#[test]
+fn hostile_jobs_of_libzstd_are_refused_by_name() {
+    let text =
+        r#""enc":"libzstd","fam":"1.5.7","lvl":3,"frame":{"kind":"jobs","sum":1,"job":8388608,"overlap":6}"#;
+    assert!(with_encoder("zstd", text).is_ok());
+    for (from, to, named) in [
+        // Each thread holds some jobs.
+        (r#""job":8388608"#, r#""job":33554433"#, "`job`"),
+        (r#""job":8388608"#, r#""job":18446744073709551616"#, "`job`"),
+        // Each costs a start.
+        (r#""job":8388608"#, r#""job":524287"#, "`job`"),
+        (r#""job":8388608"#, r#""job":0"#, "`job`"),
+        (r#""overlap":6"#, r#""overlap":10"#, "`overlap`"),
+        (r#""overlap":6"#, r#""overlap":0"#, "`overlap`"),
+        (r#","overlap":6"#, "", "`overlap`"),
+        (r#","job":8388608"#, "", "`job`"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let error = with_encoder("zstd", &text.replacen(from, to, 1)).expect_err(to).to_string();
+        assert!(error.contains(named), "{to}: {error}");
+    }
 }
 
 #[test]
