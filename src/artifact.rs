@@ -125,6 +125,8 @@ pub struct Image {
     pub config_digest: Digest,
     /// What the config says it runs on.
     pub platform: Platform,
+    /// Labels in the config.
+    pub labels: HashMap<String, String>,
     /// Digests of the plain layer tars, bottom to top.
     pub diff_ids: Vec<DiffId>,
     /// The layers as the manifest lists them, bottom to top.
@@ -361,6 +363,7 @@ impl Image {
             config_raw,
             config_digest,
             platform,
+            labels: config.config.labels,
             diff_ids,
             layers,
         })

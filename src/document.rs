@@ -6,6 +6,7 @@
 
 mod shape;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -97,6 +98,14 @@ pub(crate) struct Config {
     pub architecture: String,
     pub variant: Option<String>,
     pub rootfs: RootFs,
+    #[serde(default)]
+    pub config: Runtime,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Runtime {
+    #[serde(default, rename = "Labels")]
+    pub labels: HashMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -67,6 +67,7 @@ mod document;
 mod encoding;
 mod exact;
 mod gunzip;
+mod ostree;
 mod parallel;
 mod patch;
 mod pipeline;

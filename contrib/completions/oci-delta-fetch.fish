@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_oci_delta_fetch_global_optspecs
-    string join \n repo= json progress= q/quiet v/verbose tag= exact= compress= to= reused= delta-policy= delta= delta-repo= expect-digest= timeout= dry-run base= rootfs= platform= authfile= creds= cert-dir= tls-verify= registries-conf= insecure-policy skopeo= retries= stall-timeout= j/jobs= max-layer-size= max-window-log= h/help V/version
+    string join \n repo= json progress= q/quiet v/verbose tag= exact= compress= to= reused= delta-policy= delta= delta-repo= expect-digest= timeout= dry-run base= rootfs= ostree-repo= platform= authfile= creds= cert-dir= tls-verify= registries-conf= insecure-policy skopeo= retries= stall-timeout= j/jobs= max-layer-size= max-window-log= h/help V/version
 end
 
 function __fish_oci_delta_fetch_needs_command
@@ -46,6 +46,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l expect-
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l timeout -d 'Give up when the whole run takes longer' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l base -d 'Base image that is not in the repository (any REF)' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l rootfs -d 'Unpacked or running root file system of the base image' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l ostree-repo -d 'ostree repository with base images, as bootc and rpm-ostree keep them [default: /ostree/repo where it is]' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l creds -d 'Registry credentials; they beat --authfile' -r
@@ -98,6 +99,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l timeout -d 'Give up when the whole run takes longer' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l base -d 'Base image that is not in the repository (any REF)' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l rootfs -d 'Unpacked or running root file system of the base image' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l ostree-repo -d 'ostree repository with base images, as bootc and rpm-ostree keep them [default: /ostree/repo where it is]' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l creds -d 'Registry credentials; they beat --authfile' -r
@@ -131,6 +133,9 @@ v2\t'tardf2, with dictionary frames where they are smaller'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l exact -d 'Note how layers are made exactly as they were published: where that can be found (auto), or fail (require), or never (off)' -r -f -a "auto\t'Where it is known how'
 require\t'Or nothing is done'
 off\t'Never'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l for -d 'Who applies the delta, which says what of the old image it can read' -r -f -a "auto\t'As the labels of the old image say'
+any\t'Whoever has the image'
+bootc\t'bootc or rpm-ostree, which keep usr and etc of an image'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l signature -d 'Take along a cosign signature of the new image (an artifact in a layout); may be repeated' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l memory -d 'Memory to use beside mapped files; a suffix K, M, G or T is allowed' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l binary-diff -d 'For callers of oci-delta: zstd and auto mean --format v2' -r -f -a "bsdiff\t''
@@ -168,6 +173,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l directory -l rootfs -d 'Unpacked or running root file system of the base image' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l container-storage -d 'Root of podman\'s storage that has the base image' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l ostree-repo -d 'ostree repository that has the base image' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l base -d 'Base image (any REF)' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l exact -d 'Make layers exactly as they were published, so that the image keeps its digest: where the delta says how (auto), or fail (require), or never (off)' -r -f -a "auto\t'Where it is known how'
 require\t'Or nothing is done'
@@ -234,6 +240,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l delta-repo -d 'Repository in a registry that holds the deltas [default: the image\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l base -d 'Base image that is not in the repository (any REF)' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l rootfs -d 'Unpacked or running root file system of the base image' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l ostree-repo -d 'ostree repository with base images, as bootc and rpm-ostree keep them [default: /ostree/repo where it is]' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l creds -d 'Registry credentials; they beat --authfile' -r

@@ -263,7 +263,7 @@ impl SourceFiles for LayeredFiles {
 }
 
 /// ostree keeps `etc` as `usr/etc`; a delta may name either.
-pub(super) fn etc_twin(path: &SourcePath) -> Option<SourcePath> {
+pub(crate) fn etc_twin(path: &SourcePath) -> Option<SourcePath> {
     let bytes = path.as_bytes();
     if bytes.starts_with(b"etc/") {
         return SourcePath::clean(&[b"usr/", bytes].concat()).ok();

@@ -24,6 +24,7 @@ pub use blocks::Blocks;
 pub use layer::LayerBlob;
 #[doc(hidden)]
 pub use layer::{BaseLayer, LoadedLayer, TarLayer, Unpacking};
+pub(crate) use layered::etc_twin;
 pub use layered::{LayeredFiles, Source};
 pub use path::SourcePath;
 pub use rootfs::RootfsFiles;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::fetch::ostree;
 use super::{LimitArgs, PlaceArgs, parse_reference};
 use crate::engine::apply::{ApplyRequest, Storage};
 use crate::engine::request::BaseChoice;
@@ -70,6 +71,10 @@ pub struct SourceArgs {
     #[arg(long, value_name = "ROOT")]
     pub container_storage: Option<PathBuf>,
 
+    /// ostree repository that has the base image
+    #[arg(long, value_name = "DIR")]
+    pub ostree_repo: Option<PathBuf>,
+
     /// Base image (any REF)
     #[arg(long, value_name = "REF", value_parser = parse_reference)]
     pub base: Option<Reference>,
@@ -114,9 +119,14 @@ impl ApplyArgs {
     /// # Errors
     /// Usage.
     pub fn request(&self, delta: Reference) -> Result<ApplyRequest> {
-        let SourceArgs { directory, container_storage, base } = self.source.clone();
+        let SourceArgs { directory, container_storage, ostree_repo, base } = self.source.clone();
         let storage = container_storage.map(|root| Storage { root: Some(root) });
-        let base = BaseChoice { image: base, rootfs: directory, repository: None };
+        let base = BaseChoice {
+            image: base,
+            rootfs: directory,
+            ostree: ostree(ostree_repo.as_deref()),
+            repository: None,
+        };
         self.how.request(delta, base, storage)
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::apply::LogArgs;
 use super::{LimitArgs, PlaceArgs, parse_size};
-use crate::create::{Options, Preset};
+use crate::create::{Options, Preset, User};
 use crate::exact::Exact;
 use crate::tardiff::Version;
 
@@ -48,6 +48,10 @@ pub struct CreateArgs {
     /// or never (off)
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", help_heading = "Delta")]
     pub exact: Exact,
+
+    /// Who applies the delta, which says what of the old image it can read
+    #[arg(long = "for", value_enum, default_value = "auto", value_name = "WHOM", help_heading = "Delta")]
+    pub user: User,
 
     /// Take along a cosign signature of the new image (an artifact in a layout); may be repeated
     #[arg(long, value_name = "REF", help_heading = "Delta")]
@@ -110,6 +114,7 @@ impl CreateArgs {
             max_layer: self.limits.max_layer_size,
             spool,
             exact: self.exact,
+            user: self.user,
             signatures: Vec::new(),
         }
     }

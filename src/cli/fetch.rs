@@ -1,6 +1,6 @@
 //! Options of `fetch`, most of which other commands have as well.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -11,7 +11,9 @@ use crate::digest::Digest;
 use crate::encoding::Encoding;
 use crate::engine::export::{ExportRequest, Otherwise};
 use crate::engine::outcome::Outcome;
-use crate::engine::request::{BaseChoice, DeltaPolicy, Deltas, FetchRequest, Limits, PlaceOptions};
+use crate::engine::request::{
+    BaseChoice, DeltaPolicy, Deltas, FetchRequest, Limits, OstreeChoice, PlaceOptions,
+};
 use crate::error::{Error, Result};
 use crate::exact::Exact;
 use crate::plan::Reused;
@@ -179,12 +181,28 @@ pub struct BaseArgs {
     /// Unpacked or running root file system of the base image
     #[arg(long, value_name = "DIR")]
     pub rootfs: Option<PathBuf>,
+
+    /// ostree repository with base images, as bootc and rpm-ostree keep them [default: /ostree/repo where it is]
+    #[arg(long, value_name = "DIR")]
+    pub ostree_repo: Option<PathBuf>,
 }
+
+/// Where an operating system that is an ostree commit has its repository.
+const OSTREE: &str = "/ostree/repo";
 
 impl BaseArgs {
     /// The same for the engine.
     pub fn choice(&self) -> BaseChoice {
-        BaseChoice { image: self.base.clone(), rootfs: self.rootfs.clone(), repository: None }
+        let ostree = ostree(self.ostree_repo.as_deref());
+        BaseChoice { image: self.base.clone(), rootfs: self.rootfs.clone(), ostree, repository: None }
+    }
+}
+
+/// The ostree repository that is meant: the one of a running system where none is named.
+pub(super) fn ostree(named: Option<&Path>) -> OstreeChoice {
+    match named {
+        Some(path) => OstreeChoice::At(path.to_owned()),
+        None => OstreeChoice::IfThere(OSTREE.into()),
     }
 }
 

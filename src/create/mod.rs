@@ -18,6 +18,7 @@ mod piece;
 mod preset;
 mod price;
 mod search;
+mod user;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -41,6 +42,7 @@ use analysis::{Analysis, Means};
 use layer::{Encoder, Patch};
 pub use manifest::{Artifact, Blob};
 pub use preset::Preset;
+pub use user::User;
 
 /// An image whose layers can be read here.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +80,8 @@ pub struct Options {
     pub max_layer: u64,
     /// For unlinked files.
     pub spool: PathBuf,
+    /// Who applies it.
+    pub user: User,
     /// Whether recipes are looked for, by which layers become what was published.
     pub exact: Exact,
     /// Signatures of the target to take along: manifest first, then its config and payloads.
@@ -228,7 +232,8 @@ fn make_patches(
         spool: &options.spool,
     };
     let unchanged = |at: usize| new.image.diff_ids.contains(&old.image.diff_ids[at]);
-    let (analysis, layers) = Analysis::new(files.sources()?, tars, unchanged, means)?;
+    let (analysis, layers) =
+        Analysis::new(options.user.reach(old.image, files.sources()?), tars, unchanged, means)?;
     budget.share_window(layers.iter().map(|l| l.expected_patch()));
     reporter
         .event(Event::Start { total_bytes: layers.iter().map(|l| l.tar.len()).sum(), layers: layers.len() });

@@ -188,6 +188,7 @@ mod tests {
             max_layer: u64::MAX,
             spool: "/".into(),
             exact: crate::exact::Exact::Auto,
+            user: crate::create::User::Any,
             signatures: Vec::new(),
         };
         let window = |patches: &[u64]| {

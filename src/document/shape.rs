@@ -122,6 +122,7 @@ pub(super) const CONFIG: &[Field] = &[
     vague("os", Shape::Text),
     spare("variant", Shape::Text),
     needed("rootfs", Shape::Object(&[needed("diff_ids", Shape::Texts)])),
+    spare("config", Shape::Object(&[spare("Labels", Shape::Notes)])),
 ];
 
 pub(super) fn read<T: DeserializeOwned>(document: Value, fields: &[Field]) -> Result<T, String> {

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use oci_spec::image::Descriptor;
 
 use super::opened::Opened;
-use super::request::{BaseChoice, PlaceOptions};
+use super::request::{BaseChoice, OstreeChoice, PlaceOptions};
 use crate::artifact::Image;
 use crate::base::{BaseLayer, LayerBlob, LayeredFiles, RootfsFiles, SourceFiles, TarLayer, Unpacking};
-use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest};
 use crate::error::{Advice, Error, Result};
 use crate::fetch::Place;
 use crate::layout::Layout;
+use crate::ostree::OstreeRepository;
 use crate::platform::Platform;
 use crate::reference::Reference;
+use crate::session::Session;
 use crate::store::{Inventory, Repository};
 
 /// An image whose files patches read, wherever it is.
@@ -41,6 +42,76 @@ pub(crate) trait BaseImage: Debug + Send + Sync {
     }
 }
 
+/// Where bases are found by their config.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Homes<'a> {
+    /// The repository that takes the image, and what it holds.
+    pub repository: Option<(&'a Arc<dyn Repository>, &'a Inventory)>,
+    /// Those beside it.
+    pub elsewhere: &'a Elsewhere,
+}
+
+/// Places of base images beside the repository that takes the image.
+#[derive(Debug)]
+pub(crate) struct Elsewhere {
+    /// Another repository, and what it holds.
+    repository: Option<(Arc<dyn Repository>, Inventory)>,
+    /// That of ostree.
+    ostree: Option<Arc<OstreeRepository>>,
+}
+
+impl Homes<'_> {
+    /// Is an image with this config in one of them?
+    pub fn have(&self, config: &Digest) -> bool {
+        let Elsewhere { repository, ostree } = self.elsewhere;
+        let inventories = self.repository.map(|(_, inventory)| inventory).into_iter();
+        let mut inventories = inventories.chain(repository.iter().map(|(_, inventory)| inventory));
+        inventories.any(|inventory| inventory.by_config(config).is_some())
+            || ostree.as_ref().is_some_and(|ostree| ostree.has(config))
+    }
+
+    /// Is no image in any of them?
+    pub fn are_empty(&self) -> bool {
+        let Elsewhere { repository, ostree } = self.elsewhere;
+        self.repository.is_none_or(|(_, inventory)| inventory.images.is_empty())
+            && repository.as_ref().is_none_or(|(_, inventory)| inventory.images.is_empty())
+            && ostree.as_ref().is_none_or(|ostree| ostree.is_empty())
+    }
+}
+
+impl Elsewhere {
+    /// Opens what was chosen.
+    ///
+    /// # Errors
+    /// When the other repository cannot be read; when the one of ostree was named, and is not there or none that can be
+    /// read.
+    pub fn open(choice: &BaseChoice, session: &Session) -> Result<Self> {
+        let repository = choice.repository.as_ref().filter(|repository| repository.exists());
+        let repository = repository.map(|repository| {
+            let repository = repository.open(&session.cancel)?;
+            let inventory = repository.inventory()?;
+            Ok((repository, inventory))
+        });
+        Ok(Elsewhere { repository: repository.transpose()?, ostree: open_ostree(&choice.ostree, session)? })
+    }
+}
+
+fn open_ostree(choice: &OstreeChoice, session: &Session) -> Result<Option<Arc<OstreeRepository>>> {
+    let opened = match choice {
+        OstreeChoice::None => return Ok(None),
+        OstreeChoice::IfThere(path) if !path.exists() => return Ok(None),
+        OstreeChoice::IfThere(path) | OstreeChoice::At(path) => OstreeRepository::open(path),
+    };
+    match (opened, choice) {
+        (Ok(ostree), _) => Ok(Some(Arc::new(ostree))),
+        (Err(e), OstreeChoice::At(_)) => Err(e),
+        (Err(e), _) => {
+            session.say(&format!("no base is taken from ostree: {e}"));
+            Ok(None)
+        }
+    }
+}
+
 /// Finds the base with the config digest that a delta names.
 ///
 /// # Errors
@@ -49,9 +120,8 @@ pub(crate) fn find(
     wanted: &Digest,
     choice: &BaseChoice,
     platform: Option<&Platform>,
-    repository: Option<(&Arc<dyn Repository>, &Inventory)>,
+    homes: Homes<'_>,
     spool: &Path,
-    cancel: &Cancel,
 ) -> Result<Arc<dyn BaseImage>> {
     if let Some(dir) = &choice.rootfs {
         return Ok(Arc::new(Rootfs(Arc::new(RootfsFiles::open_dir(dir)?))));
@@ -65,20 +135,29 @@ pub(crate) fn find(
         }
         return Ok(Arc::new(InLayout { layout: Arc::new(layout), image }));
     }
-    if let Some((repository, inventory)) = repository
+    if let Some((repository, inventory)) = homes.repository
         && let Some(stored) = inventory.by_config(wanted)
     {
         return Ok(Arc::new(InRepository { repository: repository.clone(), image: stored.image.clone() }));
     }
-    for repository in choice.repository.iter().filter(|repository| repository.exists()) {
-        let repository = repository.open(cancel)?;
-        if let Some(stored) = repository.inventory()?.by_config(wanted) {
-            let image = stored.image.clone();
-            return Ok(Arc::new(InRepository { repository, image }));
-        }
+    if let Some((repository, inventory)) = &homes.elsewhere.repository
+        && let Some(stored) = inventory.by_config(wanted)
+    {
+        return Ok(Arc::new(InRepository { repository: repository.clone(), image: stored.image.clone() }));
     }
+    if let Some(ostree) = &homes.elsewhere.ostree
+        && ostree.has(wanted)
+    {
+        return Ok(Arc::new(InOstree { ostree: ostree.clone(), config: wanted.clone() }));
+    }
+    let nor = homes
+        .elsewhere
+        .ostree
+        .as_ref()
+        .map(|ostree| format!(", nor in the {}", ostree.describe()))
+        .unwrap_or_default();
     let absent = Error::misfit(format!(
-        "the delta is for a base image with config {wanted}, which is not in the repository"
+        "the delta is for a base image with config {wanted}, which is not in the repository{nor}"
     ));
     Err(match &choice.image {
         Some(remote) => absent.with_hint(format!("fetch the base image first: oci-delta-fetch {remote}")),
@@ -107,6 +186,22 @@ struct Rootfs(Arc<RootfsFiles>);
 impl BaseImage for Rootfs {
     fn files(&self, _: &Image, _: usize, _: &Unpacking) -> Result<Arc<dyn SourceFiles>> {
         Ok(self.0.clone())
+    }
+}
+
+/// An image in an ostree repository, which has lost the layers.
+#[derive(Debug)]
+struct InOstree {
+    ostree: Arc<OstreeRepository>,
+    config: Digest,
+}
+
+impl BaseImage for InOstree {
+    fn files(&self, _: &Image, _: usize, unpacking: &Unpacking) -> Result<Arc<dyn SourceFiles>> {
+        match self.ostree.files(&self.config, unpacking) {
+            Some(files) => Ok(Arc::new(files)),
+            None => Err(Error::misfit(format!("image {} is not in ostree", self.config))),
+        }
     }
 }
 

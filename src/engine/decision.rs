@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::base::{self, BaseImage};
+use super::base::{self, BaseImage, Elsewhere, Homes};
 use super::chain::Link;
 use super::opened::{Opened, is_patch, remote};
 use super::outcome::Reason;
@@ -133,6 +133,7 @@ pub(crate) struct Hand<'a> {
     pub purpose: Purpose,
     pub store: Option<&'a Arc<dyn Repository>>,
     pub inventory: &'a Inventory,
+    pub elsewhere: &'a Elsewhere,
     pub spool: &'a Path,
 }
 
@@ -146,9 +147,12 @@ impl Hand<'_> {
     }
 
     fn base(&self, config: &Digest) -> Result<Arc<dyn BaseImage>> {
-        let here = self.store.map(|store| (store, self.inventory));
         let FetchRequest { base: choice, place, .. } = self.request;
-        base::find(config, choice, place.platform.as_ref(), here, self.spool, &self.session.cancel)
+        base::find(config, choice, place.platform.as_ref(), self.homes(), self.spool)
+    }
+
+    fn homes(&self) -> Homes<'_> {
+        Homes { repository: self.store.map(|store| (store, self.inventory)), elsewhere: self.elsewhere }
     }
 
     fn policy(&self) -> DeltaPolicy {
@@ -250,15 +254,13 @@ impl Hand<'_> {
         let options = self.request.place.skopeo(Platform::host());
         let repository = RemoteRepository::new(name, &options).remembered(self.session.notes.as_deref());
         let subject = whole.image.manifest_digest.clone();
-        if self.inventory.images.is_empty() && local_base.is_none() {
+        if self.homes().are_empty() && local_base.is_none() {
             if self.purpose != Purpose::Look {
                 repository.look_at_registry(&subject).await;
             }
             return self.without(whole, None, Reason::NoBase);
         }
-        let here = |config: &Digest| {
-            local_base.as_ref() == Some(config) || self.inventory.by_config(config).is_some()
-        };
+        let here = |config: &Digest| local_base.as_ref() == Some(config) || self.homes().have(config);
         let limit = if self.policy() == DeltaPolicy::Only { u64::MAX } else { whole.plain_bytes };
         let found = deltas_for(&repository, &subject, here, limit).await;
         for note in &found.notes {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::base;
+use super::base::{self, Elsewhere, Homes};
 use super::decision::{Hand, Next, Purpose};
 use super::opened::{Opened, concurrency, is_patch};
 use super::outcome::Reason;
@@ -58,7 +58,8 @@ pub async fn inspect(session: &Session, request: &FetchRequest, accounts: bool) 
     let repository = &request.repository;
     let store = repository.exists().then(|| repository.open(&session.cancel)).transpose()?;
     let inventory = store.as_ref().map(|store| store.inventory()).transpose()?.unwrap_or_default();
-    let look = Look { session, request, store, inventory };
+    let elsewhere = Elsewhere::open(&request.base, session)?;
+    let look = Look { session, request, store, inventory, elsewhere };
     let opened = Opened::open(&request.reference, &request.place, &session.spool).await?;
     match opened.delta()? {
         Some(manifest) => look.at_delta(&opened, manifest, accounts).await,
@@ -71,6 +72,7 @@ struct Look<'a> {
     request: &'a FetchRequest,
     store: Option<Arc<dyn Repository>>,
     inventory: Inventory,
+    elsewhere: Elsewhere,
 }
 
 impl Look<'_> {
@@ -79,12 +81,13 @@ impl Look<'_> {
         let signatures = manifest.signatures;
         let delta = opened.target_of(manifest).await?;
         let plan = self.plan(opened, &delta);
-        let Session { spool, cancel, .. } = self.session;
+        let spool = &self.session.spool;
         let wanted = delta.source_config();
         let remote = base::check_remote(choice, place, wanted, spool).await;
         let repository = self.store.as_ref().map(|store| (store, &self.inventory));
         let platform = place.platform.as_ref();
-        let found = remote.and_then(|_| base::find(wanted, choice, platform, repository, spool, cancel));
+        let homes = Homes { repository, elsewhere: &self.elsewhere };
+        let found = remote.and_then(|_| base::find(wanted, choice, platform, homes, spool));
         let accounts = if accounts { Some(self.accounts(opened, &delta).await?) } else { None };
         Ok(Inspection {
             is_delta: true,
@@ -115,6 +118,7 @@ impl Look<'_> {
             purpose: Purpose::Look,
             store: self.store.as_ref(),
             inventory: &self.inventory,
+            elsewhere: &self.elsewhere,
             spool: &self.session.spool,
         };
         let decision = match hand.decide(opened).await? {

@@ -30,6 +30,7 @@ use crate::fetch::on_thread;
 use crate::plan::{Origin, PlannedLayer};
 use crate::session::Session;
 use crate::store::{Fidelity, Inventory, Repository, StoredImage};
+use base::Elsewhere;
 use bring::Bring;
 use decision::{Decision, Hand, Next, Purpose};
 use opened::Opened;
@@ -91,6 +92,7 @@ impl<'a> Plan<'a> {
         let started = Instant::now();
         let request = &FetchRequest { place: request.place.told_to(&session.reporter), ..request.clone() };
         let (store, mut inventory, spool) = open_store(session, request, purpose).await?;
+        let elsewhere = Elsewhere::open(&request.base, session)?;
         // Nothing that is waited for here works on, so it can be dropped when the session is stopped.
         let cancel = &session.cancel;
         let opened = cancel.until(Opened::open(&request.reference, &request.place, &spool)).await?;
@@ -115,6 +117,7 @@ impl<'a> Plan<'a> {
                     purpose,
                     store: store.as_ref(),
                     inventory: &inventory,
+                    elsewhere: &elsewhere,
                     spool: &spool,
                 };
                 match cancel.until(hand.decide(&opened)).await? {

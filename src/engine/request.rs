@@ -103,13 +103,28 @@ pub struct BaseChoice {
     pub rootfs: Option<PathBuf>,
     /// Another repository than the one that takes the image.
     pub repository: Option<StoreRef>,
+    /// An ostree repository with files of images.
+    pub ostree: OstreeChoice,
 }
 
 impl BaseChoice {
     /// Is none named?
     pub(crate) fn is_open(&self) -> bool {
-        self.image.is_none() && self.rootfs.is_none()
+        let names_ostree = matches!(self.ostree, OstreeChoice::At(_));
+        self.image.is_none() && self.rootfs.is_none() && !names_ostree
     }
+}
+
+/// Whether images in an ostree repository can be bases.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum OstreeChoice {
+    /// No.
+    #[default]
+    None,
+    /// Those of this one, where it is there and can be read.
+    IfThere(PathBuf),
+    /// Those of this one.
+    At(PathBuf),
 }
 
 /// How a place is reached.

@@ -25,6 +25,7 @@ mod house;
 mod interface;
 mod layouts;
 mod network;
+mod ostree;
 mod outages;
 mod patch_readers;
 mod proxy;

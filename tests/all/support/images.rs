@@ -108,11 +108,21 @@ impl Image {
     }
 
     pub fn of_architecture(architecture: &str, layers: Vec<Layer>) -> Self {
+        Self::configured(architecture, json!({}), layers)
+    }
+
+    /// One with labels of an image for bootc.
+    pub fn for_bootc(layers: Vec<Layer>) -> Self {
+        let architecture = oci_delta_fetch::platform::Platform::host().architecture;
+        Self::configured(&architecture, json!({"Labels": {"containers.bootc": "1"}}), layers)
+    }
+
+    fn configured(architecture: &str, runtime: Value, layers: Vec<Layer>) -> Self {
         let diff_ids: Vec<String> = layers.iter().map(|l| digest_of(&l.tar).to_string()).collect();
         let config = json!({
             "architecture": architecture,
             "os": "linux",
-            "config": {},
+            "config": runtime,
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
         });
         let config = serde_json::to_vec(&config).unwrap();
