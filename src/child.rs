@@ -20,6 +20,12 @@ use tokio::sync::oneshot;
 
 use crate::error::{Error, IoContext as _, Result};
 
+/// Tells programs how they come to be started by us: that may be us again, under skopeo's name.
+pub(crate) const HELPER: &str = "OCI_DELTA_FETCH_HELPER";
+
+/// What [`HELPER`] is for those that do work for us.
+pub(crate) const OURS: &str = "ours";
+
 /// What the thread that lasts is given to do.
 type Errand = Box<dyn FnOnce() + Send>;
 
@@ -102,6 +108,7 @@ fn send(errand: Errand) -> Result<()> {
 
 /// Sees to it that the program does not outlive the thread that starts it ([`started`]), and has its `gifts`.
 pub(crate) fn bind(command: &mut Command, gifts: Gifts) {
+    command.env(HELPER, OURS);
     let parent = process::getpid();
     let given = GIVEN.get().copied();
     let before_exec = move || {

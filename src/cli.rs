@@ -90,8 +90,7 @@ pub struct Typed {
 
 impl Typed {
     /// Parses the process's arguments, or ends it with help or a usage error (exit code 2; 1 as the reference tool).
-    pub fn from_args() -> Self {
-        let args: Vec<OsString> = std::env::args_os().collect();
+    pub fn of(args: Vec<OsString>) -> Self {
         if oci_delta::is_meant(args.first()) {
             return oci_delta::parse(args).unwrap_or_else(|e| {
                 // Nobody reads what cannot be printed.
@@ -206,6 +205,9 @@ pub enum Command {
     Deltas(DeltasArgs),
     /// Take superseded deltas off the list for an image
     Prune(PruneArgs),
+    /// Be skopeo's image proxy for the client at standard input
+    #[command(name = "experimental-image-proxy")]
+    ImageProxy(ProxyArgs),
     /// Make a repository
     Init(InitArgs),
     /// List what is in the repository
@@ -244,6 +246,14 @@ pub struct InspectArgs {
     /// Bounds.
     #[command(flatten)]
     pub limits: LimitArgs,
+}
+
+/// How skopeo is run.
+#[derive(Debug, Clone, Args)]
+pub struct ProxyArgs {
+    /// Options for skopeo
+    #[arg(value_name = "OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<OsString>,
 }
 
 /// What to make.

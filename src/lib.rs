@@ -91,6 +91,9 @@ pub mod cli;
 pub mod commands;
 #[doc(hidden)]
 pub mod digest;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod doors;
 #[doc(hidden)]
 pub mod engine;
 #[doc(hidden)]

@@ -13,6 +13,7 @@ use oci_delta_fetch::cancel::Cancel;
 use oci_delta_fetch::child::allow_open_files;
 use oci_delta_fetch::cli::{Typed, failure};
 use oci_delta_fetch::commands;
+use oci_delta_fetch::doors;
 use oci_delta_fetch::error::{Error, IoContext as _, Kind, Result};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -27,8 +28,12 @@ const GRACE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     set_up();
+    let arguments = match doors::arguments(std::env::args_os().collect()) {
+        Ok(arguments) => arguments,
+        Err(e) => return fail(&e, false),
+    };
     allow_open_files();
-    let typed = Typed::from_args();
+    let typed = Typed::of(arguments);
     let (verbose, as_oci_delta) = (typed.global.verbose, typed.as_oci_delta);
     match supervised(typed) {
         Ok(()) => ExitCode::SUCCESS,

@@ -25,6 +25,9 @@ _oci__delta__fetch() {
             oci__delta__fetch,deltas)
                 cmd="oci__delta__fetch__subcmd__deltas"
                 ;;
+            oci__delta__fetch,experimental-image-proxy)
+                cmd="oci__delta__fetch__subcmd__experimental__subcmd__image__subcmd__proxy"
+                ;;
             oci__delta__fetch,export)
                 cmd="oci__delta__fetch__subcmd__export"
                 ;;
@@ -70,6 +73,9 @@ _oci__delta__fetch() {
             oci__delta__fetch__subcmd__help,deltas)
                 cmd="oci__delta__fetch__subcmd__help__subcmd__deltas"
                 ;;
+            oci__delta__fetch__subcmd__help,experimental-image-proxy)
+                cmd="oci__delta__fetch__subcmd__help__subcmd__experimental__subcmd__image__subcmd__proxy"
+                ;;
             oci__delta__fetch__subcmd__help,export)
                 cmd="oci__delta__fetch__subcmd__help__subcmd__export"
                 ;;
@@ -113,7 +119,7 @@ _oci__delta__fetch() {
 
     case "${cmd}" in
         oci__delta__fetch)
-            opts="-q -v -j -h -V --repo --json --progress --quiet --verbose --tag --exact --compress --to --reused --delta-policy --delta --delta-repo --expect-digest --timeout --dry-run --base --rootfs --ostree-repo --platform --authfile --creds --cert-dir --tls-verify --registries-conf --insecure-policy --skopeo --retries --stall-timeout --jobs --max-layer-size --max-window-log --help --version fetch create apply import inspect export push deltas prune init list verify remove gc help"
+            opts="-q -v -j -h -V --repo --json --progress --quiet --verbose --tag --exact --compress --to --reused --delta-policy --delta --delta-repo --expect-digest --timeout --dry-run --base --rootfs --ostree-repo --platform --authfile --creds --cert-dir --tls-verify --registries-conf --insecure-policy --skopeo --retries --stall-timeout --jobs --max-layer-size --max-window-log --help --version fetch create apply import inspect export push deltas prune experimental-image-proxy init list verify remove gc help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -536,6 +542,28 @@ _oci__delta__fetch() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        oci__subcmd__delta__subcmd__fetch__subcmd__experimental__subcmd__image__subcmd__proxy)
+            opts="-q -v -h --repo --json --progress --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto bar json none" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         oci__subcmd__delta__subcmd__fetch__subcmd__export)
             opts="-j -q -v -h --to --rewrite --reused --platform --authfile --creds --cert-dir --tls-verify --registries-conf --insecure-policy --skopeo --retries --stall-timeout --jobs --max-layer-size --max-window-log --repo --json --progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -767,7 +795,7 @@ _oci__delta__fetch() {
             return 0
             ;;
         oci__subcmd__delta__subcmd__fetch__subcmd__help)
-            opts="fetch create apply import inspect export push deltas prune init list verify remove gc help"
+            opts="fetch create apply import inspect export push deltas prune experimental-image-proxy init list verify remove gc help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -809,6 +837,20 @@ _oci__delta__fetch() {
             return 0
             ;;
         oci__subcmd__delta__subcmd__fetch__subcmd__help__subcmd__deltas)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        oci__subcmd__delta__subcmd__fetch__subcmd__help__subcmd__experimental__subcmd__image__subcmd__proxy)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -18,7 +18,8 @@ use serde::Serialize;
 use tokio::runtime::Builder;
 
 use crate::cancel::Cancel;
-use crate::cli::{Command, GlobalArgs, Typed};
+use crate::cli::{Command, Typed};
+use crate::doors;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::progress::Event;
 use crate::session::Session;
@@ -27,6 +28,9 @@ use crate::terminal;
 
 /// How long threads get to notice that a command was stopped, before what they work with is removed.
 const SHUTDOWN: Duration = Duration::from_secs(1);
+
+/// The repository of a machine, for those who have no home.
+const SYSTEM_REPO: &str = "/var/lib/oci-delta-fetch";
 
 /// What every command gets.
 #[derive(Debug)]
@@ -40,16 +44,20 @@ struct Context {
 }
 
 impl Context {
-    fn new(global: &GlobalArgs, as_oci_delta: bool, cancel: Cancel) -> Result<Self> {
+    fn new(Typed { global, command, as_oci_delta }: &Typed, cancel: Cancel) -> Result<Self> {
         let repo = match &global.repo {
             Some(repo) => repo.clone(),
+            // A service may have no home, and then the one of the system.
+            None if matches!(command, Command::ImageProxy(_)) => {
+                StoreRef::Layout(default_repo().unwrap_or_else(|_| SYSTEM_REPO.into()))
+            }
             None => StoreRef::Layout(default_repo()?),
         };
         let mut session = Session::new(spool_dir());
         session.cancel = cancel;
         session.reporter = terminal::reporter(global.progress, global.quiet);
         session.notes = notes_dir();
-        Ok(Context { repo, json: global.json, verbose: global.verbose, as_oci_delta, session })
+        Ok(Context { repo, json: global.json, verbose: global.verbose, as_oci_delta: *as_oci_delta, session })
     }
 
     /// A line for people, on standard error.
@@ -77,7 +85,7 @@ impl Context {
 /// The command's; its kind picks the exit code.
 pub fn run(typed: Typed, cancel: &Cancel) -> Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build().at("cannot start")?;
-    let context = Context::new(&typed.global, typed.as_oci_delta, cancel.clone())?;
+    let context = Context::new(&typed, cancel.clone())?;
     let result = runtime.block_on(cancel.until(Box::pin(command(typed.command, &context))));
     // Before the context goes, with the directories of the session.
     runtime.shutdown_timeout(SHUTDOWN);
@@ -95,6 +103,7 @@ async fn command(command: Command, context: &Context) -> Result<()> {
         Command::Push(args) => publish::push(context, &args).await,
         Command::Deltas(args) => publish::deltas(context, &args).await,
         Command::Prune(args) => publish::prune(context, &args).await,
+        Command::ImageProxy(args) => doors::serve(&args.arguments),
         Command::Init(args) => repository::init(context, &args),
         Command::List => repository::list(context),
         Command::Verify(args) => repository::verify(context, &args),

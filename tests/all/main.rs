@@ -18,6 +18,7 @@ mod embed;
 mod exact;
 mod fetch;
 mod fuse;
+mod helper;
 mod hostile_artifact;
 mod hostile_patch;
 mod hostile_registry;
