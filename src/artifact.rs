@@ -76,7 +76,7 @@ pub struct DeltaManifest {
     /// Blobs that rebuild layers, by the digest of the layer in the target manifest.
     pub layers: HashMap<Digest, Descriptor>,
     /// Embedded signature manifests.
-    pub signatures: usize,
+    pub signatures: Vec<Descriptor>,
     /// How the target's layers become the blobs that were published.
     pub recipes: Recipes,
     /// Blobs with corrections for that, by digest.
@@ -267,7 +267,7 @@ struct Parts {
     config: Option<Descriptor>,
     layers: HashMap<Digest, Descriptor>,
     fixes: HashMap<Digest, Descriptor>,
-    signatures: usize,
+    signatures: Vec<Descriptor>,
 }
 
 impl Parts {
@@ -285,7 +285,7 @@ impl Parts {
             Some("image-manifest") => once(&mut self.manifest, "image-manifest"),
             Some("image-config") => once(&mut self.config, "image-config"),
             Some("cosign-signature") => {
-                self.signatures += 1;
+                self.signatures.push(layer.clone());
                 Ok(())
             }
             Some(EXACT_FIX) => {

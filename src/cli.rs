@@ -7,6 +7,7 @@ pub mod failure;
 mod fetch;
 mod oci_delta;
 mod publish;
+mod trust;
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub use create::{CreateArgs, Format};
 pub use export::ExportArgs;
 pub use fetch::{BaseArgs, DeltaArgs, FetchArgs, LimitArgs, PlaceArgs};
 pub use publish::{DeltasArgs, PruneArgs, PushArgs};
+pub use trust::TrustArgs;
 
 use crate::digest::{Digest, parse_digest};
 use crate::reference::Reference;

@@ -44,6 +44,7 @@ pub mod create;
 pub mod error;
 pub mod progress;
 pub mod tardiff;
+pub mod trust;
 
 pub use cancel::Cancel;
 pub use digest::{DiffId, Digest};

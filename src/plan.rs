@@ -408,7 +408,7 @@ mod tests {
                 .iter()
                 .map(|(at, blob)| (image.layers[*at].digest().clone(), blob.clone()))
                 .collect(),
-            signatures: 0,
+            signatures: Vec::new(),
             recipes: Default::default(),
             fixes: Default::default(),
         }

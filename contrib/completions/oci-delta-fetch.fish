@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_oci_delta_fetch_global_optspecs
-    string join \n repo= json progress= q/quiet v/verbose tag= exact= compress= to= reused= delta-policy= delta= delta-repo= expect-digest= timeout= dry-run base= rootfs= ostree-repo= platform= authfile= creds= cert-dir= tls-verify= registries-conf= insecure-policy skopeo= retries= stall-timeout= j/jobs= max-layer-size= max-window-log= h/help V/version
+    string join \n repo= json progress= q/quiet v/verbose tag= exact= compress= to= reused= delta-policy= delta= delta-repo= verify-key= policy= expect-digest= timeout= dry-run base= rootfs= ostree-repo= platform= authfile= creds= cert-dir= tls-verify= registries-conf= insecure-policy skopeo= retries= stall-timeout= j/jobs= max-layer-size= max-window-log= h/help V/version
 end
 
 function __fish_oci_delta_fetch_needs_command
@@ -42,6 +42,8 @@ only\t'Fail if the image cannot be had by deltas'
 never\t'Fetch the image whole'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l delta -d 'Delta to use for REF, instead of searching for one (any REF)' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l delta-repo -d 'Repository in a registry that holds the deltas [default: the image\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l verify-key -d 'Public key (PEM) that must have signed the image, as cosign signs; one of them, where there are several' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l policy -d 'policy.json that must allow the image: sigstoreSigned by a key, reject, insecureAcceptAnything; nothing else' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l expect-digest -d 'Fail unless REF leads to this manifest' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l timeout -d 'Give up when the whole run takes longer' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l base -d 'Base image that is not in the repository (any REF)' -r
@@ -96,6 +98,8 @@ only\t'Fail if the image cannot be had by deltas'
 never\t'Fetch the image whole'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l delta -d 'Delta to use for REF, instead of searching for one (any REF)' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l delta-repo -d 'Repository in a registry that holds the deltas [default: the image\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l verify-key -d 'Public key (PEM) that must have signed the image, as cosign signs; one of them, where there are several' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l policy -d 'policy.json that must allow the image: sigstoreSigned by a key, reject, insecureAcceptAnything; nothing else' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l expect-digest -d 'Fail unless REF leads to this manifest' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l timeout -d 'Give up when the whole run takes longer' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l base -d 'Base image that is not in the repository (any REF)' -r
@@ -179,6 +183,8 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l exact -d 'Make layers exactly as they were published, so that the image keeps its digest: where the delta says how (auto), or fail (require), or never (off)' -r -f -a "auto\t'Where it is known how'
 require\t'Or nothing is done'
 off\t'Never'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l verify-key -d 'Public key (PEM) that must have signed the image, as cosign signs; one of them, where there are several' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l policy -d 'policy.json that must allow the image: sigstoreSigned by a key, reject, insecureAcceptAnything; nothing else' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l log-level -d 'For callers of oci-delta; without effect' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
@@ -209,6 +215,8 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l exact -d 'Make layers exactly as they were published, so that the image keeps its digest: where the delta says how (auto), or fail (require), or never (off)' -r -f -a "auto\t'Where it is known how'
 require\t'Or nothing is done'
 off\t'Never'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l verify-key -d 'Public key (PEM) that must have signed the image, as cosign signs; one of them, where there are several' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l policy -d 'policy.json that must allow the image: sigstoreSigned by a key, reject, insecureAcceptAnything; nothing else' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l log-level -d 'For callers of oci-delta; without effect' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F

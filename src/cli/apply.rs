@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::fetch::ostree;
+use super::trust::TrustArgs;
 use super::{LimitArgs, PlaceArgs, parse_reference};
 use crate::engine::apply::{ApplyRequest, Storage};
 use crate::engine::request::BaseChoice;
@@ -88,6 +89,10 @@ pub struct ApplyingArgs {
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub exact: Exact,
 
+    /// Whose images are taken.
+    #[command(flatten)]
+    pub trust: TrustArgs,
+
     /// What callers of oci-delta say.
     #[command(flatten)]
     pub log: LogArgs,
@@ -148,6 +153,7 @@ impl ApplyingArgs {
             delta,
             base,
             storage,
+            trust: self.trust.trust()?,
             exact: self.exact,
             place: self.place.options()?,
             limits: self.limits.limits(),

@@ -6,13 +6,14 @@ use std::time::Duration;
 use clap::Args;
 
 use super::export::parse_place;
+use super::trust::TrustArgs;
 use super::{parse_expected, parse_reference, parse_repository, parse_size};
 use crate::digest::Digest;
 use crate::encoding::Encoding;
 use crate::engine::export::{ExportRequest, Otherwise};
 use crate::engine::outcome::Outcome;
 use crate::engine::request::{
-    BaseChoice, DeltaPolicy, Deltas, FetchRequest, Limits, OstreeChoice, PlaceOptions,
+    BaseChoice, DeltaPolicy, Deltas, FetchRequest, Limits, OstreeChoice, PlaceOptions, Signatures,
 };
 use crate::error::{Error, Result};
 use crate::exact::Exact;
@@ -24,6 +25,9 @@ use crate::store::StoreRef;
 
 const REF_HELP: &str = "\
 Delta artifact or image: [docker://]HOST/REPO[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME] (FILE - is standard input) or dir:DIR";
+
+/// How a place begins that takes signatures.
+const REGISTRY: &str = "docker://";
 
 /// What to fetch and how.
 #[derive(Debug, Clone, Args)]
@@ -72,6 +76,10 @@ pub struct FetchArgs {
     #[command(flatten)]
     pub delta: DeltaArgs,
 
+    /// Whose images are taken.
+    #[command(flatten)]
+    pub trust: TrustArgs,
+
     /// Fail unless REF leads to this manifest
     #[arg(long, value_name = "DIGEST", value_parser = parse_expected, help_heading = "Source")]
     pub expect_digest: Option<Digest>,
@@ -108,7 +116,9 @@ impl FetchArgs {
             let what = "--compress is for OCI layouts; a composefs repository has its own form";
             return Err(Error::usage(what));
         }
-        if self.reused == Reused::Omit && (self.base.base.is_some() || self.base.rootfs.is_some()) {
+        let BaseArgs { base, rootfs, ostree_repo } = &self.base;
+        let elsewhere = base.is_some() || rootfs.is_some() || ostree_repo.is_some();
+        if self.reused == Reused::Omit && elsewhere {
             return Err(Error::usage(
                 "--reused omit goes by the images in the repository, and the base is elsewhere",
             )
@@ -119,6 +129,11 @@ impl FetchArgs {
             expected: self.expect_digest.clone(),
             deltas: self.delta.deltas(),
             base: self.base.choice(),
+            trust: self.trust.trust()?,
+            signatures: match &self.to {
+                Some(to) if to.starts_with(REGISTRY) => Signatures::All,
+                _ => Signatures::AsDemanded,
+            },
             exact: self.exact,
             encoding: self.compress,
             place: self.place.options()?,

@@ -22,6 +22,17 @@ struct ExportReport {
     made_exact: usize,
     /// Layers that stayed away.
     omitted: usize,
+    /// Signatures that went along, to a registry.
+    signatures: Option<usize>,
+}
+
+/// How many signatures went along, for people.
+pub(super) fn carried(signatures: Option<usize>) -> String {
+    match signatures {
+        None => String::new(),
+        Some(1) => "1 signature went along\n".to_owned(),
+        Some(n) => format!("{n} signatures went along\n"),
+    }
 }
 
 /// Runs the command.
@@ -44,6 +55,8 @@ pub(super) async fn run(context: &Context, args: &ExportArgs) -> Result<()> {
         fidelity: fidelity(exported.fidelity),
         made_exact: exported.made,
         omitted: exported.omitted,
+        signatures: exported.signatures,
     };
-    context.print(&report, || format!("{}\n{}\n", report.to, report.manifest))
+    let along = carried(report.signatures);
+    context.print(&report, || format!("{}\n{}\n{along}", report.to, report.manifest))
 }

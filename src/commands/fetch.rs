@@ -1,6 +1,7 @@
 //! `fetch`: brings the image behind a reference into the repository.
 
 use super::Context;
+use super::export::carried;
 use super::report::Report;
 use crate::cli::FetchArgs;
 use crate::engine;
@@ -18,9 +19,9 @@ pub(super) async fn run(context: &Context, args: &FetchArgs) -> Result<()> {
     if let Some(note) = &outcome.note {
         context.say(&format!("note: {note}"));
     }
+    let mut report = Report::new(reference, &outcome);
     if let Some(request) = args.export(&outcome, &context.repo)? {
-        export(&context.session, &request).await?;
+        report.carried_signatures = export(&context.session, &request).await?.signatures;
     }
-    let report = Report::new(reference, &outcome);
-    context.print(&report, || report.text())
+    context.print(&report, || report.text() + &carried(report.carried_signatures))
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::Context;
+use super::export::carried;
 use super::report::VERSION;
 use crate::cli::{DeltasArgs, PlaceArgs, PruneArgs, PushArgs};
 use crate::engine::publish::{self, DeltasOf, List, Prune, Pruned, Pushed};
@@ -22,6 +23,8 @@ struct PushReport {
     subject: String,
     /// The registry lists it by itself; else it was added to the list under the fallback tag.
     referrers_api: bool,
+    /// Signatures that went along: embedded in the delta, and beside it.
+    signatures: usize,
 }
 
 impl PushReport {
@@ -32,6 +35,7 @@ impl PushReport {
             digest: pushed.digest.to_string(),
             subject: pushed.subject.to_string(),
             referrers_api: pushed.by_api,
+            signatures: pushed.signatures,
         }
     }
 }
@@ -41,7 +45,8 @@ pub(super) async fn push(context: &Context, args: &PushArgs) -> Result<()> {
     let place = args.place.options()?;
     let pushed = publish::push(&context.session, &args.delta, &args.destination, &place).await?;
     let report = PushReport::new(&pushed);
-    context.print(&report, || format!("{}\n", report.reference))
+    let along = Some(report.signatures).filter(|n| *n > 0);
+    context.print(&report, || format!("{}\n{}", report.reference, carried(along)))
 }
 
 fn deltas_of(reference: &Reference, listed_in: Option<&Reference>, place: &PlaceArgs) -> Result<DeltasOf> {

@@ -6,6 +6,7 @@ use crate::engine::outcome::{Bytes, Durations, Kept, LayerOutcome, Outcome, Reas
 use crate::reference::Reference;
 use crate::store::Fidelity;
 use crate::terminal::human_bytes;
+use crate::trust::Signer;
 
 /// Version of the report's form; grows when a field changes its meaning.
 pub(super) const VERSION: u32 = 1;
@@ -26,6 +27,10 @@ pub(super) struct Report {
     /// Why there was no delta, or not for all layers; null when all went as planned.
     pub fallback_reason: Option<Reason>,
     pub image: ImageReport,
+    /// Who signed the image, where that was demanded.
+    pub signatures: Vec<SignatureReport>,
+    /// Signatures that went along to the registry of `--to`; null without one.
+    pub carried_signatures: Option<usize>,
     pub layers: Vec<LayerReport>,
     pub bytes: ByteReport,
     pub durations: Durations,
@@ -45,6 +50,15 @@ pub(super) struct ImageReport {
     pub base_config: Option<String>,
 }
 
+/// A signature that was verified.
+#[derive(Debug, Serialize)]
+pub(super) struct SignatureReport {
+    /// The key's file.
+    pub key: String,
+    /// The name that was signed.
+    pub reference: String,
+}
+
 #[derive(Debug, Serialize)]
 pub(super) struct LayerReport {
     pub diff_id: String,
@@ -61,6 +75,16 @@ pub(super) struct LayerReport {
     pub encoder: Option<String>,
     /// Why it is not.
     pub inexact: Option<String>,
+}
+
+impl SignatureReport {
+    fn new(signer: &Signer) -> Self {
+        SignatureReport { key: signer.key.clone(), reference: signer.reference.clone() }
+    }
+
+    fn text(&self) -> String {
+        format!("signed by {} as {}\n", self.key, self.reference.escape_default())
+    }
 }
 
 /// Did the manifest stay as it was published?
@@ -129,6 +153,8 @@ impl Report {
                 fidelity: outcome.fidelity.map(fidelity),
                 base_config: outcome.base_config.as_ref().map(ToString::to_string),
             },
+            signatures: outcome.signers.iter().map(SignatureReport::new).collect(),
+            carried_signatures: None,
             layers: outcome.layers.iter().map(layer).collect(),
             bytes: ByteReport {
                 downloaded,
@@ -160,7 +186,8 @@ impl Report {
         }
         let layers = parts.join(", ");
         let bytes = &self.bytes;
-        match self.status {
+        let signed: String = self.signatures.iter().map(SignatureReport::text).collect();
+        let text = match self.status {
             "already-present" => format!("{name} is already here\n{manifest}\n"),
             "planned" => format!(
                 "{name}: would download {} bytes ({}); a full pull is {} bytes ({})\nlayers: {layers}\n",
@@ -175,6 +202,7 @@ impl Report {
                 self.seconds,
                 human_bytes(bytes.saved)
             ),
-        }
+        };
+        text + &signed
     }
 }

@@ -44,6 +44,8 @@ impl Artifact {
         Parcel {
             manifest: &self.manifest,
             blobs: self.blobs.iter().map(|blob| (&blob.digest, &blob.content)).collect(),
+            // As the reference tool writes it.
+            artifact_type: None,
             replaces: |manifest| artifact::is_delta(manifest).unwrap_or(false),
         }
     }

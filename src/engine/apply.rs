@@ -23,6 +23,7 @@ use crate::reference::{Reference, has_transport};
 use crate::registry::IMAGE_MANIFEST;
 use crate::session::Session;
 use crate::store::StoreRef;
+use crate::trust::Trust;
 
 /// A delta to apply.
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub struct ApplyRequest {
     pub base: BaseChoice,
     /// podman's storage that has the base, where `base` names none.
     pub storage: Option<Storage>,
+    /// Whose images are taken.
+    pub trust: Trust,
     /// Whether layers become the blobs that were published.
     pub exact: Exact,
     /// How the delta is reached, if it is in a registry, and skopeo.
@@ -158,6 +161,7 @@ impl<'a> Work<'a> {
             name: Some(WHOLE.to_owned()),
             deltas: Deltas { policy: DeltaPolicy::Only, ..Deltas::default() },
             base,
+            trust: request.trust.clone(),
             exact: request.exact,
             place,
             limits: request.limits.clone(),

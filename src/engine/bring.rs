@@ -20,6 +20,7 @@ use crate::session::Session;
 use crate::spool::Spool;
 use crate::store::{Inventory, Repository};
 use crate::tardiff;
+use crate::trust::Verified;
 
 /// The work on the layers.
 pub(super) struct Bring<'a> {
@@ -27,6 +28,7 @@ pub(super) struct Bring<'a> {
     request: &'a FetchRequest,
     store: &'a Arc<dyn Repository>,
     inventory: &'a Inventory,
+    verified: &'a Verified,
     /// What came for each layer.
     received: Vec<Received>,
 }
@@ -37,15 +39,17 @@ impl<'a> Bring<'a> {
         request: &'a FetchRequest,
         store: &'a Arc<dyn Repository>,
         inventory: &'a Inventory,
+        verified: &'a Verified,
         decision: &Decision,
     ) -> Self {
         let received = decision.plan.layers.iter().map(|_| Received::default()).collect();
-        Bring { session, request, store, inventory, received }
+        Bring { session, request, store, inventory, verified, received }
     }
 
     /// Brings all layers into the store, each by the first of its ways that leads to it. `instead` is
     /// the error to report when the last ways lead nowhere.
     pub(super) async fn layers(&self, decision: &Decision, instead: Option<Error>) -> Result<Vec<LayerEnd>> {
+        self.verified.covers(&decision.image.manifest_digest)?;
         self.store.prepare(&decision.image, self.request.encoding, decision.plan.stored_bytes())?;
         let mut tries: Vec<Try> =
             decision.plan.layers.iter().map(|layer| Try { layer: layer.clone(), way: 0 }).collect();

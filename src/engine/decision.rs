@@ -8,6 +8,7 @@ use super::chain::Link;
 use super::opened::{Opened, is_patch, remote};
 use super::outcome::Reason;
 use super::request::{DeltaPolicy, FetchRequest};
+use super::signatures::Embedded;
 use oci_spec::image::Descriptor;
 
 use crate::artifact::{DeltaManifest, Image};
@@ -35,6 +36,8 @@ pub(crate) struct Decision {
     pub recipes: Recipes,
     /// The deltas that the plan uses.
     pub applied: Option<Applied>,
+    /// Signatures in the last of them.
+    pub embedded: Option<Embedded>,
     /// Bytes read to find deltas.
     pub search_bytes: u64,
     /// Bytes of the layers that a pull without deltas would read.
@@ -111,8 +114,8 @@ impl Decision {
 pub(crate) enum Next {
     /// That is how it is done.
     Decided(Box<Decision>),
-    /// This base must be in the repository first.
-    FetchBase(Reference),
+    /// This base must be in the repository first; with the signatures in the delta that wants it.
+    FetchBase(Reference, Embedded),
 }
 
 /// What a decision is for.
@@ -183,6 +186,7 @@ impl Hand<'_> {
             places: Places { delta: place.clone(), image: place.clone(), base: None, here: blobs },
             recipes: Recipes::default(),
             applied: None,
+            embedded: None,
             search_bytes: 0,
             fallback,
             instead: None,
@@ -196,7 +200,7 @@ impl Hand<'_> {
             return Ok(decided(self.whole(&opened.place, delta.target, Some(Reason::Policy))));
         }
         if let Some(remote) = self.base_to_fetch(delta.source_config()).await? {
-            return Ok(Next::FetchBase(remote));
+            return Ok(Next::FetchBase(remote, Embedded::of(&delta.manifest, &opened.place)));
         }
         let base = match self.base(delta.source_config()) {
             Ok(base) => base,
@@ -322,7 +326,7 @@ impl Hand<'_> {
             return Err(Error::misfit(format!("{named} rebuilds image {rebuilds}, but REF is {wanted}")));
         }
         if let Some(remote) = self.base_to_fetch(&manifest.source_config).await? {
-            return Ok(Next::FetchBase(remote));
+            return Ok(Next::FetchBase(remote, Embedded::of(&manifest, &opened.place)));
         }
         let search_bytes = opened.metadata_bytes();
         let base = match self.base(&manifest.source_config) {
@@ -422,9 +426,11 @@ fn applied(
 ) -> Decision {
     let deltas = links.iter().map(|link| &link.digest).chain([last.digest]).cloned().collect();
     let base_config = links.first().map_or(&last.manifest.source_config, Link::base_config).clone();
+    let embedded = Some(Embedded::of(last.manifest, &last.place));
     let places = Places { delta: last.place, base: base.place(), ..whole.places };
     let recipes = last.manifest.recipes.clone();
-    Decision { plan, places, recipes, applied: Some(Applied { base, base_config, deltas, links }), ..whole }
+    let applied = Some(Applied { base, base_config, deltas, links });
+    Decision { plan, places, recipes, applied, embedded, ..whole }
 }
 
 /// The deltas that lead to the target with the fewest bytes, in order; none when that is not below `limit`.

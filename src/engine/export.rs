@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 
+use super::carry::carry;
 use super::opened::cores;
 use crate::artifact::{self, Image, layer_size_bound};
 use crate::cancel::Cancel;
@@ -15,7 +16,7 @@ use crate::digest::{DiffId, Digest};
 use crate::encoding::MAX_WINDOW_LOG;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::exact::{self, Recipe, Recipes, Remake, is_inexact};
-use crate::fetch::on_thread;
+use crate::fetch::{Place, on_thread};
 use crate::layout::{Content, Parcel};
 use crate::plan::Reused;
 use crate::proxy::{Digests, ProxyOptions, copy_out};
@@ -67,6 +68,8 @@ pub struct Exported {
     pub made: usize,
     /// Layers that stayed away.
     pub omitted: usize,
+    /// Signatures of the image that went along; `None` to a place that takes none.
+    pub signatures: Option<usize>,
 }
 
 /// Copies an image to another place with its publisher's digest. Layers that are kept otherwise are made as published
@@ -111,8 +114,17 @@ pub async fn export(session: &Session, request: &ExportRequest) -> Result<Export
     let from = format!("dir:{}", dir.path().display());
     let destination = ProxyOptions { reporter: session.reporter.clone(), ..request.destination.clone() };
     session.cancel.until(copy_out(&from, &request.to, digests, &destination)).await?;
+    let to = request.to.parse().ok().filter(|to| matches!(to, Reference::Docker { .. }));
+    let signatures = match (to, store.blobs()) {
+        (Some(to), Some(blobs)) if staged.fidelity == Fidelity::Verbatim => {
+            Some(carry(session, &Place::Local(blobs), &staged.manifest, &to, &destination).await?)
+        }
+        // No signature is for an image with another digest.
+        (Some(_), _) => Some(0),
+        (None, _) => None,
+    };
     drop(store);
-    Ok(staged)
+    Ok(Exported { signatures, ..staged })
 }
 
 /// The layout or archive that an image without some of its layers goes into.
@@ -174,7 +186,13 @@ impl Out<'_> {
         };
         self.finish(&published, &published.manifest_raw)?;
         let omitted = self.omitted(&published);
-        Ok(Exported { manifest: published.manifest_digest, fidelity: Fidelity::Verbatim, made, omitted })
+        Ok(Exported {
+            manifest: published.manifest_digest,
+            fidelity: Fidelity::Verbatim,
+            made,
+            omitted,
+            signatures: None,
+        })
     }
 
     fn omitted(&self, image: &Image) -> usize {
@@ -210,7 +228,7 @@ impl Out<'_> {
         }
         self.finish(image, &image.manifest_raw)?;
         let (manifest, omitted) = (image.manifest_digest.clone(), self.omitted(image));
-        Ok(Exported { manifest, fidelity: Fidelity::Rewritten, made: 0, omitted })
+        Ok(Exported { manifest, fidelity: Fidelity::Rewritten, made: 0, omitted, signatures: None })
     }
 
     fn finish(&self, image: &Image, manifest: &[u8]) -> Result<()> {
@@ -283,6 +301,7 @@ pub(super) fn write_image(
     let parcel = Parcel {
         manifest,
         blobs: blobs.iter().map(|(digest, content)| (digest, content)).collect(),
+        artifact_type: None,
         replaces: |manifest| artifact::image_config(manifest).is_ok_and(|config| config.is_some()),
     };
     match to {

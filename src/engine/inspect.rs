@@ -78,7 +78,7 @@ struct Look<'a> {
 impl Look<'_> {
     async fn at_delta(&self, opened: &Opened, manifest: DeltaManifest, accounts: bool) -> Result<Inspection> {
         let FetchRequest { base: choice, place, .. } = self.request;
-        let signatures = manifest.signatures;
+        let signatures = manifest.signatures.len();
         let delta = opened.target_of(manifest).await?;
         let plan = self.plan(opened, &delta);
         let spool = &self.session.spool;
@@ -123,7 +123,7 @@ impl Look<'_> {
         };
         let decision = match hand.decide(opened).await? {
             Next::Decided(decision) => *decision,
-            Next::FetchBase(base) => return Err(Error::misfit(format!("the base {base} is not here"))),
+            Next::FetchBase(base, _) => return Err(Error::misfit(format!("the base {base} is not here"))),
         };
         let (beside, base_config, deltas) =
             (decision.bytes_beside_layers(), decision.base_config(), decision.deltas());

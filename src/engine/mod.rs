@@ -7,6 +7,7 @@
 pub mod apply;
 pub(crate) mod base;
 mod bring;
+mod carry;
 mod chain;
 pub(crate) mod decision;
 pub mod export;
@@ -16,6 +17,8 @@ pub(crate) mod opened;
 pub mod outcome;
 pub mod publish;
 pub mod request;
+mod signatures;
+mod verify;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,6 +39,7 @@ use decision::{Decision, Hand, Next, Purpose};
 use opened::Opened;
 use outcome::{Bytes, Durations, Kept, LayerOutcome, Outcome, Status};
 use request::{BaseChoice, Deltas, FetchRequest};
+use verify::{Check, Checked};
 
 /// Tells what [`fetch`] would do, with the exact bytes, and changes nothing.
 ///
@@ -76,6 +80,7 @@ struct Plan<'a> {
     store: Option<Arc<dyn Repository>>,
     inventory: Inventory,
     decided: Decided,
+    checked: Checked,
     /// Seconds until here.
     seconds: f64,
 }
@@ -100,6 +105,8 @@ impl<'a> Plan<'a> {
             cancel.until(opened.expect(expected, &request.place)).await?;
         }
         let delta = opened.delta()?;
+        let mut check = Check::begin(session, request)?;
+        cancel.until(check.first(&opened, delta.as_ref())).await?;
         let wanted = delta.as_ref().map_or(&opened.digest, |d| d.target_manifest.digest());
         let here = cancel.until(opened.find(&inventory, wanted)).await?.filter(|_| store.is_some()).cloned();
         // One that was rewritten can still become what was published.
@@ -108,6 +115,7 @@ impl<'a> Plan<'a> {
         let decided = match here {
             Some(stored) => {
                 opened.require_platform(&stored.image)?;
+                check.require()?;
                 Decided::Here(Box::new(stored))
             }
             None => loop {
@@ -125,6 +133,8 @@ impl<'a> Plan<'a> {
                         let others = confirm(store.as_ref(), &inventory, &decision, purpose).await?;
                         if others.is_empty() {
                             require_exact(request, &decision)?;
+                            cancel.until(check.also(decision.embedded.as_ref())).await?;
+                            check.require()?;
                             break Decided::Bring(decision);
                         }
                         for diff_id in others {
@@ -134,7 +144,9 @@ impl<'a> Plan<'a> {
                             inventory.layers.remove(&diff_id);
                         }
                     }
-                    Next::FetchBase(base) => {
+                    Next::FetchBase(base, embedded) => {
+                        cancel.until(check.also(Some(&embedded))).await?;
+                        check.require()?;
                         session.say(&format!("fetching the base image {base}"));
                         let request = FetchRequest {
                             reference: base,
@@ -151,8 +163,8 @@ impl<'a> Plan<'a> {
             },
         };
         let seconds = started.elapsed().as_secs_f64();
-        let request = request.clone();
-        Ok(Plan { session, request, started, opened, store, inventory, decided, seconds })
+        let (checked, request) = (check.done()?, request.clone());
+        Ok(Plan { session, request, started, opened, store, inventory, decided, checked, seconds })
     }
 
     /// The outcome as far as the plan tells it.
@@ -169,6 +181,7 @@ impl<'a> Plan<'a> {
             Decided::Here(stored) => {
                 let mut stored = stored.clone();
                 settle(&**store, &self.inventory, &mut stored, self.request.wanted_name())?;
+                self.checked.keep(self.session, &self.request.repository)?;
                 Ok(self.already_here(&stored))
             }
             Decided::Bring(_) => self.bring().await,
@@ -177,19 +190,21 @@ impl<'a> Plan<'a> {
 
     async fn bring(self) -> Result<Outcome> {
         let mut outcome = self.outcome();
-        let Plan { session, request, started, opened, store, inventory, decided, seconds } = self;
+        let Plan { session, request, started, opened, store, inventory, decided, checked, seconds } = self;
         let (Decided::Bring(mut decision), Some(store)) = (decided, store) else { return Ok(outcome) };
         let rebuilding = Instant::now();
         let instead = decision.instead.take();
-        let ends =
-            Bring::new(session, &request, &store, &inventory, &decision).layers(&decision, instead).await?;
-        outcome.count(&ends, opened.metadata_bytes() + decision.bytes_read_beside_layers());
+        let bring = Bring::new(session, &request, &store, &inventory, checked.verified(), &decision);
+        let ends = bring.layers(&decision, instead).await?;
+        let metadata = opened.metadata_bytes() + checked.bytes();
+        outcome.count(&ends, metadata + decision.bytes_read_beside_layers());
         let rebuild = rebuilding.elapsed().as_secs_f64();
         let publishing = Instant::now();
         let layers: Vec<Descriptor> = ends.into_iter().map(|end| end.stored).collect();
         let (image, recipes, name) = (decision.image, decision.recipes, outcome.name.clone());
         // On a thread: an interrupt does not wait for it, and it finds free what the workers used.
         let published = on_thread(move || store.publish(&image, &layers, name.as_deref(), &recipes)).await?;
+        checked.keep(session, &request.repository)?;
         outcome.status = Status::Fetched;
         outcome.manifest = Some(published.manifest);
         outcome.fidelity = Some(published.fidelity);
@@ -201,7 +216,7 @@ impl<'a> Plan<'a> {
     }
 
     fn planned(&self, decision: &Decision) -> Outcome {
-        let metadata = self.opened.metadata_bytes();
+        let metadata = self.opened.metadata_bytes() + self.checked.bytes();
         let layer = |layer: &PlannedLayer| LayerOutcome {
             diff_id: layer.diff_id.clone(),
             origin: layer.origin(),
@@ -221,6 +236,7 @@ impl<'a> Plan<'a> {
             config: decision.image.config_digest.clone(),
             fidelity: None,
             base_config: decision.base_config(),
+            signers: self.checked.verified().signers().to_vec(),
             layers: decision.plan.layers.iter().map(layer).collect(),
             bytes: Bytes {
                 downloaded: metadata + decision.bytes_beside_layers() + decision.plan.download_bytes(),
@@ -234,7 +250,7 @@ impl<'a> Plan<'a> {
 
     fn already_here(&self, stored: &StoredImage) -> Outcome {
         let verbatim = stored.is_verbatim();
-        let metadata = self.opened.metadata_bytes();
+        let metadata = self.opened.metadata_bytes() + self.checked.bytes();
         let layers =
             stored.image.diff_ids.iter().zip(&stored.image.layers).map(|(diff_id, layer)| LayerOutcome {
                 diff_id: diff_id.clone(),
@@ -255,6 +271,7 @@ impl<'a> Plan<'a> {
             config: stored.image.config_digest.clone(),
             fidelity: Some(if verbatim { Fidelity::Verbatim } else { Fidelity::Rewritten }),
             base_config: None,
+            signers: self.checked.verified().signers().to_vec(),
             layers: layers.collect(),
             bytes: Bytes { downloaded: metadata, plain_pull: metadata, full_pull: stored.image.full_bytes() },
             durations: Durations { total: self.started.elapsed().as_secs_f64(), ..Durations::default() },

@@ -6,6 +6,7 @@ use crate::digest::{DiffId, Digest};
 use crate::exact::Maker;
 use crate::plan::{Keep, Origin, PlannedLayer};
 use crate::store::Fidelity;
+use crate::trust::Signer;
 
 /// Why no delta was used, or not for everything. The names are part of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -62,6 +63,8 @@ pub struct Outcome {
     pub fidelity: Option<Fidelity>,
     /// Config digest of the base image that the delta was made for.
     pub base_config: Option<Digest>,
+    /// Who signed the image, where that was demanded.
+    pub signers: Vec<Signer>,
     /// Bottom to top.
     pub layers: Vec<LayerOutcome>,
     /// Bytes read.

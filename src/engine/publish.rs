@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,6 +10,7 @@ use oci_spec::distribution::Reference as DockerReference;
 use oci_spec::image::{Descriptor, MediaType};
 use serde_json::{Value, json};
 
+use super::carry::carry;
 use super::opened::Opened;
 use super::request::PlaceOptions;
 use crate::artifact::{
@@ -19,6 +21,7 @@ use crate::cancel::Cancel;
 use crate::digest::{Digest, digest_of};
 use crate::discover::{Candidate, all_deltas, room_of_list};
 use crate::error::{Error, IoContext, Result};
+use crate::fetch::Place;
 use crate::layout::Layout;
 use crate::platform::Platform;
 use crate::proxy::push_layout;
@@ -44,6 +47,8 @@ pub struct Pushed {
     pub subject: Digest,
     /// The registry lists it by itself; else it was added to the list under the fallback tag.
     pub by_api: bool,
+    /// Signatures that went along: those of the image, which the delta embeds, and those of the delta beside it.
+    pub signatures: usize,
 }
 
 /// Stores the delta `delta`, a reference or path on this machine, in the registry `to`, and sees to it that it is listed.
@@ -62,7 +67,11 @@ pub async fn push(session: &Session, delta: &str, to: &str, place: &PlaceOptions
     let manifest = with_subject(manifest)?;
     let dir = session.scratch()?;
     copy_to(&layout, &manifest, &dir, &session.cancel)?;
-    store(session, &dir, &manifest, to, place).await
+    let pushed = store(session, &dir, &manifest, to, place).await?;
+    let options = place.told_to(&session.reporter).skopeo(Platform::host());
+    let beside = Place::Local(Arc::new(layout));
+    let carried = carry(session, &beside, &pushed.digest, &pushed.reference, &options).await?;
+    Ok(Pushed { signatures: pushed.signatures + carried, ..pushed })
 }
 
 /// Pushes the artifact of a layout directory and sees to it that it is listed.
@@ -92,7 +101,7 @@ pub(super) async fn store(
         let change = Change::Add { entry: Box::new(entry(manifest)?), room };
         repository.change_list(&subject, &change).await?;
     }
-    Ok(Pushed { reference: by_digest, digest, subject, by_api })
+    Ok(Pushed { reference: by_digest, digest, subject, by_api, signatures: delta.signatures.len() })
 }
 
 /// Was a tag typed? Without one nothing in the registry may change its meaning.

@@ -11,6 +11,7 @@ use crate::progress::Reporter;
 use crate::proxy::ProxyOptions;
 use crate::reference::Reference;
 use crate::store::StoreRef;
+use crate::trust::Trust;
 
 /// An image to bring into a repository.
 #[derive(Debug, Clone)]
@@ -27,6 +28,10 @@ pub struct FetchRequest {
     pub deltas: Deltas,
     /// Where the base is, if not in the repository.
     pub base: BaseChoice,
+    /// Whose images are taken.
+    pub trust: Trust,
+    /// Which signatures are read and kept beside the image.
+    pub signatures: Signatures,
     /// Whether layers become the blobs that were published.
     pub exact: Exact,
     /// How other rebuilt layers are kept.
@@ -47,6 +52,8 @@ impl FetchRequest {
             expected: None,
             deltas: Deltas::default(),
             base: BaseChoice::default(),
+            trust: Trust::default(),
+            signatures: Signatures::AsDemanded,
             exact: Exact::Auto,
             encoding: Encoding::Plain,
             place: PlaceOptions::default(),
@@ -79,6 +86,16 @@ pub struct Deltas {
     pub named: Option<Reference>,
     /// A repository in a registry that lists them, instead of the image's own.
     pub listed_in: Option<Reference>,
+}
+
+/// Which signatures of an image are read, and kept beside it in a repository of blobs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Signatures {
+    /// As many as it takes to see that the image is taken; none where anybody's is.
+    #[default]
+    AsDemanded,
+    /// All, for a place that the image goes on to.
+    All,
 }
 
 /// When deltas are used.

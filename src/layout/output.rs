@@ -49,6 +49,8 @@ pub struct Parcel<'a> {
     pub manifest: &'a [u8],
     /// Each blob once, in the order of writing.
     pub blobs: Vec<(&'a Digest, &'a Content)>,
+    /// What the entry in the index says of it, where it is no image.
+    pub artifact_type: Option<&'static str>,
     /// Which older manifests of its name it replaces in a directory.
     pub replaces: fn(&[u8]) -> bool,
 }
@@ -114,7 +116,10 @@ impl Parcel<'_> {
 
     /// What names it in an index.
     fn entry(&self) -> Descriptor {
-        Descriptor::new(IMAGE_MANIFEST.into(), self.manifest.len() as u64, digest_of(self.manifest))
+        let size = self.manifest.len() as u64;
+        let mut entry = Descriptor::new(IMAGE_MANIFEST.into(), size, digest_of(self.manifest));
+        entry.set_artifact_type(self.artifact_type.map(Into::into));
+        entry
     }
 }
 

@@ -337,7 +337,8 @@ fn fallback_tag(subject: &Digest) -> String {
 /// All pages of the referrers API.
 async fn read_pages(http: &Http, subject: &Digest, artifact_type: &str, budget: u64) -> Result<Asked> {
     let mut listing = Listing::default();
-    let mut next = format!("referrers/{subject}?artifactType={artifact_type}");
+    // A plus sign in a query is a space.
+    let mut next = format!("referrers/{subject}?artifactType={}", artifact_type.replace('+', "%2B"));
     let mut seen = HashSet::new();
     while seen.len() < MAX_PAGES && seen.insert(next.clone()) {
         let first = seen.len() == 1;

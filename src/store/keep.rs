@@ -13,9 +13,9 @@ use crate::cancel::Cancel;
 use crate::document::{self, DocumentKind, Odd};
 use crate::error::Result;
 use crate::layout::{Layout, full_name, ref_name};
+use crate::trust::{SIMPLE_SIGNING, signed_manifest};
 
-/// The payloads in which cosign names the image: of a signature, and of an attestation.
-const SIGNATURE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+/// The payload in which cosign names the image of an attestation; [`SIMPLE_SIGNING`] is that of a signature.
 const ATTESTATION: &str = "application/vnd.dsse.envelope.v1+json";
 
 /// The entries of the top-level index, those too of which only the digest is known.
@@ -113,17 +113,12 @@ fn subjects(layout: &Layout, entry: &Descriptor) -> Result<Vec<Digest>> {
     let mut subjects: Vec<Digest> = document::subject(&bytes).into_iter().collect();
     for part in document::parts(&bytes) {
         match part.media_type().to_string().as_str() {
-            SIGNATURE => subjects.extend(signed(&layout.peek(&part)?)),
+            SIMPLE_SIGNING => subjects.extend(signed_manifest(&layout.peek(&part)?)),
             ATTESTATION => subjects.extend(attested(&layout.peek(&part)?)),
             _ => {}
         }
     }
     Ok(subjects)
-}
-
-fn signed(payload: &[u8]) -> Option<Digest> {
-    let payload: Value = serde_json::from_slice(payload).ok()?;
-    payload.pointer("/critical/image/docker-manifest-digest")?.as_str()?.parse().ok()
 }
 
 /// Of an in-toto statement in its envelope.
@@ -149,12 +144,16 @@ mod tests {
     fn cosign_names_its_images() {
         let digest = digest_of(b"image");
         let payload = json!({"critical": {"image": {"docker-manifest-digest": digest.to_string()}}});
-        assert_eq!(signed(payload.to_string().as_bytes()), Some(digest.clone()));
+        assert_eq!(signed_manifest(payload.to_string().as_bytes()), Some(digest.clone()));
         let statement = json!({"subject": [{"name": "x"}, {"digest": {"sha256": digest.digest()}}]});
         let envelope = json!({"payload": STANDARD.encode(statement.to_string())});
         assert_eq!(attested(envelope.to_string().as_bytes()), [digest]);
         for odd in ["", "{}", "[]", r#"{"payload":"e30="}"#, r#"{"critical":3,"payload":3}"#] {
-            assert_eq!((signed(odd.as_bytes()), attested(odd.as_bytes())), (None, Vec::new()), "{odd}");
+            assert_eq!(
+                (signed_manifest(odd.as_bytes()), attested(odd.as_bytes())),
+                (None, Vec::new()),
+                "{odd}"
+            );
         }
     }
 }

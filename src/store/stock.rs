@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use oci_spec::image::Descriptor;
+use oci_spec::image::{Descriptor, ImageManifest};
 
 use super::inventory::{Inventory, OtherKind, StoredImage, StoredOther};
 use crate::artifact::{self, Image};
@@ -12,6 +12,7 @@ use crate::digest::{DiffId, Digest};
 use crate::document::{self, DocumentKind};
 use crate::error::{Kind, Result};
 use crate::layout::{Layout, MAX_INDEX_DEPTH, full_name, ref_name};
+use crate::trust::SIMPLE_SIGNING;
 
 /// What is in `layout`. `is_verified` tells of a manifest whether the layers of its image were read here, and
 /// `finished` has layers that were.
@@ -124,6 +125,9 @@ impl Stock<'_> {
     fn complete_image(&self, entry: &Descriptor) -> Result<Option<(Descriptor, Image)>> {
         self.cancel.check()?;
         let Some(image) = self.layout.image(entry)? else { return Ok(None) };
+        if is_signature(&image.manifest) {
+            return Ok(None);
+        }
         for layer in &image.layers {
             if self.layout.blob(layer.digest())?.is_none_or(|blob| blob.len() != layer.size()) {
                 return Ok(None);
@@ -152,12 +156,24 @@ impl Stock<'_> {
     /// The type of an artifact; the outer `None` for an image, which is not complete.
     fn artifact_type(&self, entry: &Descriptor) -> Result<Option<Option<String>>> {
         let bytes = self.layout.peek(entry)?;
-        if bytes.is_empty() || (artifact::image_config(&bytes)?.is_some() && !artifact::is_delta(&bytes)?) {
+        if bytes.is_empty() {
             return Ok(None);
         }
         let manifest = artifact::parse_manifest(&bytes)?;
+        if is_signature(&manifest) {
+            return Ok(Some(Some(SIMPLE_SIGNING.to_owned())));
+        }
+        if artifact::image_config(&bytes)?.is_some() && !artifact::is_delta(&bytes)? {
+            return Ok(None);
+        }
         let own = manifest.artifact_type().as_ref().map(ToString::to_string);
         let config = manifest.config().media_type().to_string();
         Ok(Some(own.or_else(|| (!config.is_empty() && config != document::EMPTY).then_some(config))))
     }
+}
+
+/// Signatures of cosign's look like an image, whose layers are their payloads.
+fn is_signature(manifest: &ImageManifest) -> bool {
+    let layers = manifest.layers();
+    !layers.is_empty() && layers.iter().all(|layer| layer.media_type().to_string() == SIMPLE_SIGNING)
 }

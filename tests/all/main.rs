@@ -40,3 +40,4 @@ mod signals;
 mod started;
 mod store_conformance;
 mod surroundings;
+mod trust;
