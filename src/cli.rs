@@ -1,6 +1,7 @@
 //! What was typed: the command line as clap sees it. No I/O happens here.
 
 mod apply;
+mod bundle;
 mod create;
 mod export;
 pub mod failure;
@@ -17,6 +18,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use apply::{ApplyArgs, ImportArgs, SourceArgs};
+pub use bundle::{BundleArgs, InventoryArgs, UnbundleArgs};
 pub use create::{CreateArgs, Format};
 pub use export::ExportArgs;
 pub use fetch::{BaseArgs, DeltaArgs, FetchArgs, LimitArgs, PlaceArgs};
@@ -210,6 +212,12 @@ pub enum Command {
     /// Be skopeo's image proxy for the client at standard input
     #[command(name = "experimental-image-proxy")]
     ImageProxy(ProxyArgs),
+    /// Put what another place lacks of some images onto a medium
+    Bundle(Box<BundleArgs>),
+    /// Bring the images of a bundle into a registry or repository
+    Unbundle(Box<UnbundleArgs>),
+    /// List what a registry or repository has, for the side that makes bundles
+    Inventory(Box<InventoryArgs>),
     /// Make a repository
     Init(InitArgs),
     /// List what is in the repository
@@ -277,7 +285,7 @@ pub struct InitArgs {
 /// What to verify.
 #[derive(Debug, Clone, Args)]
 pub struct VerifyArgs {
-    /// Only this image, by name or manifest digest
+    /// Only this image, by name or manifest digest; or a bundle, by its path
     #[arg(value_name = "NAME")]
     pub image: Option<String>,
 }

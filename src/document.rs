@@ -192,6 +192,11 @@ pub(crate) fn subject(bytes: &[u8]) -> Option<Digest> {
     digest_in(field(&object(bytes)?, "subject")?)
 }
 
+/// The media type that a document gives itself.
+pub(crate) fn named_type(bytes: &[u8]) -> Option<String> {
+    Some(field(&object(bytes)?, "mediaType")?.as_str()?.to_owned())
+}
+
 fn digest_in(descriptor: &Value) -> Option<Digest> {
     Digest::from_str(field(descriptor.as_object()?, "digest")?.as_str()?).ok()
 }

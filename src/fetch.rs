@@ -5,22 +5,25 @@
 //! channel. Knows blobs, not what is in them.
 
 use std::convert::Infallible;
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf, Bytes};
 use oci_spec::image::Descriptor;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::artifact;
 use crate::cancel::{Cancel, interrupted};
 use crate::digest::VerifyReader;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::layout::{Layout, check_size, read_verified};
 use crate::proxy::Attempts;
+use crate::region::Region;
 use crate::registry::Blobs;
+use crate::spool::Spool;
 
 /// Chunks between a download and its worker: at 256 KiB each, 2 MiB a blob in flight.
 const QUEUE: usize = 8;
@@ -77,6 +80,42 @@ impl Place {
             Place::Remote(_) => true,
             Place::Local(layout) => matches!(layout.blob(layer.digest()), Ok(Some(_))),
         }
+    }
+}
+
+/// Lets a thread that may wait bring a blob here, by the runtime that this was made in.
+#[derive(Debug, Clone)]
+pub struct Errand(Handle);
+
+impl Errand {
+    /// For threads that the runtime of this task waits for.
+    pub fn here() -> Self {
+        Errand(Handle::current())
+    }
+
+    /// Brings a blob, verified: into `spool`, unless it is on this machine.
+    ///
+    /// # Errors
+    /// What the place says; Verification when it is another blob; local I/O errors.
+    pub fn bring(&self, place: &Place, blob: &Descriptor, spool: &Spool) -> Result<Region> {
+        let blobs = match place {
+            Place::Local(layout) => return layout.require_blob(blob),
+            Place::Remote(blobs) => blobs,
+        };
+        let once = || async {
+            let mut here = spool.begin().at(spool.dir().display())?;
+            let attempts = blobs.attempts();
+            let mut stream = blobs.open(blob.digest(), blob.size(), &attempts).await?;
+            while let Some(chunk) = stream.chunk().await? {
+                here.write_all(&chunk).at(spool.dir().display())?;
+            }
+            let region = here.into_region();
+            VerifyReader::new(region.reader(), blob.digest().clone(), blob.size())
+                .drain()
+                .at(blob.digest())?;
+            Ok(region)
+        };
+        self.0.block_on(blobs.attempts().run(once))
     }
 }
 

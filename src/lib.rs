@@ -62,6 +62,7 @@ pub use reference::Reference;
 pub use session::Session;
 pub use store::StoreRef;
 
+mod bundle;
 mod descriptors;
 mod discover;
 mod document;

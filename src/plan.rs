@@ -220,6 +220,8 @@ pub struct Offer<'a> {
     pub delta: Option<&'a DeltaManifest>,
     /// Is this blob of the delta a patch? (Else it is a layer.)
     pub is_patch: &'a dyn Fn(&Descriptor) -> bool,
+    /// Is this blob of the delta there? A bundle brings those alone that are wanted.
+    pub carries: &'a dyn Fn(&Descriptor) -> bool,
     /// Its blob in a base image outside the repository.
     pub base: &'a dyn Fn(&DiffId) -> Option<Descriptor>,
     /// May it be whole where the image is?
@@ -249,6 +251,7 @@ impl<'a> Offer<'a> {
             exact: Exact::Off,
             delta: None,
             is_patch: &claims_patch,
+            carries: &|_| true,
             base: &|_| None,
             whole: &|_| true,
             preference: Preference::FewestBytes,
@@ -349,6 +352,7 @@ impl<'a> Offer<'a> {
         let of_delta = self
             .delta
             .and_then(|delta| delta.layers.get(published.digest()))
+            .filter(|blob| (self.carries)(blob))
             .map(|blob| way(if (self.is_patch)(blob) { Origin::Patch } else { Origin::Carried }, blob));
         let whole = (self.whole)(published).then(|| way(Origin::Whole, published));
         let rest = match (of_delta, whole, self.preference) {

@@ -79,6 +79,9 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "push" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "deltas" -d 'List the deltas that a registry has for an image'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "prune" -d 'Take superseded deltas off the list for an image'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "experimental-image-proxy" -d 'Be skopeo\'s image proxy for the client at standard input'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "bundle" -d 'Put what another place lacks of some images onto a medium'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "unbundle" -d 'Bring the images of a bundle into a registry or repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "inventory" -d 'List what a registry or repository has, for the side that makes bundles'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "init" -d 'Make a repository'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "list" -d 'List what is in the repository'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -a "verify" -d 'Hash everything in the repository again'
@@ -377,6 +380,88 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand experime
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand experimental-image-proxy" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand experimental-image-proxy" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand experimental-image-proxy" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l from-file -d 'Images by a file: one a line, an image set of oc-mirror, or the YAML of skopeo sync; may be repeated' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l to -d 'Where the bundle goes: a folder, or an archive whose name ends in .tar. Several parts become folders in it, or archives beside it' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l have -d 'What the other side has: a file that inventory wrote there' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l since -d 'The other side has this image; may be repeated' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l preset -d 'How much effort to spend on those' -r -f -a "fast\t'For many images a minute'
+default\t'For everyday builds'
+best\t'For releases that many machines fetch'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l memory -d 'Memory to use for them beside mapped files; a suffix K, M, G or T is allowed' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l max-size -d 'Cut the bundle into parts of at most so many bytes; a suffix K, M, G or T is allowed' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l creds -d 'Registry credentials; they beat --authfile' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l cert-dir -d 'Directory of certificates for the registry' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
+false\t''"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l registries-conf -d 'registries.conf to use' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l skopeo -d 'skopeo to run' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l retries -d 'Times a transient fault is tried again' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
+bar\t'Bars'
+json\t'JSON lines'
+none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l create -d 'Make deltas where none is published'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l without-referrers -d 'Leave out signatures, SBOMs and what else points to the images'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l dry-run -d 'Tell what would be written, and write nothing'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l insecure-policy -d 'Accept images that the signature policy does not allow'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l json -d 'Print one JSON object on standard output'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -s q -l quiet -d 'Print errors only'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -s v -l verbose -d 'Print the causes of errors, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l map -d 'Images whose names begin with FROM get names that begin with TO; may be repeated, the first that fits counts' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l creds -d 'Registry credentials; they beat --authfile' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l cert-dir -d 'Directory of certificates for the registry' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
+false\t''"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l registries-conf -d 'registries.conf to use' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l skopeo -d 'skopeo to run' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l retries -d 'Times a transient fault is tried again' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
+bar\t'Bars'
+json\t'JSON lines'
+none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l rewrite -d 'Let images have other digests where they cannot be made as they were published'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l dry-run -d 'Tell what would be brought, and change nothing'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l insecure-policy -d 'Accept images that the signature policy does not allow'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l json -d 'Print one JSON object on standard output'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -s q -l quiet -d 'Print errors only'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -s v -l verbose -d 'Print the causes of errors, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -l creds -d 'Registry credentials; they beat --authfile' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -l cert-dir -d 'Directory of certificates for the registry' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -l tls-verify -d 'Require HTTPS and a valid certificate' -r -f -a "true\t''
+false\t''"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -l registries-conf -d 'registries.conf to use' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -l skopeo -d 'skopeo to run' -r -F
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -l retries -d 'Times a transient fault is tried again' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
+bar\t'Bars'
+json\t'JSON lines'
+none\t'Nothing'"
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -l insecure-policy -d 'Accept images that the signature policy does not allow'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -l json -d 'Print one JSON object on standard output'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -s q -l quiet -d 'Print errors only'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -s v -l verbose -d 'Print the causes of errors, too'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -l algorithm -d 'Hash that names the objects of a composefs repository [default: sha512]' -r -f -a "sha256\t'SHA-256: less work, but on CPUs with AVX-512'
 sha512\t'SHA-512, what `cfsctl init` takes'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
@@ -426,19 +511,22 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l j
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy init list verify remove gc help" -f -a "fetch" -d 'Bring an image here (the default command)'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy init list verify remove gc help" -f -a "create" -d 'Make a delta between two images'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy init list verify remove gc help" -f -a "apply" -d 'Apply a delta for a place that has the layers which did not change'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy init list verify remove gc help" -f -a "import" -d 'Apply a delta to an image in podman\'s storage'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy init list verify remove gc help" -f -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy init list verify remove gc help" -f -a "export" -d 'Copy an image from the repository to another place, as it was published'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy init list verify remove gc help" -f -a "push" -d 'Store a delta in a registry so that fetch finds it'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy init list verify remove gc help" -f -a "deltas" -d 'List the deltas that a registry has for an image'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy init list verify remove gc help" -f -a "prune" -d 'Take superseded deltas off the list for an image'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy init list verify remove gc help" -f -a "experimental-image-proxy" -d 'Be skopeo\'s image proxy for the client at standard input'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy init list verify remove gc help" -f -a "init" -d 'Make a repository'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy init list verify remove gc help" -f -a "list" -d 'List what is in the repository'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy init list verify remove gc help" -f -a "verify" -d 'Hash everything in the repository again'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy init list verify remove gc help" -f -a "remove" -d 'Remove an image from the repository'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy init list verify remove gc help" -f -a "gc" -d 'Delete blobs that no image needs'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy init list verify remove gc help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "fetch" -d 'Bring an image here (the default command)'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "create" -d 'Make a delta between two images'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "apply" -d 'Apply a delta for a place that has the layers which did not change'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "import" -d 'Apply a delta to an image in podman\'s storage'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "inspect" -d 'Show what a delta or image holds and what it would cost here'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "export" -d 'Copy an image from the repository to another place, as it was published'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "push" -d 'Store a delta in a registry so that fetch finds it'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "deltas" -d 'List the deltas that a registry has for an image'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "prune" -d 'Take superseded deltas off the list for an image'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "experimental-image-proxy" -d 'Be skopeo\'s image proxy for the client at standard input'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "bundle" -d 'Put what another place lacks of some images onto a medium'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "unbundle" -d 'Bring the images of a bundle into a registry or repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "inventory" -d 'List what a registry or repository has, for the side that makes bundles'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "init" -d 'Make a repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "list" -d 'List what is in the repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "verify" -d 'Hash everything in the repository again'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "remove" -d 'Remove an image from the repository'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "gc" -d 'Delete blobs that no image needs'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand help; and not __fish_seen_subcommand_from fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

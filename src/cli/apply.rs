@@ -130,7 +130,7 @@ impl ApplyArgs {
             image: base,
             rootfs: directory,
             ostree: ostree(ostree_repo.as_deref()),
-            repository: None,
+            ..BaseChoice::default()
         };
         self.how.request(delta, base, storage)
     }

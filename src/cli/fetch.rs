@@ -209,7 +209,7 @@ impl BaseArgs {
     /// The same for the engine.
     pub fn choice(&self) -> BaseChoice {
         let ostree = ostree(self.ostree_repo.as_deref());
-        BaseChoice { image: self.base.clone(), rootfs: self.rootfs.clone(), ostree, repository: None }
+        BaseChoice { image: self.base.clone(), rootfs: self.rootfs.clone(), ostree, ..BaseChoice::default() }
     }
 }
 

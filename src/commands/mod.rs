@@ -1,6 +1,7 @@
 //! The commands: each wires the parts together; no bytes are worked on here.
 
 mod apply;
+mod bundle;
 mod create;
 mod export;
 mod fetch;
@@ -104,6 +105,9 @@ async fn command(command: Command, context: &Context) -> Result<()> {
         Command::Deltas(args) => publish::deltas(context, &args).await,
         Command::Prune(args) => publish::prune(context, &args).await,
         Command::ImageProxy(args) => doors::serve(&args.arguments),
+        Command::Bundle(args) => bundle::bundle(context, &args).await,
+        Command::Unbundle(args) => bundle::unbundle(context, &args).await,
+        Command::Inventory(args) => bundle::list(context, &args).await,
         Command::Init(args) => repository::init(context, &args),
         Command::List => repository::list(context),
         Command::Verify(args) => repository::verify(context, &args),
@@ -128,7 +132,12 @@ fn default_repo() -> Result<PathBuf> {
 
 /// Notes on registries, below `$XDG_CACHE_HOME` or `~/.cache`; none without either.
 fn notes_dir() -> Option<PathBuf> {
-    in_home("XDG_CACHE_HOME", ".cache").map(|dir| dir.join("registries"))
+    cache_dir("registries")
+}
+
+/// What can be made again, below `$XDG_CACHE_HOME` or `~/.cache`; nowhere without either.
+fn cache_dir(name: &str) -> Option<PathBuf> {
+    in_home("XDG_CACHE_HOME", ".cache").map(|dir| dir.join(name))
 }
 
 /// Our directory in the one that `variable` names, else below the home directory (XDG base directory specification).

@@ -1,6 +1,7 @@
 //! `init`, `list`, `verify`, `remove`, `gc`: the repository itself.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -84,6 +85,9 @@ pub(super) fn list(context: &Context) -> Result<()> {
 
 /// Reads every image again.
 pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<()> {
+    if let Some(bundle) = args.image.as_deref().filter(|named| Path::new(named).exists()) {
+        return super::bundle::verify(context, bundle);
+    }
     let mut broken = 0;
     let verified =
         context.repo.open(&context.session.cancel)?.verify(args.image.as_deref(), &mut |what| {

@@ -1,11 +1,11 @@
 //! Finds the base image of a delta and opens its files.
 
-use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 
+use super::base_image::BaseImage;
 use super::opened::Opened;
 use super::request::{BaseChoice, OstreeChoice, PlaceOptions};
 use crate::artifact::Image;
@@ -19,28 +19,6 @@ use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::session::Session;
 use crate::store::{Inventory, Repository};
-
-/// An image whose files patches read, wherever it is.
-pub(crate) trait BaseImage: Debug + Send + Sync {
-    /// Its files. Layers that `target` does not share are indexed at once, on so many threads: patches read from
-    /// them. The others only when needed.
-    fn files(&self, target: &Image, threads: usize, unpacking: &Unpacking) -> Result<Arc<dyn SourceFiles>>;
-
-    /// One of its layers; `None` where there are only files, or no such layer.
-    fn layer(&self, _diff_id: &DiffId, _unpacking: &Unpacking) -> Result<Option<Box<dyn BaseLayer>>> {
-        Ok(None)
-    }
-
-    /// Where layers can be read whole that the target shares with a base outside the repository.
-    fn place(&self) -> Option<Place> {
-        None
-    }
-
-    /// The blob of such a layer.
-    fn blob(&self, _diff_id: &DiffId) -> Option<Descriptor> {
-        None
-    }
-}
 
 /// Where bases are found by their config.
 #[derive(Debug, Clone, Copy)]
@@ -123,6 +101,12 @@ pub(crate) fn find(
     homes: Homes<'_>,
     spool: &Path,
 ) -> Result<Arc<dyn BaseImage>> {
+    if let Some(opened) = &choice.opened {
+        return match opened.config() {
+            Some(config) if config != wanted => Err(wrong_base(wanted, "the one that was named", config)),
+            _ => Ok(opened.clone()),
+        };
+    }
     if let Some(dir) = &choice.rootfs {
         return Ok(Arc::new(Rootfs(Arc::new(RootfsFiles::open_dir(dir)?))));
     }
@@ -166,7 +150,7 @@ pub(crate) fn find(
 }
 
 /// The files of an image with these layers, bottom to top; see [`BaseImage::files`].
-fn files_of(
+pub(super) fn files_of(
     diff_ids: &[DiffId],
     layers: Vec<Box<dyn BaseLayer>>,
     target: &Image,
@@ -262,7 +246,7 @@ impl BaseImage for InLayout {
     }
 }
 
-fn blob_of(image: &Image, diff_id: &DiffId) -> Option<Descriptor> {
+pub(super) fn blob_of(image: &Image, diff_id: &DiffId) -> Option<Descriptor> {
     let position = image.diff_ids.iter().position(|d| d == diff_id)?;
     image.layers.get(position).cloned()
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 
-use super::base::BaseImage;
+use super::base_image::BaseImage;
 use crate::artifact::{DeltaManifest, Image, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, layer_size_bound};
 use crate::base::{BaseLayer, LayerBlob, LayeredFiles, SourceFiles, TarLayer, Unpacking, View};
 use crate::digest::{DiffId, Digest, LayerHasher};

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::base::{self, BaseImage, Elsewhere, Homes};
+use super::base::{self, Elsewhere, Homes};
+use super::base_image::BaseImage;
 use super::chain::Link;
 use super::opened::{Opened, is_patch, remote};
 use super::outcome::Reason;
@@ -374,6 +375,7 @@ impl Hand<'_> {
             delta: Some(last.manifest),
             exact: self.request.exact(),
             is_patch: &|blob| is_patch(&last.place, blob),
+            carries: &|blob| last.place.may_have(blob),
             base: &|diff_id| base.blob(diff_id),
             whole: &|layer| whole.places.image.may_have(layer),
             preference,

@@ -6,18 +6,23 @@
 
 pub mod apply;
 pub(crate) mod base;
+mod base_image;
 mod bring;
+pub mod bundle;
 mod carry;
 mod chain;
 pub(crate) mod decision;
 pub mod export;
+mod in_registry;
 pub mod inspect;
+pub mod inventory;
 pub mod make;
 pub(crate) mod opened;
 pub mod outcome;
 pub mod publish;
 pub mod request;
 mod signatures;
+pub mod unbundle;
 mod verify;
 
 use std::path::PathBuf;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::base_image::BaseImage;
 use crate::digest::Digest;
 use crate::encoding::Encoding;
 use crate::exact::Exact;
@@ -122,6 +123,8 @@ pub struct BaseChoice {
     pub repository: Option<StoreRef>,
     /// An ostree repository with files of images.
     pub ostree: OstreeChoice,
+    /// One that the engine opened itself.
+    pub(crate) opened: Option<Arc<dyn BaseImage>>,
 }
 
 impl BaseChoice {

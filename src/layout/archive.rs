@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use super::bundle::RANGES;
 use super::{MAX_INDEX_SIZE, Storage, file};
 use crate::digest::Digest;
 use crate::document::{self, Index};
@@ -33,7 +34,8 @@ static PIPES: Mutex<Vec<((u64, u64), Region)>> = Mutex::new(Vec::new());
 pub(super) struct OciArchive {
     shown: String,
     index: Region,
-    blobs: HashMap<String, Region>,
+    /// By name.
+    members: HashMap<String, Region>,
 }
 
 impl OciArchive {
@@ -53,29 +55,40 @@ impl OciArchive {
                 false => e,
             }
         })?;
-        let blobs = members
-            .into_iter()
-            .filter_map(|(name, region)| Some((name.strip_prefix("blobs/sha256/")?.to_owned(), region)))
-            .collect();
-        Ok(OciArchive { shown, index, blobs })
+        Ok(OciArchive { shown, index, members })
+    }
+}
+
+impl OciArchive {
+    fn read(&self, member: &Region, name: &str) -> Result<Vec<u8>> {
+        if member.len() > MAX_INDEX_SIZE {
+            return Err(Error::verification(format!(
+                "{}: {name} is larger than {MAX_INDEX_SIZE} bytes",
+                self.shown
+            )));
+        }
+        let mut bytes = Vec::new();
+        member.reader().read_to_end(&mut bytes).at(&self.shown)?;
+        Ok(bytes)
     }
 }
 
 impl Storage for OciArchive {
     fn index(&self) -> Result<Index> {
-        if self.index.len() > MAX_INDEX_SIZE {
-            return Err(Error::verification(format!(
-                "{}: index.json is larger than {MAX_INDEX_SIZE} bytes",
-                self.shown
-            )));
-        }
-        let mut bytes = Vec::new();
-        self.index.reader().read_to_end(&mut bytes).at(&self.shown)?;
+        let bytes = self.read(&self.index, "index.json")?;
         document::index(&bytes, format_args!("{}: index.json", self.shown))
     }
 
     fn blob(&self, digest: &Digest) -> Result<Option<Region>> {
-        Ok(self.blobs.get(digest.digest()).cloned())
+        Ok(self.members.get(&format!("blobs/sha256/{}", digest.digest())).cloned())
+    }
+
+    fn file(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        self.members.get(name).map(|member| self.read(member, name)).transpose()
+    }
+
+    fn range(&self, digest: &Digest, offset: u64) -> Result<Option<Region>> {
+        Ok(self.members.get(&format!("{RANGES}/{}/{offset}", digest.digest())).cloned())
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Descriptor, MediaType};
 
+use super::bundle::RANGES;
 use super::{Storage, file};
 use crate::digest::{Digest, digest_of};
 use crate::document::{
@@ -50,6 +51,15 @@ impl Storage for OciDir {
 
     fn blob(&self, digest: &Digest) -> Result<Option<Region>> {
         file::region(&self.root.join("blobs").join("sha256").join(digest.digest()))
+    }
+
+    fn file(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.root.join(name);
+        if path.is_file() { file::read(&path).map(Some) } else { Ok(None) }
+    }
+
+    fn range(&self, digest: &Digest, offset: u64) -> Result<Option<Region>> {
+        file::region(&self.root.join(RANGES).join(digest.digest()).join(offset.to_string()))
     }
 }
 

@@ -5,12 +5,14 @@
 //! odd; what one entry of an index gets wrong concerns that entry alone.
 
 mod archive;
+pub(crate) mod bundle;
 mod choose;
 mod dir;
 mod edit;
 mod file;
 pub(crate) mod lock;
 mod output;
+mod tar;
 mod write;
 
 use std::fmt::Debug;
@@ -19,7 +21,9 @@ use std::path::Path;
 
 use oci_spec::image::Descriptor;
 
+pub use self::tar::Archive;
 use crate::artifact::{self, Image, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE};
+use crate::bundle::{TABLE, Table};
 use crate::digest::{Digest, VerifyReader, require_sha256};
 use crate::document::{self, DocumentKind, Index};
 use crate::error::{Error, IoContext, Kind, Result};
@@ -47,6 +51,14 @@ trait Storage: Send + Sync + Debug {
     fn index(&self) -> Result<Index>;
     /// A blob, if it is there.
     fn blob(&self, digest: &Digest) -> Result<Option<Region>>;
+    /// A small file beside the index.
+    fn file(&self, _name: &str) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+    /// A stretch of a blob that is cut, by where it begins.
+    fn range(&self, _digest: &Digest, _offset: u64) -> Result<Option<Region>> {
+        Ok(None)
+    }
 }
 
 /// A set of images on this machine that can be read without skopeo.
@@ -66,7 +78,10 @@ impl Layout {
     pub fn open(reference: &Reference, spool_dir: &Path) -> Result<Option<Self>> {
         let storage: Box<dyn Storage> = match reference {
             Reference::Docker { .. } => return Ok(None),
-            Reference::Oci { dir, .. } => Box::new(dir::OciDir::open(dir)?),
+            Reference::Oci { dir, .. } => match parts(dir, spool_dir)? {
+                Some(parts) => Box::new(parts),
+                None => Box::new(dir::OciDir::open(dir)?),
+            },
             Reference::OciArchive { file, .. } => Box::new(archive::OciArchive::open(file, spool_dir)?),
             Reference::Dir { dir } => Box::new(dir::PlainDir::open(dir)?),
         };
@@ -79,6 +94,15 @@ impl Layout {
     /// When it is no layout.
     pub fn open_dir(dir: &Path) -> Result<Self> {
         Ok(Layout { shown: format!("oci:{}", dir.display()), storage: Box::new(dir::OciDir::open(dir)?) })
+    }
+
+    /// The table of a bundle; `None` when this is none.
+    ///
+    /// # Errors
+    /// Verification when it is damaged; local I/O errors.
+    pub fn table(&self) -> Result<Option<Table>> {
+        let table = self.storage.file(TABLE)?;
+        table.map(|table| Table::parse(&table, &format!("{}: {TABLE}", self.shown))).transpose()
     }
 
     /// The top-level index as it is now.
@@ -255,6 +279,11 @@ impl Layout {
             DocumentKind::Other => Ok(document::parts(&self.peek(descriptor)?)),
         }
     }
+}
+
+/// The parts of a bundle, where the folder holds those instead of a layout.
+fn parts(dir: &Path, spool: &Path) -> Result<Option<bundle::Parts>> {
+    if dir.is_dir() && !dir.join("index.json").exists() { bundle::Parts::open(dir, spool) } else { Ok(None) }
 }
 
 /// Refuses a descriptor that promises more than `max` bytes.

@@ -1,18 +1,17 @@
 //! Puts a document with its blobs, an artifact or an image, into an OCI layout: a directory or an archive.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Read, Write};
+use std::io::Read;
 use std::path::Path;
 
 use oci_spec::image::Descriptor;
-use tempfile::NamedTempFile;
 
 use super::edit::IndexEdit;
+use super::tar::Archive;
 use super::write::{LayoutWriter, MARKER};
 use crate::cancel::Cancel;
 use crate::digest::{Digest, digest_of};
 use crate::document::IMAGE_MANIFEST;
-use crate::error::{Error, IoContext, Result};
+use crate::error::Result;
 use crate::region::Region;
 
 /// Where a blob's bytes are.
@@ -61,32 +60,22 @@ impl Parcel<'_> {
     /// # Errors
     /// Local I/O errors; Usage for standard output.
     pub fn write_archive(&self, path: &Path, name: Option<&str>) -> Result<()> {
-        if path == Path::new("-") {
-            return Err(Error::usage("an archive is not written to standard output")
-                .with_hint("oci-archive:FILE, or oci-archive:./- for a file of this name"));
-        }
-        let parent = parent(path);
-        let file = NamedTempFile::new_in(parent).at(parent.display())?;
-        let mut tar = tar::Builder::new(BufWriter::new(file));
-        append(&mut tar, "oci-layout", MARKER.len() as u64, MARKER).at(path.display())?;
+        let mut archive = Archive::create(path)?;
+        archive.append("oci-layout", MARKER.len() as u64, MARKER)?;
         for dir in ["blobs/", "blobs/sha256/"] {
-            let mut header = header(0, 0o755);
-            header.set_entry_type(tar::EntryType::Directory);
-            tar.append_data(&mut header, dir, std::io::empty()).at(path.display())?;
+            archive.dir(dir)?;
         }
         for (digest, content) in &self.blobs {
             let name = format!("blobs/sha256/{}", digest.digest());
-            append(&mut tar, &name, content.size(), content.reader()).at(path.display())?;
+            archive.append(&name, content.size(), content.reader())?;
         }
         let manifest = format!("blobs/sha256/{}", digest_of(self.manifest).digest());
-        append(&mut tar, &manifest, self.manifest.len() as u64, self.manifest).at(path.display())?;
+        archive.append(&manifest, self.manifest.len() as u64, self.manifest)?;
         let mut index = IndexEdit::default();
         index.put(&self.entry(), name, &[])?;
         let index = index.to_bytes()?;
-        append(&mut tar, "index.json", index.len() as u64, &index[..]).at(path.display())?;
-        let file =
-            tar.into_inner().and_then(|w| w.into_inner().map_err(|e| e.into_error())).at(path.display())?;
-        publish(file, path)
+        archive.append("index.json", index.len() as u64, &index[..])?;
+        archive.finish().map(drop)
     }
 
     /// Adds it to the OCI layout directory `dir`, which is made if it is not there. Waits for others who write there.
@@ -121,37 +110,4 @@ impl Parcel<'_> {
         entry.set_artifact_type(self.artifact_type.map(Into::into));
         entry
     }
-}
-
-fn header(size: u64, mode: u32) -> tar::Header {
-    let mut header = tar::Header::new_ustar();
-    header.set_size(size);
-    header.set_mode(mode);
-    header.set_mtime(0);
-    header
-}
-
-fn append(
-    tar: &mut tar::Builder<impl Write>,
-    name: &str,
-    size: u64,
-    data: impl std::io::Read,
-) -> std::io::Result<()> {
-    tar.append_data(&mut header(size, 0o644), name, data)
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// Gives a complete file its name, and makes that last.
-fn publish(file: NamedTempFile, path: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).at(path.display())?;
-    file.as_file().sync_all().at(path.display())?;
-    file.persist(path).map_err(|e| Error::from_io(e.error, path.display()))?;
-    File::open(parent(path)).and_then(|dir| dir.sync_all()).at(path.display())
 }

@@ -14,6 +14,7 @@ mod config;
 mod http;
 mod list;
 mod memory;
+mod mirror;
 mod page;
 mod places;
 mod proxies;
@@ -40,6 +41,7 @@ use config::Rules;
 use http::{Answer, Http, Request, Settings};
 pub use list::Change;
 use memory::{Lists, Memory};
+pub use mirror::RawManifest;
 
 /// How long a look at the registry may take that nothing depends on.
 const LOOK: Duration = Duration::from_secs(5);
@@ -127,7 +129,8 @@ impl RemoteRepository {
     }
 
     /// What points to `subject`, by the referrers API or else the fallback tag
-    /// (distribution specification 1.1, "Listing Referrers"); at most `budget` bytes of it.
+    /// (distribution specification 1.1, "Listing Referrers"); at most `budget` bytes of it. Where the registry can
+    /// choose, it lists those of `artifact_type` alone; an empty one is all.
     ///
     /// # Errors
     /// As [`manifest`](Self::manifest); Verification for a list that is larger or goes round.
@@ -338,7 +341,10 @@ fn fallback_tag(subject: &Digest) -> String {
 async fn read_pages(http: &Http, subject: &Digest, artifact_type: &str, budget: u64) -> Result<Asked> {
     let mut listing = Listing::default();
     // A plus sign in a query is a space.
-    let mut next = format!("referrers/{subject}?artifactType={}", artifact_type.replace('+', "%2B"));
+    let mut next = match artifact_type {
+        "" => format!("referrers/{subject}"),
+        _ => format!("referrers/{subject}?artifactType={}", artifact_type.replace('+', "%2B")),
+    };
     let mut seen = HashSet::new();
     while seen.len() < MAX_PAGES && seen.insert(next.clone()) {
         let first = seen.len() == 1;

@@ -6,6 +6,7 @@ mod support;
 
 mod apply;
 mod base_files;
+mod bundle;
 mod certificates;
 mod codec;
 #[cfg(feature = "composefs")]

@@ -1,0 +1,12 @@
+//! What crosses an air gap: a plain OCI layout, or several when it is cut into parts, with a table of all that
+//! belongs to it; and the list of what the other side has.
+
+mod cut;
+mod have;
+mod images;
+mod table;
+
+pub use cut::{Share, cut};
+pub use have::{Have, HaveImage, MAX_LIST};
+pub use images::images;
+pub use table::{Bundled, BundledBase, BundledManifest, Referrer, TABLE, Table, TableBlob};

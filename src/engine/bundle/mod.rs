@@ -1,0 +1,283 @@
+//! Makes a bundle: what another place lacks of some images, as small as can be.
+//!
+//! ```text
+//! references ─ collect (manifests, deltas, referrers) ─ table, shared out to parts ─ blobs ─ tables, indexes
+//! ```
+
+mod collect;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use oci_spec::image::Descriptor;
+
+use super::opened::concurrency;
+use super::request::{Limits, PlaceOptions};
+use crate::bundle::{Bundled, Have, Table, cut};
+use crate::create;
+use crate::digest::Digest;
+use crate::error::{Advice, Error, IoContext as _, Result};
+use crate::fetch::{self, Download, Job, Place, Worked, on_thread};
+use crate::layout::bundle::{Form, Writer};
+use crate::platform::Platform;
+use crate::progress::Event;
+use crate::reference::Reference;
+use crate::region::Region;
+use crate::session::Session;
+use crate::spool::Spool;
+use collect::Collector;
+
+/// Bytes that a part needs beside its blobs: the marker, the beginnings of index and table.
+const OF_PART: u64 = 4 << 10;
+/// Bytes for each blob in the table, and around it in an archive.
+const OF_BLOB: u64 = 256 + 1024;
+/// Bytes for each image in table and index.
+const OF_IMAGE: u64 = 2 << 10;
+
+/// A bundle to make.
+#[derive(Debug, Clone)]
+pub struct BundleRequest {
+    /// The images.
+    pub images: Vec<Reference>,
+    /// Only this platform of each; `None`: all.
+    pub platform: Option<Platform>,
+    /// What the other place has.
+    pub have: Have,
+    /// How deltas are made where none is published; `None`: they are not.
+    pub create: Option<Making>,
+    /// Whether signatures, SBOMs and the like come along.
+    pub referrers: Referrers,
+    /// Where it goes.
+    pub to: PathBuf,
+    /// What the parts are.
+    pub form: Form,
+    /// Most bytes of a part.
+    pub max_size: Option<u64>,
+    /// How images are reached.
+    pub place: PlaceOptions,
+    /// Bounds on images.
+    pub limits: Limits,
+}
+
+/// How deltas are made.
+#[derive(Debug, Clone)]
+pub struct Making {
+    /// As for `create`.
+    pub options: create::Options,
+    /// Where those are kept that were made before.
+    pub cache: PathBuf,
+}
+
+/// What becomes of what points to an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Referrers {
+    /// All of it comes along.
+    Required,
+    /// It stays.
+    LeftOut,
+}
+
+/// A bundle that was made, or would be.
+#[derive(Debug, Clone)]
+pub struct BundleOutcome {
+    /// The images in it, those too of which the other place has all.
+    pub images: Vec<BundledImage>,
+    /// Its parts, once they are written.
+    pub parts: Vec<PathBuf>,
+    /// How many there are, or would be.
+    pub part_count: usize,
+    /// Bytes of all blobs in it.
+    pub bytes: u64,
+    /// Bytes that were read for them.
+    pub downloaded: u64,
+}
+
+/// An image in a bundle.
+#[derive(Debug, Clone)]
+pub struct BundledImage {
+    /// Its name.
+    pub name: String,
+    /// Digest of what the name means.
+    pub digest: Digest,
+    /// Bytes of blobs that it adds.
+    pub bytes: u64,
+    /// Bytes of the whole layers that the other place lacks.
+    pub whole_bytes: u64,
+    /// Deltas for it.
+    pub deltas: usize,
+    /// Things that point to it.
+    pub referrers: usize,
+    /// Why a delta that was wanted could not be made; for people.
+    pub notes: Vec<String>,
+}
+
+/// What an image brings into a bundle.
+#[derive(Debug)]
+struct Collected {
+    bundled: Bundled,
+    outcome: BundledImage,
+    pieces: Vec<Piece>,
+    /// For the index.
+    entries: Vec<(Descriptor, Option<String>)>,
+}
+
+/// A blob of a bundle.
+#[derive(Debug)]
+struct Piece {
+    digest: Digest,
+    size: u64,
+    from: From,
+}
+
+#[derive(Debug)]
+enum From {
+    /// Read already.
+    Bytes(Vec<u8>),
+    Place(Box<Descriptor>, Place),
+}
+
+/// Tells what [`bundle`] would do, with the exact bytes; deltas that would have to be made are not counted as such.
+///
+/// # Errors
+/// As [`bundle`].
+pub async fn plan(session: &Session, request: &BundleRequest) -> Result<BundleOutcome> {
+    let request = &BundleRequest { create: None, ..request.clone() };
+    Ok(Work::collect(session, request).await?.outcome())
+}
+
+/// Makes the bundle. Where it was begun before, it goes on.
+///
+/// # Errors
+/// What the places of the images say; Usage when something else is at its place; local I/O errors.
+pub async fn bundle(session: &Session, request: &BundleRequest) -> Result<BundleOutcome> {
+    let work = Work::collect(session, request).await?;
+    work.write(session, request).await
+}
+
+/// All that goes into a bundle, shared out to its parts.
+struct Work {
+    images: Vec<BundledImage>,
+    pieces: Vec<Piece>,
+    entries: Vec<(Descriptor, Option<String>)>,
+    table: Table,
+}
+
+impl Work {
+    async fn collect(session: &Session, request: &BundleRequest) -> Result<Self> {
+        let collector = Collector { session, request };
+        let (mut bundled, mut images, mut entries) = (Vec::new(), Vec::new(), Vec::new());
+        let mut pieces: Vec<Piece> = Vec::new();
+        let mut known: HashMap<Digest, ()> = HashMap::new();
+        for reference in &request.images {
+            let collected = session.cancel.until(Box::pin(collector.image(reference))).await?;
+            let mut outcome = collected.outcome;
+            for piece in collected.pieces {
+                if known.insert(piece.digest.clone(), ()).is_none() {
+                    outcome.bytes += piece.size;
+                    pieces.push(piece);
+                }
+            }
+            for (entry, name) in collected.entries {
+                if !entries.iter().any(|(e, n): &(Descriptor, _)| e.digest() == entry.digest() && *n == name)
+                {
+                    entries.push((entry, name));
+                }
+            }
+            bundled.push(collected.bundled);
+            images.push(outcome);
+        }
+        let sizes: Vec<u64> = pieces.iter().map(|piece| piece.size).collect();
+        let beside =
+            OF_PART + OF_BLOB * sizes.len() as u64 + OF_IMAGE * (images.len() + entries.len()) as u64;
+        let room = request.max_size.map(|max| max.saturating_sub(beside));
+        let shares = cut(&sizes, room, 0)?;
+        let blobs: Vec<_> = pieces.iter().map(|piece| (piece.digest.clone(), piece.size)).collect();
+        let table = Table::new(bundled, &blobs, &shares)?;
+        Ok(Work { images, pieces, entries, table })
+    }
+
+    fn outcome(self) -> BundleOutcome {
+        BundleOutcome {
+            images: self.images,
+            parts: Vec::new(),
+            part_count: self.table.parts,
+            bytes: self.pieces.iter().map(|piece| piece.size).sum(),
+            downloaded: 0,
+        }
+    }
+
+    async fn write(mut self, session: &Session, request: &BundleRequest) -> Result<BundleOutcome> {
+        let total = self.pieces.iter().map(|piece| piece.size).sum::<u64>();
+        let (to, form, table) = (request.to.clone(), request.form, self.table.clone());
+        let writer = on_thread(move || {
+            require_room(&to, total)?;
+            Writer::begin(&to, form, table)
+        });
+        let writer = Arc::new(writer.await?);
+        let (pieces, entries) = (std::mem::take(&mut self.pieces), std::mem::take(&mut self.entries));
+        let downloaded = bring(session, request, &writer, pieces).await?;
+        let writer = Arc::into_inner(writer).ok_or_else(|| Error::local("the bundle is still written to"))?;
+        let parts = on_thread(move || writer.finish(&entries)).await?;
+        Ok(BundleOutcome { parts, bytes: total, downloaded, ..self.outcome() })
+    }
+}
+
+/// Puts all blobs there that are not there yet; gives the bytes that were read.
+async fn bring(
+    session: &Session,
+    request: &BundleRequest,
+    writer: &Arc<Writer>,
+    pieces: Vec<Piece>,
+) -> Result<u64> {
+    let mut downloads = Vec::new();
+    for piece in pieces {
+        session.check()?;
+        let (known, digest) = (writer.clone(), piece.digest.clone());
+        if on_thread(move || known.has(&digest)).await? {
+            continue;
+        }
+        match piece.from {
+            From::Bytes(bytes) => {
+                let len = bytes.len() as u64;
+                writer.put(&piece.digest, &Region::of(Arc::new(bytes.into_boxed_slice()), len))?;
+            }
+            From::Place(blob, place) => downloads.push(Download::new(downloads.len(), *blob, place)),
+        }
+    }
+    let Some(first) = downloads.first() else { return Ok(0) };
+    let concurrency = concurrency(&first.place, request.place.jobs);
+    let total_bytes = downloads.iter().map(|d| d.blob.size()).sum();
+    session.reporter.event(Event::Start { total_bytes, layers: downloads.len() });
+    let received: Vec<_> = downloads.iter().map(|download| download.received.clone()).collect();
+    let (spool, out, reporter) = (Spool::in_dir(&session.spool), writer.clone(), session.reporter.clone());
+    let digests: Vec<Digest> = downloads.iter().map(|d| d.blob.digest().clone()).collect();
+    let work = move |job: Job| {
+        let Job { index, mut blob, .. } = job;
+        let label = digests[index].digest()[..12].to_owned();
+        reporter.event(Event::LayerStart { index, label: &label, bytes: blob.remaining() });
+        let mut here = spool.begin().at(spool.dir().display())?;
+        std::io::copy(&mut blob, &mut here).at("blob")?;
+        let content = here.into_region();
+        reporter.event(Event::LayerBytes { index, delta: content.len() });
+        out.put(&digests[index], &content)?;
+        reporter.event(Event::LayerDone { index, outcome: "bundled" });
+        Ok(Worked::Done(()))
+    };
+    let done = fetch::run(downloads, concurrency, &session.cancel, Arc::new(work)).await;
+    session.reporter.event(Event::Finish);
+    done?;
+    Ok(received.iter().map(fetch::Received::bytes).sum())
+}
+
+/// Refuses to begin what does not fit onto the medium.
+fn require_room(to: &std::path::Path, needed: u64) -> Result<()> {
+    let there = to.ancestors().find(|dir| dir.is_dir()).unwrap_or(std::path::Path::new("."));
+    let stat = rustix::fs::statvfs(there).map_err(std::io::Error::from).at(there.display())?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if needed <= free {
+        return Ok(());
+    }
+    Err(Error::local(format!("{}: {free} bytes are free, {needed} are needed", there.display()))
+        .with_hint(Advice::MakeRoom))
+}

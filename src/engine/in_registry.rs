@@ -1,0 +1,92 @@
+//! A base image that stays in its registry: what patches read of it is brought here, layer by layer.
+
+use std::sync::Arc;
+
+use oci_spec::image::Descriptor;
+
+use super::base::{blob_of, files_of};
+use super::base_image::BaseImage;
+use super::opened::Opened;
+use super::request::PlaceOptions;
+use crate::artifact::Image;
+use crate::base::{BaseLayer, LayerBlob, LoadedLayer, SourceFiles, TarLayer, Unpacking};
+use crate::digest::{DiffId, Digest};
+use crate::error::Result;
+use crate::fetch::{Errand, Place};
+use crate::reference::Reference;
+use crate::session::Session;
+
+/// The image, opened.
+#[derive(Debug)]
+pub(crate) struct InRegistry {
+    place: Place,
+    errand: Errand,
+    pub image: Image,
+}
+
+impl InRegistry {
+    /// Opens what `reference` names.
+    ///
+    /// # Errors
+    /// What the registry says.
+    pub(crate) async fn open(session: &Session, reference: &Reference, place: &PlaceOptions) -> Result<Self> {
+        let opened = Opened::open(reference, place, &session.spool).await?;
+        let image = opened.image().await?;
+        Ok(InRegistry { place: opened.place, errand: Errand::here(), image })
+    }
+
+    fn tar(&self, diff_id: &DiffId, blob: &Descriptor, unpacking: &Unpacking) -> Box<dyn BaseLayer> {
+        Box::new(FarLayer {
+            diff_id: diff_id.clone(),
+            blob: blob.clone(),
+            place: self.place.clone(),
+            errand: self.errand.clone(),
+            unpacking: unpacking.clone(),
+        })
+    }
+}
+
+impl BaseImage for InRegistry {
+    fn files(&self, target: &Image, threads: usize, unpacking: &Unpacking) -> Result<Arc<dyn SourceFiles>> {
+        let Image { diff_ids, layers, .. } = &self.image;
+        let layers = diff_ids.iter().zip(layers).map(|(diff_id, layer)| self.tar(diff_id, layer, unpacking));
+        files_of(diff_ids, layers.collect(), target, threads)
+    }
+
+    fn layer(&self, diff_id: &DiffId, unpacking: &Unpacking) -> Result<Option<Box<dyn BaseLayer>>> {
+        Ok(blob_of(&self.image, diff_id).map(|blob| self.tar(diff_id, &blob, unpacking)))
+    }
+
+    fn config(&self) -> Option<&Digest> {
+        Some(&self.image.config_digest)
+    }
+
+    fn place(&self) -> Option<Place> {
+        Some(self.place.clone())
+    }
+
+    fn blob(&self, diff_id: &DiffId) -> Option<Descriptor> {
+        blob_of(&self.image, diff_id)
+    }
+}
+
+/// A layer that comes when its table of contents is wanted.
+#[derive(Debug)]
+struct FarLayer {
+    diff_id: DiffId,
+    blob: Descriptor,
+    place: Place,
+    errand: Errand,
+    unpacking: Unpacking,
+}
+
+impl BaseLayer for FarLayer {
+    fn diff_id(&self) -> &DiffId {
+        &self.diff_id
+    }
+
+    fn load(&self) -> Result<Box<dyn LoadedLayer>> {
+        let blob = self.errand.bring(&self.place, &self.blob, &self.unpacking.spool)?;
+        TarLayer::new(LayerBlob { diff_id: self.diff_id.clone(), blob }, &self.unpacking).load()
+    }
+}

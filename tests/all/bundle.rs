@@ -1,0 +1,282 @@
+//! Across an air gap: bundles are made on one side, and what they bring has its publisher's digest on the other.
+
+use crate::support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use oci_delta_fetch::digest::digest_of;
+use serde_json::{Value, json};
+use support::images::{INDEX, MANIFEST, noise, tree};
+use support::registry::{put_manifest, skopeo};
+use support::{Image, Layer, OciDir, Registry, Sandbox};
+
+const REMOTE: [&str; 2] = ["--tls-verify=false", "--insecure-policy"];
+
+fn text(seed: u64, len: usize) -> Vec<u8> {
+    noise(seed, len).into_iter().map(|byte| b"etaoin shrdlu\n"[usize::from(byte) % 14]).collect()
+}
+
+/// Version `n` of an image: a layer that stays and one that changes a little.
+fn version(n: u8) -> Image {
+    let mut file = text(7, 400_000);
+    for at in 0..usize::from(n) {
+        file[at * 1000] = b'0' + n;
+    }
+    let layer = |path, data: &[u8]| Layer::plain(tree(&[(path, data)]));
+    Image::new(vec![layer("usr/lib/stays", &text(1, 90_000)), layer("usr/lib/grows", &file)])
+}
+
+/// The outer and the inner registry, and a folder for what is carried.
+struct Gap {
+    sandbox: Sandbox,
+    outer: Registry,
+    inner: Registry,
+    dir: OciDir,
+}
+
+impl Gap {
+    fn new() -> Self {
+        Self::to(Registry::start())
+    }
+
+    fn to(inner: Registry) -> Self {
+        let sandbox = Sandbox::new();
+        let dir = OciDir::create(&sandbox.path("source"));
+        Gap { sandbox, outer: Registry::start(), inner, dir }
+    }
+
+    /// Publishes version `n` as `org/os:n`, compressed by skopeo; gives its digest.
+    fn release(&mut self, n: u8) -> String {
+        let (name, tag) = (format!("org/os:{n}"), n.to_string());
+        self.dir.image(&tag, &version(n));
+        self.outer.push_with(&["--dest-compress-format=gzip"], &self.dir.reference(&tag), &name);
+        digest_at(&self.outer, &name, &self.sandbox)
+    }
+
+    /// Carries it over whole, as before there were bundles.
+    fn carry(&self, n: u8) {
+        let (from, to) =
+            (self.outer.reference(&format!("org/os:{n}")), self.inner.reference(&format!("org/os:{n}")));
+        let tls = ["--src-tls-verify=false", "--dest-tls-verify=false"];
+        skopeo(&["copy", "--preserve-digests", tls[0], tls[1], &from, &to], self.sandbox.dir.path());
+    }
+
+    fn os(&self, n: u8) -> String {
+        self.outer.reference(&format!("org/os:{n}"))
+    }
+
+    fn medium(&self, name: &str) -> String {
+        self.sandbox.path(name).display().to_string()
+    }
+
+    /// What the inner registry says that it has.
+    fn have(&self) -> String {
+        let path = self.medium("have.json");
+        let list = self.sandbox.ok(&[&["inventory", &self.target()], &REMOTE[..]].concat());
+        fs::write(&path, list.stdout).unwrap();
+        path
+    }
+
+    fn bundle(&self, images: &[&str], options: &[&str]) -> Value {
+        self.sandbox.json(&[&["bundle"], images, &REMOTE[..], options].concat())
+    }
+
+    fn target(&self) -> String {
+        format!("docker://{}/", self.inner.address)
+    }
+
+    fn unbundle(&self, medium: &str) -> Vec<Value> {
+        self.sandbox.json(&[&["unbundle", medium, &self.target()], &REMOTE[..]].concat())["images"]
+            .as_array()
+            .unwrap()
+            .clone()
+    }
+
+    /// An unbundle that fails: its exit code, its report, what it said.
+    fn fails(&self, medium: &str) -> (i32, Value, String) {
+        let ended =
+            self.sandbox.run(&[&["unbundle", medium, &self.target(), "--json"], &REMOTE[..]].concat());
+        (ended.code, serde_json::from_str(&ended.stdout).unwrap_or_default(), ended.stderr)
+    }
+
+    fn digest_inside(&self, name: &str) -> String {
+        digest_at(&self.inner, name, &self.sandbox)
+    }
+}
+
+fn digest_at(registry: &Registry, name: &str, sandbox: &Sandbox) -> String {
+    let raw =
+        skopeo(&["inspect", "--raw", "--tls-verify=false", &registry.reference(name)], sandbox.dir.path());
+    digest_of(raw.as_bytes()).to_string()
+}
+
+fn files_below(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().flatten() {
+        match entry.path().is_dir() {
+            true => files.extend(files_below(&entry.path())),
+            false => files.push((entry.path(), fs::read(entry.path()).unwrap())),
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn an_update_crosses_the_gap_as_a_delta_and_keeps_its_digest() {
+    let mut gap = Gap::new();
+    let (_, two) = (gap.release(1), gap.release(2));
+    gap.carry(1);
+    let (have, medium) = (gap.have(), gap.medium("medium"));
+    let planned = gap.bundle(&[&gap.os(2)], &["--have", &have, "--to", &medium, "--dry-run"]);
+    assert_eq!(planned["status"], "planned");
+    assert!(!Path::new(&medium).exists());
+    let bundled = gap.bundle(&[&gap.os(2)], &["--have", &have, "--create", "--to", &medium]);
+    let image = &bundled["images"][0];
+    assert_eq!((image["deltas"].as_u64(), bundled["part_count"].as_u64()), (Some(1), Some(1)), "{bundled:#}");
+    let (bytes, whole) = (image["bytes"].as_u64().unwrap(), image["whole_bytes"].as_u64().unwrap());
+    assert!(bytes * 5 < whole, "{bundled:#}");
+    // Without a delta that is published, and none to be made, the layer goes whole.
+    assert_eq!(planned["images"][0]["whole_bytes"], whole, "{planned:#}");
+    assert!(planned["bytes"].as_u64().unwrap() > whole, "{planned:#}");
+    // Any tool reads it by name.
+    let name = format!("{}/org/os:2", gap.outer.address);
+    let inside = skopeo(&["inspect", "--raw", &format!("oci:{medium}:{name}")], gap.sandbox.dir.path());
+    assert_eq!(digest_of(inside.as_bytes()).to_string(), two);
+    gap.sandbox.ok(&["verify", &medium]);
+
+    let before = files_below(Path::new(&medium));
+    let done = gap.unbundle(&medium);
+    assert_eq!(done[0]["status"], "brought", "{done:#?}");
+    assert_eq!(done[0]["rebuilt"], 1);
+    assert_eq!(gap.digest_inside("org/os:2"), two);
+    let copy = format!("dir:{}", gap.medium("copy"));
+    let from = gap.inner.reference("org/os:2");
+    skopeo(&["copy", "--src-tls-verify=false", &from, &copy], gap.sandbox.dir.path());
+    // A second run changes nothing, and nothing on the medium was changed.
+    assert_eq!(gap.unbundle(&medium)[0]["status"], "present");
+    assert_eq!(files_below(Path::new(&medium)), before);
+    let again = gap.bundle(&[&gap.os(2)], &["--have", &have, "--create", "--to", &medium]);
+    assert_eq!(again["downloaded_bytes"], 0);
+    assert_eq!(files_below(Path::new(&medium)), before);
+    // What the inside has now needs no bytes of layers.
+    let nothing = gap.bundle(&[&gap.os(2)], &["--have", &gap.have(), "--to", &medium, "--dry-run"]);
+    assert_eq!(nothing["images"][0]["whole_bytes"], 0, "{nothing:#}");
+}
+
+#[test]
+fn a_bundle_that_was_lost_costs_the_next_one_a_clear_word() {
+    let mut gap = Gap::new();
+    let (_, _, three) = (gap.release(1), gap.release(2), gap.release(3));
+    gap.carry(1);
+    let (lost, next) = (gap.medium("lost"), gap.medium("next.tar"));
+    // The outside believes that 2 arrived.
+    gap.bundle(&[&gap.os(2)], &["--have", &gap.have(), "--create", "--to", &lost]);
+    gap.bundle(&[&gap.os(3)], &["--since", &gap.os(2), "--create", "--to", &next]);
+    let (code, report, said) = gap.fails(&next);
+    assert_eq!(code, 3, "{report:#} {said}");
+    assert_eq!(report["images"][0]["status"], "failed");
+    assert!(report["images"][0]["error"].as_str().unwrap().contains("org/os"), "{report:#}");
+    // Found after all, in any order.
+    gap.unbundle(&lost);
+    assert_eq!(gap.unbundle(&next)[0]["status"], "brought");
+    assert_eq!(gap.digest_inside("org/os:3"), three);
+}
+
+#[test]
+fn parts_come_in_any_order_and_one_that_is_missing_is_named() {
+    let mut gap = Gap::new();
+    let one = gap.release(1);
+    let medium = gap.medium("parts");
+    let bundled = gap.bundle(&[&gap.os(1)], &["--to", &medium, "--max-size", "100K"]);
+    let parts = bundled["parts"].as_array().unwrap();
+    assert!(parts.len() > 2, "{bundled:#}");
+    for part in parts {
+        let size: usize =
+            files_below(Path::new(part.as_str().unwrap())).iter().map(|(_, bytes)| bytes.len()).sum();
+        assert!(size <= 100 << 10, "{part}: {size}");
+    }
+    let (last, away) = (parts.last().unwrap().as_str().unwrap(), gap.sandbox.path("away"));
+    fs::rename(last, &away).unwrap();
+    let (code, report, _) = gap.fails(&medium);
+    assert_eq!(code, 3);
+    let named = format!("part {} of {}", parts.len(), parts.len());
+    assert!(report["images"][0]["error"].as_str().unwrap().contains(&named), "{report:#}");
+    assert_eq!(gap.sandbox.run(&["verify", &medium]).code, 4);
+    fs::rename(&away, last).unwrap();
+    gap.sandbox.ok(&["verify", &medium]);
+    assert_eq!(gap.unbundle(&medium)[0]["status"], "brought");
+    assert_eq!(gap.digest_inside("org/os:1"), one);
+}
+
+#[test]
+fn what_points_to_an_image_comes_along() {
+    for inner in [Registry::start(), Registry::with_referrers()] {
+        let mut gap = Gap::to(inner);
+        let one = gap.release(1);
+        // An SBOM by the fallback tag of the referrers, and a signature by cosign's tag; their blobs are in the repository.
+        let image: Value = serde_json::from_str(&skopeo(
+            &["inspect", "--raw", "--tls-verify=false", &gap.os(1)],
+            gap.sandbox.dir.path(),
+        ))
+        .unwrap();
+        let blob = image["layers"][0].clone();
+        let sbom = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/spdx+json",
+            "config": image["config"], "layers": [blob], "subject": {"mediaType": MANIFEST, "digest": one, "size": 1}})
+        .to_string();
+        let sbom_digest = digest_of(sbom.as_bytes()).to_string();
+        let put = |tag: &str, kind: &str, bytes: &str| {
+            let status = put_manifest(&gap.outer.address, "org/os", tag, kind, bytes.as_bytes());
+            assert!(status.contains("201"), "{status}");
+        };
+        put(&sbom_digest, MANIFEST, &sbom);
+        let list = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [{"mediaType": MANIFEST,
+            "digest": sbom_digest, "size": sbom.len(), "artifactType": "application/spdx+json"}]});
+        put(&one.replacen(':', "-", 1), INDEX, &list.to_string());
+        let signature =
+            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": image["config"], "layers": [blob]})
+                .to_string();
+        put(&format!("{}.sig", one.replacen(':', "-", 1)), MANIFEST, &signature);
+
+        let medium = gap.medium("medium");
+        let bundled = gap.bundle(&[&gap.os(1)], &["--to", &medium]);
+        assert_eq!(bundled["images"][0]["referrers"], 2, "{bundled:#}");
+        let done = gap.unbundle(&medium);
+        assert_eq!(
+            (done[0]["status"].as_str(), done[0]["referrers"].as_u64()),
+            (Some("brought"), Some(2)),
+            "{done:#?}"
+        );
+        assert_eq!(gap.digest_inside(&format!("org/os@{sbom_digest}")), sbom_digest);
+        let tag = format!("org/os:{}.sig", one.replacen(':', "-", 1));
+        assert_eq!(gap.digest_inside(&tag), digest_of(signature.as_bytes()).to_string());
+        assert_eq!(gap.unbundle(&medium)[0]["status"], "present");
+        let alone = gap.bundle(&[&gap.os(1)], &["--to", &gap.medium("alone"), "--without-referrers"]);
+        assert_eq!(alone["images"][0]["referrers"], 0);
+    }
+}
+
+#[test]
+fn a_repository_on_this_machine_takes_bundles_as_well() {
+    let mut gap = Gap::new();
+    let (_, two) = (gap.release(1), gap.release(2));
+    gap.sandbox.ok(&[&[gap.os(1).as_str(), "--tag", "one"], &REMOTE[..]].concat());
+    let list = gap.sandbox.ok(&["inventory"]);
+    let have = gap.medium("have.json");
+    fs::write(&have, list.stdout).unwrap();
+    let medium = gap.medium("medium");
+    let bundled = gap.bundle(&[&gap.os(2)], &["--since", &gap.os(1), "--create", "--to", &medium]);
+    assert_eq!(bundled["images"][0]["deltas"], 1, "{bundled:#}");
+    let repo = gap.sandbox.repo_reference();
+    let map = format!("{}/org=mine", gap.outer.address);
+    let done = gap.sandbox.json(&["unbundle", &medium, &repo, "--map", &map]);
+    assert_eq!(done["images"][0]["status"], "brought", "{done:#}");
+    assert_eq!(done["images"][0]["to"], "mine/os:2");
+    let listed = gap.sandbox.json(&["list"]).to_string();
+    assert!(listed.contains(&two) && listed.contains("mine/os:2"), "{listed}");
+    assert_eq!(
+        gap.sandbox.json(&["unbundle", &medium, &repo, "--map", &map])["images"][0]["status"],
+        "present"
+    );
+}
