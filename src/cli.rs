@@ -47,6 +47,9 @@ Examples:
   # Hand the image on to podman, with its publisher's digest
   oci-delta-fetch export registry.example.com/os:1.1 --to containers-storage:registry.example.com/os:1.1
 
+  # Or update the image in podman's storage itself
+  oci-delta-fetch --repo containers-storage: registry.example.com/os:1.1
+
   # Apply a delta for a machine that has the layers which did not change
   oci-delta-fetch apply --directory / update.oci oci:/var/tmp/new
 
@@ -152,7 +155,8 @@ impl Cli {
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct GlobalArgs {
-    /// Repository: an OCI image layout, or composefs:DIR [default: in the user's data directory]
+    /// Repository: an OCI image layout, composefs:DIR or podman's containers-storage:[STORE] [default: in the user's data
+    /// directory]
     #[arg(
         long,
         global = true,

@@ -210,7 +210,7 @@ pub(crate) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
 }
 
 /// Go puts U+FFFD for what is no UTF-8.
-fn parse(bytes: &[u8]) -> Result<Value, String> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Value, String> {
     serde_json::from_str(&String::from_utf8_lossy(bytes)).map_err(|e| e.to_string())
 }
 

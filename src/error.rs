@@ -125,6 +125,13 @@ impl Error {
         self
     }
 
+    /// The same for the next one who asks for what failed; without its cause.
+    #[must_use]
+    pub(crate) fn again(&self) -> Self {
+        let (message, hint) = (self.message.clone(), self.hint.clone());
+        Error { kind: self.kind, message, hint, retry_after: self.retry_after, source: None }
+    }
+
     /// Turns an I/O error into ours. An [`Error`] that travelled inside it comes
     /// out as it was; anything else becomes [`Kind::Local`] with `context`
     /// (which names the file or blob) before it.

@@ -73,6 +73,7 @@ mod ostree;
 mod parallel;
 mod patch;
 mod pipeline;
+mod podman;
 mod pool;
 mod rebuild;
 

@@ -1,6 +1,7 @@
 //! References to images and artifacts, with skopeo's transport names.
 
 mod docker;
+mod podman;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use oci_spec::distribution::Reference as DockerReference;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+pub use podman::{PodmanPlace, TRANSPORT};
 
 /// What a user names on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,10 +40,22 @@ pub enum Reference {
         /// The directory.
         dir: PathBuf,
     },
+    /// `containers-storage:[STORAGE]NAME`: in podman's storage.
+    ContainersStorage {
+        /// Which one.
+        place: PodmanPlace,
+        /// The image in it.
+        name: String,
+    },
 }
 
 /// How a reference begins.
-const TRANSPORTS: [&str; 4] = ["docker://", "oci:", "oci-archive:", "dir:"];
+const TRANSPORTS: [&str; 5] = ["docker://", "oci:", "oci-archive:", "dir:", TRANSPORT];
+
+/// Is this the id of an image, not its name?
+fn is_id(name: &str) -> bool {
+    name.starts_with('@') || name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
+}
 
 /// Does this begin as a reference with a transport?
 pub(crate) fn has_transport(text: &str) -> bool {
@@ -70,6 +84,7 @@ impl Reference {
     pub fn tag_name(&self) -> Option<String> {
         match self {
             Reference::Docker { name } => Some(name.whole()),
+            Reference::ContainersStorage { name, .. } if is_id(name) => None,
             _ => self.image_name().filter(|n| !n.starts_with('@')).map(str::to_owned),
         }
     }
@@ -78,6 +93,7 @@ impl Reference {
     pub fn image_name(&self) -> Option<&str> {
         match self {
             Reference::Oci { name, .. } | Reference::OciArchive { name, .. } => name.as_deref(),
+            Reference::ContainersStorage { name, .. } => Some(name),
             Reference::Docker { .. } | Reference::Dir { .. } => None,
         }
     }
@@ -134,9 +150,15 @@ impl FromStr for Reference {
         if let Some(rest) = text.strip_prefix("dir:") {
             return Ok(Reference::Dir { dir: nonempty(rest.into())? });
         }
-        for other in
-            ["containers-storage:", "docker-archive:", "docker-daemon:", "ostree:", "sif:", "tarball:"]
-        {
+        if let Some(rest) = text.strip_prefix(TRANSPORT) {
+            let (place, name) = PodmanPlace::split(rest)?;
+            if name.is_empty() {
+                return Err(Error::usage(format!("{text:?} names no image"))
+                    .with_hint(format!("{place}NAME, as podman images shows it")));
+            }
+            return Ok(Reference::ContainersStorage { place, name: name.to_owned() });
+        }
+        for other in ["docker-archive:", "docker-daemon:", "ostree:", "sif:", "tarball:"] {
             if text.starts_with(other) {
                 return Err(Error::usage(format!("transport {other} is not supported"))
                     .with_hint(format!("skopeo copy {text} oci:DIR:NAME, then use oci:DIR:NAME")));
@@ -165,6 +187,7 @@ impl fmt::Display for Reference {
                 write!(f, "oci-archive:{}{}", file.display(), suffix(name))
             }
             Reference::Dir { dir } => write!(f, "dir:{}", dir.display()),
+            Reference::ContainersStorage { place, name } => write!(f, "{place}{name}"),
         }
     }
 }
@@ -190,6 +213,9 @@ mod tests {
             ("oci-archive:x.tar:n", "oci-archive:x.tar:n", Some("n")),
             ("oci:/d:@1", "oci:/d:@1", None),
             ("dir:/x", "dir:/x", None),
+            ("containers-storage:h/x:1", "containers-storage:h/x:1", Some("h/x:1")),
+            ("containers-storage:[overlay@/r+/u]x", "containers-storage:[overlay@/r+/u]x", Some("x")),
+            ("containers-storage:@12ab", "containers-storage:@12ab", None),
         ] {
             let reference: Reference = text.parse().unwrap();
             assert_eq!(reference.to_string(), shown);
@@ -205,7 +231,9 @@ mod tests {
         for bad in [
             "/tmp/x",
             "./x",
-            "containers-storage:x",
+            "containers-storage:",
+            "containers-storage:[/r]",
+            "docker-archive:x",
             "oci:",
             "dir:",
             "Docker://x y",

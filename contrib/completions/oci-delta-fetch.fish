@@ -24,7 +24,7 @@ function __fish_oci_delta_fetch_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -121,7 +121,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -167,7 +167,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -202,7 +202,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -234,7 +234,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -266,7 +266,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -293,7 +293,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -315,7 +315,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l retries -d 'Times a transient fault is tried again' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand push" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -337,7 +337,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l retries -d 'Times a transient fault is tried again' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand deltas" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -360,7 +360,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l retries -d 'Times a transient fault is tried again' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -371,7 +371,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand prune" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand experimental-image-proxy" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand experimental-image-proxy" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand experimental-image-proxy" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -464,7 +464,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventor
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -l algorithm -d 'Hash that names the objects of a composefs repository [default: sha512]' -r -f -a "sha256\t'SHA-256: less work, but on CPUs with AVX-512'
 sha512\t'SHA-512, what `cfsctl init` takes'"
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -474,7 +474,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -l
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand init" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -483,7 +483,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -l
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -492,7 +492,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'
@@ -501,7 +501,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand remove" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l repo -d 'Repository: an OCI image layout, or composefs:DIR [default: in the user\'s data directory]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand gc" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
 json\t'JSON lines'

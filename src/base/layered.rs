@@ -54,7 +54,7 @@ type Opened = HashMap<(usize, u64), (SourcePath, FileNode), RandomState>;
 struct Layer {
     source: Box<dyn BaseLayer>,
     /// A damaged layer keeps its error text for everyone who asks.
-    loaded: OnceLock<Result<Box<dyn LoadedLayer>, (crate::error::Kind, String)>>,
+    loaded: OnceLock<Result<Box<dyn LoadedLayer>>>,
     loading: Mutex<()>,
 }
 
@@ -109,13 +109,11 @@ impl LayeredFiles {
         if layer.loaded.get().is_none() {
             // A poisoned lock only means that another thread died; the work is done anew.
             let _one = layer.loading.lock().unwrap_or_else(|e| e.into_inner());
-            layer.loaded.get_or_init(|| layer.source.load().map_err(|e| (e.kind(), e.to_string())));
+            layer.loaded.get_or_init(|| layer.source.load());
         }
         match layer.loaded.get() {
             Some(Ok(loaded)) => Ok(&**loaded),
-            Some(Err((kind, text))) => {
-                Err(Error::new(*kind, format!("base layer {}: {text}", layer.source.diff_id())))
-            }
+            Some(Err(e)) => Err(e.again().context(format!("base layer {}", layer.source.diff_id()))),
             None => Err(Error::local("base layer was not loaded")),
         }
     }

@@ -24,7 +24,7 @@ use crate::reference::Reference;
 use crate::store::StoreRef;
 
 const REF_HELP: &str = "\
-Delta artifact or image: [docker://]HOST/REPO[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME] (FILE - is standard input) or dir:DIR";
+Delta artifact or image: [docker://]HOST/REPO[:TAG|@DIGEST], oci:DIR[:NAME], oci-archive:FILE[:NAME] (FILE - is standard input), dir:DIR or containers-storage:[STORE]NAME";
 
 /// How a place begins that takes signatures.
 const REGISTRY: &str = "docker://";
@@ -157,6 +157,7 @@ impl FetchArgs {
             reused: self.reused,
             destination: ProxyOptions { creds: None, ..destination },
             max_layer_size: self.limits.max_layer_size,
+            recipes: outcome.recipes.clone(),
         }))
     }
 }

@@ -7,6 +7,7 @@ use super::report::{VERSION, fidelity};
 use crate::cli::ExportArgs;
 use crate::engine::export::{ExportRequest, Otherwise, export};
 use crate::error::Result;
+use crate::exact::Recipes;
 use crate::platform::Platform;
 
 #[derive(Debug, Serialize)]
@@ -45,6 +46,7 @@ pub(super) async fn run(context: &Context, args: &ExportArgs) -> Result<()> {
         reused: args.reused,
         destination: args.destination.options()?.skopeo(Platform::host()),
         max_layer_size: args.limits.max_layer_size,
+        recipes: Recipes::default(),
     };
     let exported = export(&context.session, &request).await?;
     let report = ExportReport {

@@ -63,7 +63,7 @@ impl Entry {
 
 /// Lists the images, and what else others put there.
 pub(super) fn list(context: &Context) -> Result<()> {
-    let store = context.repo.open(&context.session.cancel)?;
+    let store = context.repo.open(&context.session)?;
     let inventory = store.inventory()?;
     // Those in an index are listed with it.
     let images = inventory.images.iter().filter(|image| image.inside.is_none()).map(Entry::new);
@@ -89,11 +89,10 @@ pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<()> {
         return super::bundle::verify(context, bundle);
     }
     let mut broken = 0;
-    let verified =
-        context.repo.open(&context.session.cancel)?.verify(args.image.as_deref(), &mut |what| {
-            broken += 1;
-            context.say(what);
-        })?;
+    let verified = context.repo.open(&context.session)?.verify(args.image.as_deref(), &mut |what| {
+        broken += 1;
+        context.say(what);
+    })?;
     if broken > 0 {
         return Err(Error::verification(format!("{broken} of {} images are damaged", verified.images))
             .with_hint("remove them, run gc, and fetch them again"));
@@ -165,6 +164,6 @@ pub(super) fn gc(context: &Context, args: &GcArgs) -> Result<()> {
 
 /// Opens the repository for changes, but does not make one.
 fn existing(context: &Context) -> Result<Arc<dyn Repository>> {
-    context.repo.open(&context.session.cancel)?;
-    context.repo.open_or_create(&context.session.cancel)
+    context.repo.open(&context.session)?;
+    context.repo.open_or_create(&context.session)
 }

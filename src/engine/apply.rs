@@ -116,7 +116,7 @@ pub async fn import(session: &Session, request: &ApplyRequest, name: Option<&str
             session.say(&format!("the image gets another digest in the storage: {e}"));
             let plain = FetchRequest { exact: Exact::Off, ..work.request.clone() };
             let outcome = fetch(session, &plain).await?;
-            let whole = format!("oci:{}:{WHOLE}", work.repository.path().display());
+            let whole = format!("oci:{}:{WHOLE}", work.repository.display());
             session.cancel.until(copy_out(&whole, &to, Digests::MayChange, &options)).await?;
             Ok(Outcome { name: Some(to), ..outcome })
         }
@@ -141,7 +141,7 @@ pub fn output(text: &str) -> Result<Reference> {
 struct Work<'a> {
     session: &'a Session,
     request: FetchRequest,
-    repository: StoreRef,
+    repository: PathBuf,
     scratch: PathBuf,
 }
 
@@ -156,7 +156,7 @@ impl<'a> Work<'a> {
         if let Some(storage) = request.storage.as_ref().filter(|_| base.is_open()) {
             base.image = Some(copy_base(session, storage, &delta.source_config, &place, &scratch).await?);
         }
-        let repository = StoreRef::Layout(scratch.join("repository"));
+        let repository = scratch.join("repository");
         let request = FetchRequest {
             name: Some(WHOLE.to_owned()),
             deltas: Deltas { policy: DeltaPolicy::Only, ..Deltas::default() },
@@ -165,7 +165,7 @@ impl<'a> Work<'a> {
             exact: request.exact,
             place,
             limits: request.limits.clone(),
-            ..FetchRequest::new(request.delta.clone(), repository.clone())
+            ..FetchRequest::new(request.delta.clone(), StoreRef::Layout(repository.clone()))
         };
         Ok(Work { session, request, repository, scratch })
     }
@@ -173,7 +173,7 @@ impl<'a> Work<'a> {
     /// Writes the image with the layers that are there.
     async fn write(&self, outcome: &Outcome, to: Reference) -> Result<()> {
         let (outcome, cancel) = (outcome.clone(), self.session.cancel.clone());
-        let dir = self.repository.path().to_owned();
+        let dir = self.repository.clone();
         on_thread(move || {
             let (manifest, blobs) = changed(&dir, &outcome)?;
             write_image(&manifest, &blobs, &to, &cancel)

@@ -66,7 +66,7 @@ impl Elsewhere {
     pub fn open(choice: &BaseChoice, session: &Session) -> Result<Self> {
         let repository = choice.repository.as_ref().filter(|repository| repository.exists());
         let repository = repository.map(|repository| {
-            let repository = repository.open(&session.cancel)?;
+            let repository = repository.open(session)?;
             let inventory = repository.inventory()?;
             Ok((repository, inventory))
         });
@@ -221,7 +221,8 @@ struct InLayout {
 
 impl InLayout {
     fn tar(&self, diff_id: &DiffId, layer: &Descriptor, unpacking: &Unpacking) -> Result<Box<dyn BaseLayer>> {
-        let layer = LayerBlob { diff_id: diff_id.clone(), blob: self.layout.require_blob(layer)? };
+        let (_, blob) = self.layout.layer(diff_id, layer)?;
+        let layer = LayerBlob { diff_id: diff_id.clone(), blob };
         Ok(Box::new(TarLayer::new(layer, unpacking)))
     }
 }
@@ -234,7 +235,7 @@ impl BaseImage for InLayout {
     }
 
     fn layer(&self, diff_id: &DiffId, unpacking: &Unpacking) -> Result<Option<Box<dyn BaseLayer>>> {
-        self.blob(diff_id).map(|layer| self.tar(diff_id, &layer, unpacking)).transpose()
+        blob_of(&self.image, diff_id).map(|layer| self.tar(diff_id, &layer, unpacking)).transpose()
     }
 
     fn place(&self) -> Option<Place> {
@@ -242,7 +243,9 @@ impl BaseImage for InLayout {
     }
 
     fn blob(&self, diff_id: &DiffId) -> Option<Descriptor> {
-        blob_of(&self.image, diff_id)
+        let layer = blob_of(&self.image, diff_id)?;
+        // One that is not there is named by the error of who reads it.
+        Some(self.layout.layer(diff_id, &layer).map_or(layer, |(kept, _)| kept))
     }
 }
 

@@ -10,14 +10,14 @@ use oci_spec::image::Descriptor;
 
 use super::carry::carry;
 use super::opened::cores;
-use crate::artifact::{self, Image, layer_size_bound};
+use crate::artifact::{self, Image, layer_size_bound, rewrite_manifest};
 use crate::cancel::Cancel;
-use crate::digest::{DiffId, Digest};
+use crate::digest::{DiffId, Digest, digest_of};
 use crate::encoding::MAX_WINDOW_LOG;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::exact::{self, Recipe, Recipes, Remake, is_inexact};
 use crate::fetch::{Place, on_thread};
-use crate::layout::{Content, Parcel};
+use crate::layout::{Content, Parcel, write_folder};
 use crate::plan::Reused;
 use crate::proxy::{Digests, ProxyOptions, copy_out};
 use crate::rebuild::convert;
@@ -25,9 +25,6 @@ use crate::reference::Reference;
 use crate::region::Region;
 use crate::session::Session;
 use crate::store::{Fidelity, Inventory, Repository, StoreRef, StoredImage, exact_sink};
-
-/// What skopeo looks for in the directory of an image (containers/image, directory transport).
-const VERSION: &[u8] = b"Directory Transport Version: 1.1\n";
 
 /// An image to bring out of a repository.
 #[derive(Debug, Clone)]
@@ -46,6 +43,8 @@ pub struct ExportRequest {
     pub destination: ProxyOptions,
     /// Most bytes of a layer's tar.
     pub max_layer_size: u64,
+    /// How layers become what was published, should the repository not know.
+    pub recipes: Recipes,
 }
 
 /// What is done with an image that cannot be as published.
@@ -85,10 +84,10 @@ pub async fn export(session: &Session, request: &ExportRequest) -> Result<Export
         Reused::Keep => None,
         Reused::Omit => Some(incomplete(&request.to)?),
     };
-    let (path, wanted, cancel) = (dir.path().to_owned(), request.clone(), session.cancel.clone());
+    let (path, wanted, opening) = (dir.path().to_owned(), request.clone(), session.clone());
     let by_us = written.clone();
     let work = move || {
-        let store = wanted.repository.open(&cancel)?;
+        let store = wanted.repository.open(&opening)?;
         let inventory = store.inventory()?;
         let stored = find(&inventory, &wanted)?.clone();
         let stays_away = match wanted.reused {
@@ -96,9 +95,9 @@ pub async fn export(session: &Session, request: &ExportRequest) -> Result<Export
             Reused::Omit => of_others(&inventory, &stored),
         };
         let out = Out { store, inventory, dir: &path, max_layer: wanted.max_layer_size, stays_away };
-        let staged = out.stage(&stored, wanted.otherwise)?;
+        let staged = out.stage(&stored, &wanted)?;
         if let Some(to) = &by_us {
-            out.write(to, &cancel)?;
+            out.write(to, &opening.cancel)?;
         }
         // The blobs are read in place: nobody may sweep them before they are copied.
         Ok((out.store, staged))
@@ -170,21 +169,22 @@ struct Out<'a> {
 }
 
 impl Out<'_> {
-    fn stage(&self, stored: &StoredImage, otherwise: Otherwise) -> Result<Exported> {
+    fn stage(&self, stored: &StoredImage, request: &ExportRequest) -> Result<Exported> {
         if self.store.blobs().is_none() {
             return Err(Error::misfit(
                 "a composefs repository keeps neither blobs nor recipes, so no image can leave it",
             ));
         }
         let published = self.store.published(stored)?;
-        let recipes = self.store.recipes(stored)?;
-        let made = match self.layers(&published, &recipes) {
-            Err(e) if otherwise == Otherwise::Rewrite && e.kind() == Kind::Misfit => {
+        let known = self.store.recipes(stored)?;
+        let recipes = if known.says_nothing() { &request.recipes } else { &known };
+        let made = match self.layers(&published, recipes) {
+            Err(e) if request.otherwise == Otherwise::Rewrite && e.kind() == Kind::Misfit => {
                 return self.stage_as_kept(stored);
             }
             made => made?,
         };
-        self.finish(&published, &published.manifest_raw)?;
+        write_folder(self.dir, &published, &published.manifest_raw)?;
         let omitted = self.omitted(&published);
         Ok(Exported {
             manifest: published.manifest_digest,
@@ -221,21 +221,24 @@ impl Out<'_> {
     /// The image as the repository keeps it.
     fn stage_as_kept(&self, stored: &StoredImage) -> Result<Exported> {
         let image = &stored.image;
+        let mut changes = Vec::new();
         for (diff_id, layer) in image.diff_ids.iter().zip(&image.layers) {
-            if !self.stays_away.contains(diff_id) {
-                self.link(layer.digest())?;
-            }
+            changes.push(match self.stays_away.contains(diff_id) || self.link(layer.digest()).is_ok() {
+                true => None,
+                // A store that keeps no blobs has the plain tar.
+                false => {
+                    let plain = self.make(diff_id, layer, layer, None)?;
+                    Some((plain.media_type().clone(), plain.digest().clone(), plain.size()))
+                }
+            });
         }
-        self.finish(image, &image.manifest_raw)?;
-        let (manifest, omitted) = (image.manifest_digest.clone(), self.omitted(image));
+        let manifest = match changes.iter().all(Option::is_none) {
+            true => image.manifest_raw.clone(),
+            false => rewrite_manifest(&image.manifest_raw, &changes)?,
+        };
+        write_folder(self.dir, image, &manifest)?;
+        let (manifest, omitted) = (digest_of(&manifest), self.omitted(image));
         Ok(Exported { manifest, fidelity: Fidelity::Rewritten, made: 0, omitted, signatures: None })
-    }
-
-    fn finish(&self, image: &Image, manifest: &[u8]) -> Result<()> {
-        let write = |name: &str, bytes: &[u8]| fs::write(self.dir.join(name), bytes).at(self.dir.display());
-        write(image.config_digest.digest(), &image.config_raw)?;
-        write("manifest.json", manifest)?;
-        write("version", VERSION)
     }
 
     /// Puts all layers there as published; gives how many were made.
@@ -273,13 +276,13 @@ impl Out<'_> {
         stored: &Descriptor,
         layer: &Descriptor,
         recipe: Option<&Recipe>,
-    ) -> Result<()> {
+    ) -> Result<Descriptor> {
         let (_, blob) = self.store.layer(diff_id, stored, self.dir)?;
         let limit = layer_size_bound(layer, self.max_layer);
         let threads = exact::threads_each(cores(), 1);
         let remake = recipe.map(|recipe| Remake { recipe, fix: None, threads });
         let sink = exact_sink(self.dir, layer, remake)?;
-        convert(blob.reader(), diff_id, limit, MAX_WINDOW_LOG, sink).map(drop)
+        convert(blob.reader(), diff_id, limit, MAX_WINDOW_LOG, sink)
     }
 
     /// Links a blob of the repository into the directory.

@@ -15,7 +15,7 @@ use crate::exact::Exact;
 use crate::fetch::{self, Download, Job, Worked};
 use crate::plan::{Offer, Preference, RebuildPlan};
 use crate::session::Session;
-use crate::store::{Inventory, Repository, StoreRef};
+use crate::store::{Inventory, Repository};
 use crate::tardiff::Limits;
 
 /// What was found.
@@ -56,7 +56,7 @@ pub struct Inspection {
 pub async fn inspect(session: &Session, request: &FetchRequest, accounts: bool) -> Result<Inspection> {
     let request = &FetchRequest { place: request.place.told_to(&session.reporter), ..request.clone() };
     let repository = &request.repository;
-    let store = repository.exists().then(|| repository.open(&session.cancel)).transpose()?;
+    let store = repository.exists().then(|| repository.open(session)).transpose()?;
     let inventory = store.as_ref().map(|store| store.inventory()).transpose()?.unwrap_or_default();
     let elsewhere = Elsewhere::open(&request.base, session)?;
     let look = Look { session, request, store, inventory, elsewhere };
@@ -156,7 +156,7 @@ impl Look<'_> {
     }
 
     fn keeps_blobs(&self) -> bool {
-        matches!(self.request.repository, StoreRef::Layout(_))
+        self.request.keeps_blobs()
     }
 
     /// Reads all patches of a delta.

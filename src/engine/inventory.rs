@@ -40,7 +40,7 @@ pub async fn inventory(session: &Session, of: &Inventoried, place: &PlaceOptions
     let mut have = Have::default();
     match of {
         Inventoried::Repository(repository) => {
-            for stored in repository.open(&session.cancel)?.inventory()?.images {
+            for stored in repository.open(session)?.inventory()?.images {
                 have.add(HaveImage {
                     name: stored.name.clone().unwrap_or_else(|| stored.descriptor.digest().to_string()),
                     manifest: stored.published_manifest(),

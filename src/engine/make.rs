@@ -122,10 +122,7 @@ impl Here {
 impl Layers for Here {
     fn layer(&self, at: usize) -> Result<(Descriptor, Region)> {
         match &self.layers {
-            LayersIn::Layout(layout) => {
-                let layer = &self.image.layers[at];
-                Ok((layer.clone(), layout.require_blob(layer)?))
-            }
+            LayersIn::Layout(layout) => layout.layer(&self.image.diff_ids[at], &self.image.layers[at]),
             LayersIn::Repository(store, stored) => {
                 store.layer(&self.image.diff_ids[at], &stored[at], &self.spool)
             }
@@ -196,7 +193,7 @@ impl Maker<'_> {
         if !self.may_be_stored(text) {
             return Ok(None);
         }
-        let others = self.request.repository.open(&self.session.cancel)?.inventory()?.others;
+        let others = self.request.repository.open(self.session)?.inventory()?.others;
         let found = others.iter().any(|o| o.kind == OtherKind::Index && o.name.as_deref() == Some(text));
         Ok(found.then(|| Reference::Oci { dir: dir.clone(), name: Some(text.to_owned()) }))
     }
@@ -218,7 +215,7 @@ impl Maker<'_> {
         repository: &StoreRef,
         wanted: impl Fn(&StoredImage) -> bool,
     ) -> Result<Option<(Arc<dyn Repository>, StoredImage)>> {
-        let store = repository.open(&self.session.cancel)?;
+        let store = repository.open(self.session)?;
         let found = store.inventory()?.the_one(repository, wanted)?.cloned();
         Ok(found.map(|image| (store, image)))
     }
@@ -268,6 +265,10 @@ impl Maker<'_> {
             Reference::OciArchive { file, name } => artifact.parcel().write_archive(&file, name.as_deref()),
             Reference::Dir { .. } => Err(Error::usage("a delta cannot be written to dir:")
                 .with_hint("write it to oci:DIR, then skopeo copy oci:DIR dir:OTHER")),
+            Reference::ContainersStorage { .. } => {
+                Err(Error::usage("a delta is no image, so it cannot be in podman's storage")
+                    .with_hint("write it to a registry, oci:DIR or oci-archive:FILE"))
+            }
             Reference::Docker { .. } => {
                 let dir = self.inputs.join("delta");
                 artifact.parcel().write_dir(&dir, None, cancel)?;

@@ -33,11 +33,13 @@ use oci_spec::image::Descriptor;
 
 use crate::digest::DiffId;
 use crate::error::{Error, Result};
-use crate::exact::Exact;
+use crate::exact::{Exact, Recipes};
 use crate::fetch::on_thread;
 use crate::plan::{Origin, PlannedLayer};
+use crate::platform::Platform;
+use crate::proxy::{Digests, ProxyOptions, copy_out};
 use crate::session::Session;
-use crate::store::{Fidelity, Inventory, Repository, StoredImage};
+use crate::store::{Fidelity, Handover, Inventory, Repository, StoredImage};
 use base::Elsewhere;
 use bring::Bring;
 use decision::{Decision, Hand, Next, Purpose};
@@ -103,6 +105,11 @@ impl<'a> Plan<'a> {
         let request = &FetchRequest { place: request.place.told_to(&session.reporter), ..request.clone() };
         let (store, mut inventory, spool) = open_store(session, request, purpose).await?;
         let elsewhere = Elsewhere::open(&request.base, session)?;
+        let name = match (&store, request.wanted_name()) {
+            (Some(store), Some(name)) => Some(store.name_for(&name)?),
+            (_, name) => name,
+        };
+        let request = &FetchRequest { name, ..request.clone() };
         // Nothing that is waited for here works on, so it can be dropped when the session is stopped.
         let cancel = &session.cancel;
         let opened = cancel.until(Opened::open(&request.reference, &request.place, &spool)).await?;
@@ -185,7 +192,8 @@ impl<'a> Plan<'a> {
         match &self.decided {
             Decided::Here(stored) => {
                 let mut stored = stored.clone();
-                settle(&**store, &self.inventory, &mut stored, self.request.wanted_name())?;
+                let left = settle(&**store, &self.inventory, &mut stored, self.request.wanted_name())?;
+                hand_over(self.session, &self.request, left).await?;
                 self.checked.keep(self.session, &self.request.repository)?;
                 Ok(self.already_here(&stored))
             }
@@ -208,7 +216,11 @@ impl<'a> Plan<'a> {
         let layers: Vec<Descriptor> = ends.into_iter().map(|end| end.stored).collect();
         let (image, recipes, name) = (decision.image, decision.recipes, outcome.name.clone());
         // On a thread: an interrupt does not wait for it, and it finds free what the workers used.
-        let published = on_thread(move || store.publish(&image, &layers, name.as_deref(), &recipes)).await?;
+        let target = store.clone();
+        let publish = move || target.publish(&image, &layers, name.as_deref(), &recipes);
+        let published = on_thread(publish).await?;
+        hand_over(session, &request, published.handover).await?;
+        drop(store);
         checked.keep(session, &request.repository)?;
         outcome.status = Status::Fetched;
         outcome.manifest = Some(published.manifest);
@@ -250,6 +262,7 @@ impl<'a> Plan<'a> {
             },
             durations: Durations { plan: self.seconds, total: self.seconds, ..Durations::default() },
             note: None,
+            recipes: decision.recipes.clone(),
         }
     }
 
@@ -281,6 +294,7 @@ impl<'a> Plan<'a> {
             bytes: Bytes { downloaded: metadata, plain_pull: metadata, full_pull: stored.image.full_bytes() },
             durations: Durations { total: self.started.elapsed().as_secs_f64(), ..Durations::default() },
             note: None,
+            recipes: Recipes::default(),
         }
     }
 }
@@ -291,10 +305,10 @@ async fn open_store(
     request: &FetchRequest,
     purpose: Purpose,
 ) -> Result<(Option<Arc<dyn Repository>>, Inventory, PathBuf)> {
-    let (place, cancel) = (request.repository.clone(), session.cancel.clone());
+    let (place, opening) = (request.repository.clone(), session.clone());
     let open = move || match purpose {
-        Purpose::Fetch | Purpose::FetchChanged => place.open_or_create(&cancel).map(Some),
-        Purpose::Look if place.exists() => place.open(&cancel).map(Some),
+        Purpose::Fetch | Purpose::FetchChanged => place.open_or_create(&opening).map(Some),
+        Purpose::Look if place.exists() => place.open(&opening).map(Some),
         Purpose::Look => Ok(None),
     };
     let store = on_thread(open).await?;
@@ -345,14 +359,22 @@ fn settle(
     inventory: &Inventory,
     stored: &mut StoredImage,
     name: Option<String>,
-) -> Result<()> {
+) -> Result<Option<Handover>> {
     let digest = stored.descriptor.digest();
     let has = |name: &String| {
         inventory.images.iter().any(|i| i.name.as_ref() == Some(name) && i.descriptor.digest() == digest)
     };
-    store.settle(stored, name.as_ref().filter(|name| !has(name)).map(String::as_str))?;
+    let left = store.settle(stored, name.as_ref().filter(|name| !has(name)).map(String::as_str))?;
     stored.name = name.or(stored.name.take());
-    Ok(())
+    Ok(left)
+}
+
+/// Has skopeo take an image on to a place that only it writes to, if that is left to do. Credentials that were typed are
+/// for the source alone.
+async fn hand_over(session: &Session, request: &FetchRequest, left: Option<Handover>) -> Result<()> {
+    let Some(Handover { from, to }) = left else { return Ok(()) };
+    let options = ProxyOptions { creds: None, ..request.place.skopeo(Platform::host()) };
+    session.cancel.until(copy_out(&from, &to, Digests::Stay, &options)).await
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use oci_spec::image::Descriptor;
 
 use crate::digest::{DiffId, Digest};
-use crate::exact::Maker;
+use crate::exact::{Maker, Recipes};
 use crate::plan::{Keep, Origin, PlannedLayer};
 use crate::store::Fidelity;
 use crate::trust::Signer;
@@ -73,6 +73,8 @@ pub struct Outcome {
     pub durations: Durations,
     /// What the image lacks where it is, for people.
     pub note: Option<String>,
+    /// How layers become what was published, as far as a delta said so.
+    pub recipes: Recipes,
 }
 
 /// What became of a layer.

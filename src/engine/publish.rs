@@ -213,7 +213,7 @@ pub async fn deltas(session: &Session, of: &DeltasOf, repository: &StoreRef) -> 
         session.say(note);
     }
     let inventory = match repository.exists() {
-        true => repository.open(&session.cancel)?.inventory()?,
+        true => repository.open(session)?.inventory()?,
         false => Inventory::default(),
     };
     let listed = |candidate: &Candidate| {

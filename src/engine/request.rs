@@ -69,7 +69,7 @@ impl FetchRequest {
 
     /// Does the repository keep layers as blobs?
     pub(super) fn keeps_blobs(&self) -> bool {
-        matches!(self.repository, StoreRef::Layout(_))
+        !matches!(self.repository, StoreRef::Composefs(_))
     }
 
     /// The name that the image gets.

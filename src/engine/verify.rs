@@ -8,7 +8,8 @@ use super::request::{FetchRequest, Signatures};
 use super::signatures::{Embedded, Found};
 use crate::artifact::DeltaManifest;
 use crate::error::{Error, Result};
-use crate::reference::Reference;
+use crate::podman::locate;
+use crate::reference::{PodmanPlace, Reference};
 use crate::session::Session;
 use crate::store::StoreRef;
 use crate::trust::{Demand, Scope, Verified};
@@ -133,7 +134,20 @@ fn scope(reference: &Reference) -> Scope {
         Reference::Oci { dir, name } => local("oci", dir, name.as_deref()),
         Reference::OciArchive { file, name } => local("oci-archive", file, name.as_deref()),
         Reference::Dir { dir } => local("dir", dir, None),
+        Reference::ContainersStorage { place, name } => in_storage(place, name),
     }
+}
+
+/// Of podman's storage: by the driver and root of it, of which c/image leaves out the driver last.
+fn in_storage(place: &PodmanPlace, name: &str) -> Scope {
+    let root = locate(place).map(|(root, _)| root).unwrap_or_default().display().to_string();
+    let stores = ["overlay", "vfs"].map(|driver| format!("[{driver}@{root}]"));
+    let repository = name.split_once('@').map_or(name, |(repository, _)| repository);
+    let untagged = repository.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'));
+    let named = std::iter::once(name.to_owned()).chain(parents(untagged.map_or(repository, |(r, _)| r)));
+    let named = named.flat_map(|name| stores.clone().map(|store| format!("{store}{name}")));
+    let names = named.chain(stores.clone()).chain([format!("[{root}]")]).collect();
+    Scope { transport: "containers-storage", names }
 }
 
 fn local(transport: &'static str, path: &Path, name: Option<&str>) -> Scope {

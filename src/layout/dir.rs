@@ -7,11 +7,12 @@ use oci_spec::image::{Descriptor, MediaType};
 
 use super::bundle::RANGES;
 use super::{Storage, file};
+use crate::artifact::Image;
 use crate::digest::{Digest, digest_of};
 use crate::document::{
     self, DOCKER_CONFIG, DOCKER_MANIFEST, DocumentKind, IMAGE_INDEX, IMAGE_MANIFEST, Index,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::region::Region;
 
 /// An OCI image layout directory. As for skopeo, its index makes it one.
@@ -63,6 +64,20 @@ impl Storage for OciDir {
     }
 }
 
+/// What skopeo looks for in the folder of an image (containers/image, directory transport).
+const VERSION: &[u8] = b"Directory Transport Version: 1.1\n";
+
+/// Makes `dir`, which has the layers, what skopeo calls `dir:`: with the config of `image`, and this manifest.
+///
+/// # Errors
+/// Local I/O errors.
+pub(crate) fn write_folder(dir: &Path, image: &Image, manifest: &[u8]) -> Result<()> {
+    let write = |name: &str, bytes: &[u8]| fs::write(dir.join(name), bytes).at(dir.display());
+    write(image.config_digest.digest(), &image.config_raw)?;
+    write("manifest.json", manifest)?;
+    write("version", VERSION)
+}
+
 /// A `dir:` folder: `manifest.json` and blobs named by their hex digest.
 #[derive(Debug)]
 pub(super) struct PlainDir {
@@ -77,7 +92,7 @@ impl PlainDir {
 }
 
 /// The media type of a manifest that stands alone: what it says, else what it looks like.
-fn media_type(manifest: &[u8]) -> MediaType {
+pub(super) fn media_type(manifest: &[u8]) -> MediaType {
     let text = |field: Option<&serde_json::Value>| field.and_then(|v| v.as_str()).map(MediaType::from);
     let document = document::object(manifest).unwrap_or_default();
     let config = document::field(&document, "config").and_then(|config| config.as_object());

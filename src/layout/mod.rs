@@ -1,4 +1,4 @@
-//! Reads images where they lie: `oci:` directories, `oci-archive:` files, `dir:` folders.
+//! Reads images where they lie: `oci:` directories, `oci-archive:` files, `dir:` folders, podman's storage.
 //!
 //! A blob is a [`Region`] of a file: nothing is unpacked, and nothing copied but an archive that is compressed
 //! or comes through a pipe. Our own repository is read through here too. What skopeo copies is taken, however
@@ -12,25 +12,30 @@ mod edit;
 mod file;
 pub(crate) mod lock;
 mod output;
+mod podman;
 mod tar;
 mod write;
 
 use std::fmt::Debug;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
-use oci_spec::image::Descriptor;
+use oci_spec::image::{Descriptor, MediaType};
 
 pub use self::tar::Archive;
 use crate::artifact::{self, Image, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE};
 use crate::bundle::{TABLE, Table};
-use crate::digest::{Digest, VerifyReader, require_sha256};
+use crate::cancel::Cancel;
+use crate::digest::{DiffId, Digest, VerifyReader, require_sha256};
 use crate::document::{self, DocumentKind, Index};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::platform::Platform;
+use crate::podman::Storage as PodmanStorage;
 use crate::reference::Reference;
 use crate::region::Region;
 pub use choose::{FULL_NAME, REF_NAME, full_name, ref_name};
+pub(crate) use dir::write_folder;
 pub use edit::IndexEdit;
 pub use output::{Content, Parcel};
 pub use write::{LayoutWriter, MARKER, STATE};
@@ -51,6 +56,10 @@ trait Storage: Send + Sync + Debug {
     fn index(&self) -> Result<Index>;
     /// A blob, if it is there.
     fn blob(&self, digest: &Digest) -> Result<Option<Region>>;
+    /// The manifest that is meant, where the place has ways of its own to name one.
+    fn named(&self, _name: &str) -> Result<Option<Descriptor>> {
+        Ok(None)
+    }
     /// A small file beside the index.
     fn file(&self, _name: &str) -> Result<Option<Vec<u8>>> {
         Ok(None)
@@ -84,8 +93,18 @@ impl Layout {
             },
             Reference::OciArchive { file, .. } => Box::new(archive::OciArchive::open(file, spool_dir)?),
             Reference::Dir { dir } => Box::new(dir::PlainDir::open(dir)?),
+            Reference::ContainersStorage { place, .. } => {
+                let storage = PodmanStorage::open(place, spool_dir, &Cancel::default())?;
+                return Ok(Some(Layout::of_podman(Arc::new(storage))));
+            }
         };
         Ok(Some(Layout { shown: reference.to_string(), storage }))
+    }
+
+    /// Podman's storage, which is open already.
+    pub(crate) fn of_podman(storage: Arc<PodmanStorage>) -> Self {
+        let shown = storage.place().to_string();
+        Layout { shown, storage: Box::new(podman::InPodman::new(storage)) }
     }
 
     /// Opens the OCI layout in directory `dir`.
@@ -120,6 +139,20 @@ impl Layout {
     pub fn blob(&self, digest: &Digest) -> Result<Option<Region>> {
         require_sha256(digest, &self.shown)?;
         self.storage.blob(digest)
+    }
+
+    /// A layer of an image here: its blob, or where that is not kept, its plain tar. The descriptor is that of the bytes.
+    ///
+    /// # Errors
+    /// As [`require_blob`](Self::require_blob).
+    pub fn layer(&self, diff_id: &DiffId, layer: &Descriptor) -> Result<(Descriptor, Region)> {
+        if self.blob(layer.digest())?.is_none()
+            && let Some(tar) = self.blob(diff_id.as_digest())?
+        {
+            let plain = Descriptor::new(MediaType::ImageLayer, tar.len(), diff_id.as_digest().clone());
+            return Ok((plain, tar));
+        }
+        Ok((layer.clone(), self.require_blob(layer)?))
     }
 
     /// The blob of `descriptor`, which must be there with the right size.
@@ -171,8 +204,11 @@ impl Layout {
     /// # Errors
     /// Misfit when nothing matches; Usage when the choice is open.
     pub fn resolve(&self, name: Option<&str>, platform: &Platform) -> Result<Descriptor> {
-        let index = self.index()?;
-        let mut chosen = choose::choose(&self.shown, &index, name, platform)?.clone();
+        let own = name.map_or(Ok(None), |name| self.storage.named(name))?;
+        let mut chosen = match own {
+            Some(named) => named,
+            None => choose::choose(&self.shown, &self.index()?, name, platform)?.clone(),
+        };
         for _ in 0..MAX_INDEX_DEPTH {
             if self.kind(&chosen)? != DocumentKind::Index {
                 if let Some(blob) = self.blob(chosen.digest())? {

@@ -12,6 +12,7 @@ mod composefs;
 pub mod inventory;
 mod keep;
 pub mod oci_layout;
+mod podman;
 pub mod reference;
 pub mod sink;
 mod stock;
@@ -61,6 +62,14 @@ pub trait ImageTarget: Debug + Send + Sync {
     /// Where files without a name may be spooled.
     fn spool(&self) -> PathBuf;
 
+    /// The name under which an image that is to be called `name` is found here.
+    ///
+    /// # Errors
+    /// Usage for what is no name here.
+    fn name_for(&self, name: &str) -> Result<String> {
+        Ok(name.to_owned())
+    }
+
     /// Refuses to begin what cannot end well. `needed` bytes are the least
     /// that will be written by a store that keeps layers whole.
     ///
@@ -99,7 +108,7 @@ pub trait ImageTarget: Debug + Send + Sync {
 
     /// Publishes `image` with the given stored layers (one a layer of the
     /// target, in order) under `name`. All of them must be in the store. Of a layer that is not as
-    /// published, its recipe is kept, where there is one.
+    /// published, its recipe is kept, where there is one. With a [`Handover`] it is there only when that is done.
     ///
     /// # Errors
     /// Local I/O errors; nothing has a name then.
@@ -171,11 +180,12 @@ pub trait Repository: ImageTarget {
         Ok(Recipes::default())
     }
 
-    /// Ends what a killed run left undone for an image that is here, and gives it another name.
+    /// Ends what a killed run left undone for an image that is here, and gives it another name; as
+    /// [`publish`](ImageTarget::publish) where that takes a handover.
     ///
     /// # Errors
     /// Local I/O errors.
-    fn settle(&self, image: &StoredImage, name: Option<&str>) -> Result<()>;
+    fn settle(&self, image: &StoredImage, name: Option<&str>) -> Result<Option<Handover>>;
 
     /// Reads all images again, or the one with this name or manifest digest;
     /// `broken` is told of each that is damaged.
@@ -231,6 +241,17 @@ pub struct Published {
     pub fidelity: Fidelity,
     /// What the image lacks here, for people.
     pub note: Option<String>,
+    /// What is left to do, where only skopeo writes.
+    pub handover: Option<Handover>,
+}
+
+/// An image that is ready for skopeo to take it on. It stays ready as long as its store is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handover {
+    /// Where it is, in skopeo's words.
+    pub from: String,
+    /// Where it goes.
+    pub to: String,
 }
 
 /// What [`Repository::verify`] read.

@@ -19,7 +19,9 @@ use super::inventory::{
     CONVERTED_CONFIG, CONVERTED_FROM, Inventory, PUBLISHED_MANIFEST, RECIPES, StoredImage,
 };
 use super::sink::{BlobSink, TarSink};
-use super::{Fidelity, ImageTarget, LayerSink, Published, Repository, Swept, Verified, check, keep, stock};
+use super::{
+    Fidelity, Handover, ImageTarget, LayerSink, Published, Repository, Swept, Verified, check, keep, stock,
+};
 use crate::artifact::{self, Image, MAX_MANIFEST_SIZE};
 use crate::base::{BaseLayer, LayerBlob, TarLayer, Unpacking};
 use crate::cancel::Cancel;
@@ -250,7 +252,7 @@ impl ImageTarget for OciLayoutStore {
         let _ = File::create(self.note_of(&digest));
         self.edit(|index| index.put(&descriptor, name, &notes))?;
         self.forget_finished(image);
-        Ok(Published { manifest: digest, fidelity, note: None })
+        Ok(Published { manifest: digest, fidelity, note: None, handover: None })
     }
 }
 
@@ -317,9 +319,9 @@ impl Repository for OciLayoutStore {
         Ok(Recipes::parse(&String::from_utf8_lossy(&text)))
     }
 
-    fn settle(&self, image: &StoredImage, name: Option<&str>) -> Result<()> {
+    fn settle(&self, image: &StoredImage, name: Option<&str>) -> Result<Option<Handover>> {
         self.forget_finished(&image.image);
-        let Some(name) = name.filter(|_| image.name.as_deref() != name) else { return Ok(()) };
+        let Some(name) = name.filter(|_| image.name.as_deref() != name) else { return Ok(None) };
         let target = image.published_manifest();
         let original = (target != *image.descriptor.digest()).then_some(&target);
         let (converted, config) = (image.converted_from(), image.converted_config());
@@ -332,7 +334,8 @@ impl Repository for OciLayoutStore {
         ];
         let mut descriptor = image.descriptor.clone();
         descriptor.set_annotations(None);
-        self.edit(|index| index.put(&descriptor, Some(name), &notes))
+        self.edit(|index| index.put(&descriptor, Some(name), &notes))?;
+        Ok(None)
     }
 
     fn verify(&self, wanted: Option<&str>, broken: &mut dyn FnMut(&str)) -> Result<Verified> {

@@ -59,7 +59,7 @@ fn errors_name_what_and_the_next_step() {
             &[],
             &["--dry-run", "list"],
             &["/some/path"],
-            &["containers-storage:x"],
+            &["docker-archive:x"],
             &["UPPER/case"],
             &["list"],
             &[&format!("oci:{source}")],

@@ -30,6 +30,7 @@ mod network;
 mod ostree;
 mod outages;
 mod patch_readers;
+mod podman;
 mod proxy;
 mod registry;
 mod registry_answers;

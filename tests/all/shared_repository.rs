@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use oci_delta_fetch::cancel::Cancel;
+use oci_delta_fetch::Session;
 use oci_delta_fetch::digest::digest_of;
 use oci_delta_fetch::store::StoreRef;
 use serde_json::{Value, json};
@@ -341,12 +341,12 @@ fn a_failed_gc_holds_and_frees_the_repository_as_before() {
         sandbox.ok(&[&source.reference("v1"), "--tag", "v1"]);
         let place: StoreRef = sandbox.repo_reference().parse().unwrap();
         let (first, second) = (
-            place.open_or_create(&Cancel::default()).unwrap(),
-            place.open_or_create(&Cancel::default()).unwrap(),
+            place.open_or_create(&Session::new(sandbox.dir.path())).unwrap(),
+            place.open_or_create(&Session::new(sandbox.dir.path())).unwrap(),
         );
         assert!(second.gc().is_err(), "the first one is at work");
         drop(first);
-        let third = place.open_or_create(&Cancel::default()).unwrap();
+        let third = place.open_or_create(&Session::new(sandbox.dir.path())).unwrap();
         assert!(third.gc().is_err(), "{place}: the second one is still at work");
         drop(second);
         third.gc().unwrap();
@@ -358,7 +358,9 @@ fn a_failed_gc_holds_and_frees_the_repository_as_before() {
             fs::write(&index, json!({"manifests": []}).to_string()).unwrap();
         }
         let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || sender.send(place.open_or_create(&Cancel::default()).is_ok()));
+        std::thread::spawn(move || {
+            sender.send(place.open_or_create(&Session::new(sandbox.dir.path())).is_ok())
+        });
         assert_eq!(receiver.recv_timeout(Duration::from_secs(20)), Ok(true), "third holds it shared");
         drop(third);
     }

@@ -6,7 +6,7 @@ use crate::support;
 use std::process::Stdio;
 use std::time::Duration;
 
-use oci_delta_fetch::cancel::Cancel;
+use oci_delta_fetch::Session;
 use oci_delta_fetch::store::StoreRef;
 use serde_json::Value;
 use support::images::{noise, tree};
@@ -305,7 +305,7 @@ fn a_damaged_repository_is_told() {
 fn a_gc_that_fails_keeps_what_others_must_not_take() {
     for sandbox in Sandbox::of_each_store() {
         let place: StoreRef = sandbox.repo_reference().parse().unwrap();
-        let open = || place.open_or_create(&Cancel::default()).unwrap();
+        let open = || place.open_or_create(&Session::new(sandbox.dir.path())).unwrap();
         let (one, other) = (open(), open());
         let refused = one.gc().unwrap_err();
         assert!(refused.to_string().contains("another process"), "{refused}");

@@ -150,7 +150,9 @@ impl Bundle {
         Ok(match &self.reference {
             Reference::OciArchive { file, .. } => Reference::OciArchive { file: file.clone(), name },
             Reference::Oci { dir, .. } | Reference::Dir { dir } => Reference::Oci { dir: dir.clone(), name },
-            Reference::Docker { .. } => return Err(Error::usage("a bundle is on this machine")),
+            Reference::Docker { .. } | Reference::ContainersStorage { .. } => {
+                return Err(Error::usage("a bundle is in a directory or archive on this machine"));
+            }
         })
     }
 }

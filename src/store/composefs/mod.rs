@@ -39,8 +39,8 @@ use rustix::fs::CWD;
 
 use super::sink::BlobSink;
 use super::{
-    Algorithm, Fidelity, ImageTarget, InitOptions, Inventory, LayerSink, Published, StoredImage, Swept,
-    Verified,
+    Algorithm, Fidelity, Handover, ImageTarget, InitOptions, Inventory, LayerSink, Published, StoredImage,
+    Swept, Verified,
 };
 use crate::artifact::Image;
 use crate::base::{BaseLayer, Unpacking};
@@ -292,7 +292,7 @@ impl<H: FsVerityHashValue> ImageTarget for ComposefsStore<H> {
         let note = self.finalize(&stored, name)?;
         let verbatim = stored.manifest_digest == image.manifest_digest;
         let fidelity = if verbatim { Fidelity::Verbatim } else { Fidelity::Rewritten };
-        Ok(Published { manifest: stored.manifest_digest, fidelity, note })
+        Ok(Published { manifest: stored.manifest_digest, fidelity, note, handover: None })
     }
 }
 
@@ -328,8 +328,8 @@ impl<H: FsVerityHashValue> super::Repository for ComposefsStore<H> {
         Ok((Descriptor::new(MediaType::ImageLayer, tar.len(), diff_id.as_digest().clone()), tar))
     }
 
-    fn settle(&self, image: &StoredImage, name: Option<&str>) -> Result<()> {
-        self.finalize(&image.image, name).map(drop)
+    fn settle(&self, image: &StoredImage, name: Option<&str>) -> Result<Option<Handover>> {
+        self.finalize(&image.image, name).map(|_| None)
     }
 
     fn verify(&self, wanted: Option<&str>, broken: &mut dyn FnMut(&str)) -> Result<Verified> {

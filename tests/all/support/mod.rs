@@ -9,6 +9,7 @@ pub mod fake;
 pub mod hostile;
 pub mod images;
 pub mod oracle;
+pub mod podman;
 pub mod registry;
 pub mod relay;
 pub mod running;
