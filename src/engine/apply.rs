@@ -15,7 +15,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::exact::Exact;
 use crate::fetch::on_thread;
-use crate::layout::{Content, Layout};
+use crate::layout::{Blobs, Content, Layout};
 use crate::plan::Origin;
 use crate::platform::Platform;
 use crate::proxy::{Digests, copy_out};
@@ -183,7 +183,7 @@ impl<'a> Work<'a> {
 }
 
 /// The manifest of the image in the layout `dir`, its config, and those of its layers that do not stay away.
-fn changed(dir: &Path, outcome: &Outcome) -> Result<(Vec<u8>, Vec<(Digest, Content)>)> {
+fn changed(dir: &Path, outcome: &Outcome) -> Result<(Vec<u8>, Blobs)> {
     let layout = Layout::open_dir(dir)?;
     let gone = || Error::local("the image is gone from the repository that was made for it");
     let digest = outcome.manifest.clone().ok_or_else(gone)?;
@@ -193,7 +193,7 @@ fn changed(dir: &Path, outcome: &Outcome) -> Result<(Vec<u8>, Vec<(Digest, Conte
     let parsed = parse_manifest(&manifest)?;
     let layers = parsed.layers().iter().zip(&outcome.layers);
     let changed = layers.filter(|(_, layer)| layer.origin != Origin::Absent).map(|(blob, _)| blob);
-    let mut blobs: Vec<(Digest, Content)> = Vec::new();
+    let mut blobs = Blobs::new();
     for blob in std::iter::once(parsed.config()).chain(changed) {
         if !blobs.iter().any(|(known, _)| known == blob.digest()) {
             blobs.push((blob.digest().clone(), Content::Region(layout.require_blob(blob)?)));

@@ -10,7 +10,7 @@ use crate::artifact::parse_manifest;
 use crate::digest::{Digest, digest_of};
 use crate::error::{Error, Kind, Result};
 use crate::fetch::Place;
-use crate::layout::{Content, Parcel};
+use crate::layout::{Blobs, Content, Parcel};
 use crate::proxy::{ProxyOptions, push_layout};
 use crate::reference::Reference;
 use crate::registry::RemoteRepository;
@@ -93,10 +93,10 @@ async fn there(
 }
 
 /// One manifest with the payloads of all: the first one, and behind its layers those that it does not have.
-fn joined(all: &[&SignatureArtifact]) -> Result<(Vec<u8>, Vec<(Digest, Content)>)> {
+fn joined(all: &[&SignatureArtifact]) -> Result<(Vec<u8>, Blobs)> {
     let broken = |e: serde_json::Error| Error::verification(format!("signatures: {e}"));
     let mut layers: Vec<Value> = Vec::new();
-    let mut blobs: Vec<(Digest, Content)> = Vec::new();
+    let mut blobs = Blobs::new();
     let key = |layer: &Value| (layer["digest"].clone(), layer["annotations"][SIGNATURE].clone());
     for artifact in all {
         let manifest = parse_manifest(artifact.parcel().manifest)?;

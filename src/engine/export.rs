@@ -17,7 +17,7 @@ use crate::encoding::MAX_WINDOW_LOG;
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::exact::{self, Recipe, Recipes, Remake, is_inexact};
 use crate::fetch::{Place, on_thread};
-use crate::layout::{Content, Parcel, write_folder};
+use crate::layout::{Blobs, Content, Parcel, write_folder};
 use crate::plan::Reused;
 use crate::proxy::{Digests, ProxyOptions, copy_out};
 use crate::rebuild::convert;
@@ -207,7 +207,7 @@ impl Out<'_> {
             return Err(Error::misfit(format!("the image cannot be as it was published: {what}")));
         }
         let parsed = artifact::parse_manifest(&manifest)?;
-        let mut blobs: Vec<(Digest, Content)> = Vec::new();
+        let mut blobs = Blobs::new();
         for blob in std::iter::once(parsed.config()).chain(parsed.layers()) {
             let path = self.dir.join(blob.digest().digest());
             if path.exists() && !blobs.iter().any(|(known, _)| known == blob.digest()) {

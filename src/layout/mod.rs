@@ -37,7 +37,7 @@ use crate::region::Region;
 pub use choose::{FULL_NAME, REF_NAME, full_name, ref_name};
 pub(crate) use dir::write_folder;
 pub use edit::IndexEdit;
-pub use output::{Content, Parcel};
+pub use output::{Blobs, Content, Parcel};
 pub use write::{LayoutWriter, MARKER, STATE};
 pub(crate) use write::{edit_index, open_lock, persist, sync_dir, write_durably};
 

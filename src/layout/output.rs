@@ -41,6 +41,9 @@ impl Content {
     }
 }
 
+/// Blobs in the order of writing.
+pub type Blobs = Vec<(Digest, Content)>;
+
 /// A manifest and the blobs that go with it.
 #[derive(Debug)]
 pub struct Parcel<'a> {

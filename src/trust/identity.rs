@@ -22,7 +22,8 @@ pub(super) enum Identity {
         repository: String,
     },
     /// As the first, with another beginning.
-    RemapIdentity {
+    #[serde(rename = "remapIdentity")]
+    Remap {
         /// Of the image's name.
         prefix: String,
         /// What it stands for in the signature.
@@ -47,7 +48,7 @@ impl Identity {
         }
         let name = name.ok_or("the image has no name of a registry that the signed one could match")?;
         let name = match self {
-            Identity::RemapIdentity { prefix, signed_prefix } => remapped(name, prefix, signed_prefix),
+            Identity::Remap { prefix, signed_prefix } => remapped(name, prefix, signed_prefix),
             _ => name.to_owned(),
         };
         let wanted =
@@ -108,8 +109,7 @@ mod tests {
         let exact = Identity::MatchRepoDigestOrExact {};
         let repository = Identity::MatchRepository {};
         let this = Identity::ExactRepository { repository: "r.example/os".into() };
-        let remap =
-            Identity::RemapIdentity { prefix: "mirror:5000/x".into(), signed_prefix: "r.example".into() };
+        let remap = Identity::Remap { prefix: "mirror:5000/x".into(), signed_prefix: "r.example".into() };
         let digest = format!("r.example/os@sha256:{}", "a".repeat(64));
         for (identity, name, signed, good) in [
             (&exact, Some("r.example/os:1"), "r.example/os:1", true),

@@ -15,8 +15,8 @@ use support::cli::{Ended, ended};
 use support::images::{noise, tar, tree};
 use support::{Delta, Image, Layer, OciDir, Sandbox};
 
-/// Two images with three layers: the first stays, the second changes a little, the third is new; how layers are
-/// compressed, `layer` says. The old one also lies unpacked in `root`.
+/// Two images with three layers: the first stays, the second changes a little, the third is new. The old one also lies
+/// unpacked in `root`.
 struct Case {
     sandbox: Sandbox,
     old: Image,
@@ -24,8 +24,9 @@ struct Case {
 }
 
 impl Case {
-    fn new(layer: impl Fn(Vec<u8>) -> Layer) -> Self {
+    fn new() -> Self {
         let sandbox = Sandbox::new();
+        let layer = Layer::gzip;
         let mut file = noise(5, 100_000);
         let stays = layer(tar(&[("usr/lib/stays", &noise(6, 20_000))]));
         let before = tar(&[("usr/lib/grows", &file)]);
@@ -92,7 +93,7 @@ fn blob(digest: &str) -> String {
 /// Layers that their publisher compressed in a way that the delta tells keep the manifest as it was published.
 #[test]
 fn changed_layers_come_exact_and_reused_ones_stay_away() {
-    let case = Case::new(|tar| Layer::gzip(tar));
+    let case = Case::new();
     let (root, out) = (case.path("root"), case.path("out.oci"));
     let report = case.sandbox.json(&["apply", "--directory", &root, &case.path("delta"), &out]);
     assert_eq!(report["image"]["fidelity"], "verbatim", "{report:#}");
@@ -110,7 +111,7 @@ fn changed_layers_come_exact_and_reused_ones_stay_away() {
 
 #[test]
 fn of_layers_that_are_not_exact_the_descriptors_alone_are_written_anew() {
-    let case = Case::new(|tar| Layer::gzip(tar));
+    let case = Case::new();
     let (root, out) = (case.path("root"), format!("oci:{}:v2", case.path("out")));
     let args = ["apply", "--exact", "off", "--rootfs", &root, &case.path("delta"), &out];
     let report = case.sandbox.json(&args);
@@ -141,7 +142,7 @@ fn of_layers_that_are_not_exact_the_descriptors_alone_are_written_anew() {
 /// The base may be in the repository, or anywhere else.
 #[test]
 fn any_base_serves() {
-    let case = Case::new(|tar| Layer::gzip(tar));
+    let case = Case::new();
     let (delta, out, old) = (case.path("delta"), case.path("out.oci"), case.image("old"));
     let nowhere = case.sandbox.run(&["apply", &delta, &out]);
     assert_eq!(nowhere.code, 3, "{nowhere:#?}");
@@ -173,7 +174,7 @@ fn any_base_serves() {
 /// A wrong root file system leaves nothing, not even a part of the output.
 #[test]
 fn a_failed_run_leaves_no_output() {
-    let case = Case::new(|tar| Layer::gzip(tar));
+    let case = Case::new();
     fs::write(case.sandbox.path("root/usr/lib/grows"), noise(9, 100_000)).unwrap();
     let (root, out) = (case.path("root"), case.path("out.oci"));
     let ended = case.sandbox.run(&["apply", "--directory", &root, &case.path("delta"), &out]);
@@ -203,7 +204,7 @@ fn equal_layers_share_what_becomes_of_them() {
 
 #[test]
 fn copies_out_of_the_repository_may_miss_what_another_image_has() {
-    let case = Case::new(|tar| Layer::gzip(tar));
+    let case = Case::new();
     case.sandbox.ok(&[&case.image("old")]);
     let out = case.path("out.oci");
     let (to, omit) = (format!("oci-archive:{out}:v2"), ["--reused", "omit"]);
@@ -234,7 +235,7 @@ fn copies_out_of_the_repository_may_miss_what_another_image_has() {
 
 #[test]
 fn under_the_reference_tools_name_it_prints_and_ends_as_that() {
-    let case = Case::new(|tar| Layer::gzip(tar));
+    let case = Case::new();
     let version = case.oci_delta(&["--version"]);
     assert_eq!((version.code, version.stdout), (0, format!("oci-delta {}\n", env!("CARGO_PKG_VERSION"))));
     let help = case.oci_delta(&["create", "--help"]).stdout;
@@ -324,7 +325,7 @@ impl<'a> Storage<'a> {
 /// The manifest is the publisher's where the storage knows the layers by the publisher's digests; the id in any case.
 #[test]
 fn deltas_are_imported_into_the_storage_that_has_their_base() {
-    let case = Case::new(|tar| Layer::gzip(tar));
+    let case = Case::new();
     let storage = Storage::new(&case.sandbox);
     let (delta, id) = (case.path("delta"), format!("{}\n", case.new.config_digest().digest()));
     let absent = storage.oci_delta(&["import", "-t", "localhost/os:2", &delta]);
