@@ -19,7 +19,7 @@ pub struct Session {
     pub reporter: Arc<dyn Reporter>,
     /// Where files without a name may be spooled while there is no repository.
     pub spool: PathBuf,
-    /// Where it is noted what registries can do; `None`: nowhere.
+    /// Where it is noted what registries can do, and which recipes were proven; `None`: nowhere.
     pub notes: Option<PathBuf>,
     scratch: Arc<Mutex<Vec<TempDir>>>,
 }

@@ -94,6 +94,7 @@ impl BundleArgs {
             max_layer: self.limits.max_layer_size,
             spool,
             exact: Exact::Auto,
+            notes: None,
             signatures: Vec::new(),
             user: crate::create::User::Any,
         }

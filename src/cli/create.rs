@@ -115,6 +115,7 @@ impl CreateArgs {
             spool,
             exact: self.exact,
             user: self.user,
+            notes: None,
             signatures: Vec::new(),
         }
     }

@@ -130,14 +130,14 @@ fn default_repo() -> Result<PathBuf> {
     })
 }
 
-/// Notes on registries, below `$XDG_CACHE_HOME` or `~/.cache`; none without either.
+/// Notes on registries and recipes, below `$XDG_CACHE_HOME` or `~/.cache`; none without either.
 fn notes_dir() -> Option<PathBuf> {
-    cache_dir("registries")
+    in_home("XDG_CACHE_HOME", ".cache")
 }
 
-/// What can be made again, below `$XDG_CACHE_HOME` or `~/.cache`; nowhere without either.
+/// What can be made again, below that.
 fn cache_dir(name: &str) -> Option<PathBuf> {
-    in_home("XDG_CACHE_HOME", ".cache").map(|dir| dir.join(name))
+    notes_dir().map(|dir| dir.join(name))
 }
 
 /// Our directory in the one that `variable` names, else below the home directory (XDG base directory specification).

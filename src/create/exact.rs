@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use exact_encoders::find::{Found, NotFound, find_or_fix};
 use exact_encoders::fix::FixDigest;
 
+use super::proven::Proven;
 use super::{Input, Options};
 use crate::base::LayerBlob;
 use crate::cancel::Cancel;
@@ -50,7 +51,8 @@ pub(super) fn recipes(
         .clamp(1, options.jobs.max(1));
     let at_once = most.min(LAYERS_AT_ONCE);
     let threads = NonZeroUsize::new(most / at_once).unwrap_or(NonZeroUsize::MIN);
-    let search = Search { new, tars, options, threads, cancel };
+    let proven = Proven::of(options.notes.as_deref());
+    let search = Search { new, tars, options, threads, proven, cancel };
     let found = Mutex::new(vec![Layer::NOTHING; count]);
     parallel::for_each(count, at_once, |at| {
         if same[at] == at && !whole.contains(new.image.layers[at].digest()) {
@@ -115,6 +117,7 @@ struct Search<'a> {
     options: &'a Options,
     /// For each layer.
     threads: NonZeroUsize,
+    proven: Proven,
     cancel: &'a Cancel,
 }
 
@@ -123,6 +126,10 @@ impl Search<'_> {
         let (published, diff_id) = (&self.new.image.layers[at], &self.new.image.diff_ids[at]);
         if published.digest() == diff_id.as_digest() {
             return Ok(Layer::NOTHING);
+        }
+        // It is about digests: this layer need not be read for it.
+        if let Some(recipe) = self.proven.recipe(published, diff_id) {
+            return Ok(Layer { claim: Claim::Recipe(Arc::new(recipe)), fix: None });
         }
         let (stored, blob) = self.new.layers.layer(at)?;
         if stored.digest() != published.digest() {
@@ -148,6 +155,7 @@ impl Search<'_> {
             Ok(Found { recipe, fix }) => {
                 // What was made again is what was read; that it is the published blob, its digest says.
                 self.check(&blob, published.digest())?;
+                self.proven.note(published, diff_id, &recipe);
                 Ok(Layer { claim: Claim::Recipe(Arc::new(recipe)), fix })
             }
             Err(NotFound::Io(e)) => Err(Error::from_io(e, "layer")),

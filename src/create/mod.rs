@@ -17,6 +17,7 @@ mod manifest;
 mod piece;
 mod preset;
 mod price;
+mod proven;
 mod search;
 mod user;
 
@@ -84,6 +85,8 @@ pub struct Options {
     pub user: User,
     /// Whether recipes are looked for, by which layers become what was published.
     pub exact: Exact,
+    /// Where it is noted which recipes were proven, so that no layer is proven twice; `None`: nowhere.
+    pub notes: Option<PathBuf>,
     /// Signatures of the target to take along: manifest first, then its config and payloads.
     pub signatures: Vec<Vec<(Descriptor, Vec<u8>)>>,
 }

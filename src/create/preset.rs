@@ -189,6 +189,7 @@ mod tests {
             spool: "/".into(),
             exact: crate::exact::Exact::Auto,
             user: crate::create::User::Any,
+            notes: None,
             signatures: Vec::new(),
         };
         let window = |patches: &[u64]| {

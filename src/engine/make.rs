@@ -77,7 +77,7 @@ pub async fn create(session: &Session, request: CreateRequest) -> Result<Created
     let old = maker.open(&request.old).await?;
     let new = maker.open(&request.new).await?;
     let signatures = request.signatures.iter().map(|text| maker.signature(text)).collect::<Result<_>>()?;
-    let options = Options { signatures, ..request.options.clone() };
+    let options = Options { signatures, notes: session.notes.clone(), ..request.options.clone() };
     let Session { reporter, cancel, .. } = session.clone();
     let work = move || {
         let made = create::create(old.input(), new.input(), &options, &*reporter, &cancel);

@@ -38,7 +38,7 @@ pub(super) struct Memory(PathBuf);
 impl Memory {
     /// In the directory `notes`.
     pub(super) fn of(notes: &Path, image: &DockerReference) -> Self {
-        Memory(notes.join(image.registry()))
+        Memory(notes.join("registries").join(image.registry()))
     }
 
     /// What was seen within the last week.

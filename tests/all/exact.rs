@@ -397,6 +397,41 @@ fn creating_a_delta_can_demand_that_all_is_exact() {
     assert!(off["layers"][0]["inexact"].is_null() && off["layers"][0]["exact"].is_null(), "{off:#}");
 }
 
+#[test]
+fn a_layer_is_proven_once() {
+    let sandbox = Sandbox::new();
+    let mut dir = OciDir::create(&sandbox.path("source"));
+    let layer = |seed, first| {
+        let mut file = text(seed, 200_000);
+        file[0] = first;
+        Layer::zstd(tree(&[("usr/f", &file)]))
+    };
+    let image = |first| Image::new(vec![layer(1, b'0'), layer(2, first)]);
+    dir.image("1", &image(b'1')).image("2", &image(b'2'));
+    let levels = |name: &str| {
+        let output = format!("oci:{}", sandbox.path(name).display());
+        let made = sandbox.json(&["create", &dir.reference("1"), &dir.reference("2"), &output]);
+        let level = |layer: &Value| layer["exact"]["level"].as_i64();
+        made["layers"].as_array().unwrap().iter().map(level).collect::<Vec<_>>()
+    };
+    assert_eq!(levels("a"), [Some(3); 2]);
+    let change = |from: &str, to: &str| {
+        let notes = fs::read_dir(sandbox.path(".cache/oci-delta-fetch/recipes")).unwrap();
+        let paths: Vec<PathBuf> = notes.map(|note| note.unwrap().path()).collect();
+        assert_eq!(paths.len(), 2);
+        for path in paths {
+            let note = fs::read_to_string(&path).unwrap();
+            assert!(note.contains(from), "{note}");
+            fs::write(&path, note.replace(from, to)).unwrap();
+        }
+    };
+    // Nothing is made again, or this would not pass; and all is where other encoders have proven it.
+    change(r#""lvl":3"#, r#""lvl":4"#);
+    assert_eq!(levels("b"), [Some(4); 2]);
+    change(r#""encoders":"#, r#""encoders":9"#);
+    assert_eq!(levels("c"), [Some(3); 2]);
+}
+
 /// The image with its layer compressed by a program whose streams cannot be made again.
 fn odd(image: Image) -> Image {
     let mut layer = image.layers[0].clone();

@@ -13,6 +13,9 @@ pub mod recipe;
 mod workers;
 pub mod zstd;
 
+/// Raised with every change of what an encoder here makes: what was proven by another revision is to be proven again.
+pub const REVISION: u32 = 1;
+
 /// One compressed stream in the making.
 ///
 /// The output does not depend on how the input is cut into calls.
