@@ -11,6 +11,7 @@ mod publish;
 mod trust;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -26,6 +27,7 @@ pub use publish::{DeltasArgs, PruneArgs, PushArgs};
 pub use trust::TrustArgs;
 
 use crate::digest::{Digest, parse_digest};
+use crate::engine::request::OstreeChoice;
 use crate::reference::Reference;
 use crate::store::{Algorithm, StoreRef};
 use crate::terminal::Mode;
@@ -213,7 +215,10 @@ pub enum Command {
     Deltas(DeltasArgs),
     /// Take superseded deltas off the list for an image
     Prune(PruneArgs),
-    /// Be skopeo's image proxy for the client at standard input
+    /// Be skopeo's image proxy for the client at standard input, with layers from deltas
+    ///
+    /// Bases are found in the repository and in ostree's. With a composefs repository, images are brought there before
+    /// the client asks for their layers. The real skopeo is the next one on PATH, or OCI_DELTA_FETCH_SKOPEO.
     #[command(name = "experimental-image-proxy")]
     ImageProxy(ProxyArgs),
     /// Put what another place lacks of some images onto a medium
@@ -262,12 +267,23 @@ pub struct InspectArgs {
     pub limits: LimitArgs,
 }
 
-/// How skopeo is run.
+/// How skopeo is run, and where bases are.
 #[derive(Debug, Clone, Args)]
 pub struct ProxyArgs {
+    /// ostree repository with base images [default: /ostree/repo where it is]
+    #[arg(long, value_name = "DIR", env = fetch::OSTREE_VARIABLE, hide_env_values = true)]
+    pub ostree_repo: Option<PathBuf>,
+
     /// Options for skopeo
     #[arg(value_name = "OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<OsString>,
+}
+
+impl ProxyArgs {
+    /// The ostree repository that is meant.
+    pub fn ostree(&self) -> OstreeChoice {
+        fetch::ostree(self.ostree_repo.as_deref())
+    }
 }
 
 /// What to make.

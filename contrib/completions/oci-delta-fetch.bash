@@ -679,12 +679,16 @@ _oci__delta__fetch() {
             return 0
             ;;
         oci__subcmd__delta__subcmd__fetch__subcmd__experimental__subcmd__image__subcmd__proxy)
-            opts="-q -v -h --repo --json --progress --quiet --verbose --help"
+            opts="-q -v -h --ostree-repo --repo --json --progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --ostree-repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --repo)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -199,9 +199,12 @@ pub struct BaseArgs {
     pub rootfs: Option<PathBuf>,
 
     /// ostree repository with base images, as bootc and rpm-ostree keep them [default: /ostree/repo where it is]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = OSTREE_VARIABLE, hide_env_values = true)]
     pub ostree_repo: Option<PathBuf>,
 }
+
+/// Names the ostree repository, for whoever cannot be given an option.
+pub(super) const OSTREE_VARIABLE: &str = "OCI_DELTA_FETCH_OSTREE_REPO";
 
 /// Where an operating system that is an ostree commit has its repository.
 const OSTREE: &str = "/ostree/repo";

@@ -6,6 +6,7 @@ mod create;
 mod export;
 mod fetch;
 mod files;
+mod helper;
 mod inspect;
 mod publish;
 mod report;
@@ -20,7 +21,6 @@ use tokio::runtime::Builder;
 
 use crate::cancel::Cancel;
 use crate::cli::{Command, Typed};
-use crate::doors;
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::progress::Event;
 use crate::session::Session;
@@ -104,7 +104,7 @@ async fn command(command: Command, context: &Context) -> Result<()> {
         Command::Push(args) => publish::push(context, &args).await,
         Command::Deltas(args) => publish::deltas(context, &args).await,
         Command::Prune(args) => publish::prune(context, &args).await,
-        Command::ImageProxy(args) => doors::serve(&args.arguments),
+        Command::ImageProxy(args) => helper::run(context, &args),
         Command::Bundle(args) => bundle::bundle(context, &args).await,
         Command::Unbundle(args) => bundle::unbundle(context, &args).await,
         Command::Inventory(args) => bundle::list(context, &args).await,

@@ -1,12 +1,16 @@
 //! Doors for programs that know nothing of deltas: the server side of skopeo's image proxy.
 //!
 //! ```text
-//! client ─ socket at standard input ─ relay ─ socket ─ the real skopeo ─ registry
+//! client ─ socket at standard input ─ relay ─┬─ socket ─ the real skopeo ─ registry
+//!                                            └─ answers: layers that the engine made from deltas
 //! ```
 //!
 //! Policy, credentials, conversions and all transports stay skopeo's. Descriptors of pipes are handed on, so the bytes
-//! of blobs do not pass through here.
+//! of blobs do not pass through here. A layer that a delta gives is answered with once all of it is made and has its
+//! digest; for anything that goes wrong before, there is skopeo. A client that fills a composefs repository finds the
+//! layers there, and asks for none.
 
+mod answers;
 mod real;
 mod relay;
 mod wire;
@@ -15,17 +19,20 @@ use std::ffi::OsString;
 use std::os::fd::AsFd as _;
 
 use crate::error::{IoContext as _, Result};
-pub use real::arguments;
+use answers::Answers;
+pub use answers::Settings;
+pub use real::{arguments, find};
 use relay::Skopeo;
 
 /// What skopeo calls its image proxy.
-const SUBCOMMAND: &str = "experimental-image-proxy";
+pub const SUBCOMMAND: &str = "experimental-image-proxy";
 
-/// Serves the client whose socket is standard input, by the real skopeo with these arguments.
+/// Serves the client whose socket is standard input, by the real skopeo with these arguments, and by deltas where
+/// `settings` say how those are looked for.
 ///
 /// # Errors
 /// When there is no such skopeo; what it ends with.
-pub fn serve(arguments: &[OsString]) -> Result<()> {
+pub fn serve(arguments: &[OsString], settings: Option<Settings>) -> Result<()> {
     let client = std::io::stdin().as_fd().try_clone_to_owned().at("standard input")?;
-    relay::run(&client, Skopeo::start(arguments)?)
+    relay::run(&client, Skopeo::start(arguments)?, Answers::new(settings))
 }

@@ -72,7 +72,7 @@ pub(super) fn command() -> Result<Command> {
 ///
 /// # Errors
 /// When there is none.
-pub(super) fn find() -> Result<PathBuf> {
+pub fn find() -> Result<PathBuf> {
     if let Some(named) = std::env::var_os(NAMED).filter(|named| !named.is_empty()) {
         return Ok(named.into());
     }

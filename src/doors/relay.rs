@@ -9,11 +9,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Timespec;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde_json::Value;
 
+use super::answers::Answers;
 use super::wire::{self, MAX_REPLY, MAX_REQUEST};
 use super::{SUBCOMMAND, real};
 use crate::child::{self, Gifts};
-use crate::error::{Error, IoContext as _, Result};
+use crate::error::{Error, IoContext as _, Kind, Result};
 
 /// How long skopeo gets to end when its client is gone.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -95,19 +97,35 @@ pub(super) fn wait(client: impl AsFd, skopeo: impl AsFd) -> Result<Side> {
     }
 }
 
-/// Hands everything on, both ways, until one side is gone.
+/// Hands everything on, both ways, until one side is gone; but for what there is an answer to.
 ///
 /// # Errors
 /// What the real skopeo ends with; packets that are too large; the system's.
-pub(super) fn run(client: &OwnedFd, skopeo: Skopeo) -> Result<()> {
+pub(super) fn run(client: &OwnedFd, skopeo: Skopeo, mut answers: Answers) -> Result<()> {
+    // One request, one reply: the protocol knows no others.
+    let mut asked = Value::Null;
     loop {
-        let (from, to, most) = match wait(client, skopeo.socket())? {
-            Side::Client => (client, skopeo.socket(), MAX_REQUEST),
-            Side::Skopeo => (skopeo.socket(), client, MAX_REPLY),
+        let goes_on = match wait(client, skopeo.socket())? {
+            Side::Client => {
+                let Some(packet) = wire::receive(client, MAX_REQUEST)? else { break };
+                asked = serde_json::from_slice(&packet.bytes).unwrap_or_default();
+                match answers.to(&asked, client) {
+                    Ok(Some(answer)) => wire::send(client, &answer)?,
+                    Ok(None) => wire::send(skopeo.socket(), &packet)?,
+                    Err(e) if e.kind() == Kind::Interrupted => break,
+                    Err(e) => return Err(e),
+                }
+            }
+            Side::Skopeo => {
+                let Some(packet) = wire::receive(skopeo.socket(), MAX_REPLY)? else { break };
+                answers.note(&asked, &packet.bytes);
+                wire::send(client, &packet)?
+            }
         };
-        match wire::receive(from, most)? {
-            Some(packet) if wire::send(to, &packet)? => {}
-            _ => return skopeo.end(),
+        if !goes_on {
+            break;
         }
     }
+    drop(answers);
+    skopeo.end()
 }

@@ -5,6 +5,7 @@
 //! ```
 
 pub mod apply;
+pub mod aside;
 pub(crate) mod base;
 mod base_image;
 mod bring;

@@ -7,13 +7,16 @@ use std::process::{Command, Stdio};
 
 use containers_image_proxy::{ImageProxy, ImageProxyConfig};
 use oci_delta_fetch::digest::{Digest, digest_of};
+use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 use tokio::runtime::Runtime;
 
+use super::ostree::{commit, manifest_of, ostree};
 use super::support::fake::FakeSkopeo;
 use super::support::images::{noise, tree};
+use super::support::relay::Relay;
 use super::support::running::wait_for;
-use super::support::{Image, Layer, OciDir, Sandbox};
+use super::support::{Delta, Image, Layer, OciDir, Registry, Sandbox};
 
 /// The program in a directory for PATH, under skopeo's name.
 fn shim(sandbox: &Sandbox) -> PathBuf {
@@ -37,8 +40,19 @@ fn command(sandbox: &Sandbox) -> Command {
     command
 }
 
+/// What was logged.
+fn events(sandbox: &Sandbox) -> Vec<Value> {
+    let text = fs::read_to_string(sandbox.path("log")).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
 /// What a client sees of an image through `command`: manifest, config and layers as blobs.
-fn pulled(command: Command, reference: &str, image: &Image, is_raw: bool) -> Result<Vec<Vec<u8>>, String> {
+fn pulled(
+    command: Command,
+    reference: &str,
+    image: &Image,
+    is_raw: fn(usize) -> bool,
+) -> Result<Vec<Vec<u8>>, String> {
     let mut config = ImageProxyConfig::default();
     config.skopeo_cmd = Some(command);
     config.insecure_skip_tls_verification = Some(true);
@@ -49,10 +63,11 @@ fn pulled(command: Command, reference: &str, image: &Image, is_raw: bool) -> Res
         let (digest, manifest) = proxy.fetch_manifest_raw_oci(&opened).await.map_err(|e| e.to_string())?;
         assert_eq!(digest, image.manifest_digest().to_string());
         let mut all = vec![manifest];
-        for blob in [&image.config].into_iter().chain(image.layers.iter().map(|layer| &layer.blob)) {
+        let blobs = [&image.config].into_iter().chain(image.layers.iter().map(|layer| &layer.blob));
+        for (at, blob) in blobs.enumerate() {
             let (digest, size): (Digest, u64) = (digest_of(blob), blob.len() as u64);
             let mut bytes = Vec::new();
-            if is_raw {
+            if is_raw(at) {
                 let (found, mut file, end) =
                     proxy.get_raw_blob(&opened, &digest).await.map_err(|e| e.to_string())?;
                 assert_eq!(found, Some(size));
@@ -88,12 +103,13 @@ fn a_client_gets_all_that_skopeo_says_by_any_version_of_the_protocol() {
     let mut dir = OciDir::create(&sandbox.path("source"));
     dir.image("os", &image);
 
-    let found = pulled(command(&sandbox), &dir.reference("os"), &image, false).unwrap();
+    let found = pulled(command(&sandbox), &dir.reference("os"), &image, |_| false).unwrap();
     assert_right(&found, &image);
-    let absent = pulled(command(&sandbox), &dir.reference("absent"), &image, false).unwrap_err();
+    let absent = pulled(command(&sandbox), &dir.reference("absent"), &image, |_| false).unwrap_err();
     assert!(absent.contains("absent"), "in skopeo's words: {absent}");
 
-    for (protocol, is_raw) in [("0.2.3", false), ("0.2.8", true)] {
+    let versions: [(_, fn(usize) -> bool); 2] = [("0.2.3", |_| false), ("0.2.8", |_| true)];
+    for (protocol, is_raw) in versions {
         let fake = FakeSkopeo::new(&sandbox.path("source"), protocol, "", 0);
         let mut command = command(&sandbox);
         command.env("OCI_DELTA_FETCH_SKOPEO", fake.program());
@@ -144,7 +160,7 @@ fn whoever_is_killed_the_others_end() {
         let client = std::thread::spawn({
             let reference = format!("oci:{}:os", sandbox.path("source").display());
             let image = image.clone();
-            move || pulled(command, &reference, &image, false)
+            move || pulled(command, &reference, &image, |_| false)
         });
         wait_for("skopeo to be asked", || !fake.record("pids").is_empty());
         let skopeo = fake.record("pids")[0].clone();
@@ -155,4 +171,160 @@ fn whoever_is_killed_the_others_end() {
         fake.assert_gone();
         wait_for("the helper to end", || !Path::new(&format!("/proc/{helper}/exe")).exists());
     }
+}
+
+/// A registry with two releases and a delta between them.
+struct Case {
+    sandbox: Sandbox,
+    source: OciDir,
+    registry: Registry,
+    old: Image,
+    new: Image,
+}
+
+impl Case {
+    fn new() -> Self {
+        let sandbox = Sandbox::new();
+        let release = |seed| {
+            let file = [noise(7, 2_000_000), noise(seed, 500)].concat();
+            // Layers that any recipe is for, and that composefs takes.
+            Image::new(vec![
+                Layer::gzip(tree(&[("usr/lib/stays", &noise(1, 300_000))])),
+                Layer::plain(tree(&[("usr/lib/grows", &file)])),
+            ])
+        };
+        let (old, new) = (release(2), release(3));
+        let mut source = OciDir::create(&sandbox.path("source"));
+        source.image("old", &old).image("new", &new);
+        let registry = Registry::start();
+        registry.push(&source.reference("new"), "os:2");
+        Case { sandbox, source, registry, old, new }
+    }
+
+    fn publish(&mut self, delta: &Delta) {
+        self.source.delta("delta", delta);
+        let (delta, os) = (self.source.reference("delta"), self.registry.reference("os"));
+        self.sandbox.ok(&["push", &delta, &os, "--tls-verify=false", "--insecure-policy"]);
+    }
+
+    fn have_old(&self) {
+        self.sandbox.ok(&[&self.source.reference("old"), "--tag", "old"]);
+    }
+
+    /// Pulls `os:2`; how many bytes came from the registry.
+    fn pull(&self, command: Command) -> u64 {
+        self.pull_by(command, |_| false)
+    }
+
+    /// The same, some of the blobs by the newer of the two methods.
+    fn pull_by(&self, command: Command, is_raw: fn(usize) -> bool) -> u64 {
+        let relay = Relay::to(&self.registry.address);
+        let found = pulled(command, &relay.reference("os:2"), &self.new, is_raw).unwrap();
+        assert_right(&found, &self.new);
+        let spool = fs::read_dir(self.sandbox.path("spool")).unwrap().count();
+        assert_eq!(spool, 0, "nothing is left");
+        relay.take().1
+    }
+
+    fn command(&self) -> Command {
+        command(&self.sandbox)
+    }
+
+    fn events(&self) -> Vec<Value> {
+        events(&self.sandbox)
+    }
+}
+
+#[test]
+fn a_layer_comes_from_a_delta_and_the_client_sees_no_difference() {
+    let mut case = Case::new();
+    let layer = case.new.layers[1].blob.len() as u64;
+    let plain = case.pull(case.command());
+    assert!(plain > layer, "without a base");
+    case.have_old();
+    assert!(case.pull(case.command()) > layer, "without a delta");
+    assert!(case.events().iter().all(|event| event["event"] != "delta-answer"));
+
+    case.publish(&Delta::new(&case.old, &case.new));
+    let bytes = case.pull(case.command());
+    assert!(bytes < plain - layer + 50_000, "{bytes} of {plain}");
+    let events = case.events();
+    let answer = events.iter().find(|event| event["event"] == "delta-answer").unwrap();
+    assert_eq!(answer["blob"], digest_of(&case.new.layers[1].blob).to_string());
+    assert_eq!(answer["bytes"], layer);
+    assert!(answer["saved_bytes"].as_u64().unwrap() > layer - 50_000, "{answer}");
+
+    // The older skopeo does not know this method, so it is not skopeo who answers.
+    assert!(case.pull_by(case.command(), |at| at == 2) < plain - layer + 50_000);
+
+    // By the name of skopeo, which our own requests must not find.
+    let mut by_name = Command::new("sh");
+    let log = case.sandbox.path("log").display().to_string();
+    by_name
+        .args(["-c", &format!("exec skopeo \"$@\" 2>>'{log}'"), "sh"])
+        .envs(case.command().get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))));
+    by_name.env("PATH", path(&case.sandbox));
+    assert!(case.pull(by_name) < plain - layer + 50_000);
+}
+
+#[test]
+fn the_base_may_be_in_ostree() {
+    let mut case = Case::new();
+    case.publish(&Delta::new(&case.old, &case.new));
+    let (root, repo) = (case.sandbox.path("root"), case.sandbox.path("ostree"));
+    for layer in &case.old.layers {
+        tar::Archive::new(&layer.tar[..]).unpack(&root).unwrap();
+    }
+    ostree(&repo, &["init", "--mode=bare-user"]);
+    commit(&repo, &root, &manifest_of(&case.old));
+    let mut command = case.command();
+    command.env("OCI_DELTA_FETCH_OSTREE_REPO", &repo);
+    assert!(case.pull(command) < case.new.layers[1].blob.len() as u64);
+}
+
+#[test]
+fn a_delta_that_is_wrong_is_not_noticed() {
+    let mut case = Case::new();
+    case.have_old();
+    let mut delta = Delta::new(&case.old, &case.new);
+    // It makes another file.
+    let wrong = Delta::new(&case.old, &Image::new(vec![Layer::plain(tree(&[("usr/x", &noise(9, 9_000))]))]));
+    let patch = wrong.blobs.iter().find(|blob| blob.starts_with(b"tardf1")).unwrap();
+    let at = delta.blobs.iter().position(|blob| blob.starts_with(b"tardf1")).unwrap();
+    let entry = super::support::images::descriptor(super::support::images::TAR_DIFF, patch);
+    for field in ["digest", "size"] {
+        delta.manifest["layers"][at][field] = entry[field].clone();
+    }
+    delta.blobs[at] = patch.clone();
+    case.publish(&delta);
+    assert!(case.pull(case.command()) > case.new.layers[1].blob.len() as u64);
+    let events = case.events();
+    assert!(events.iter().any(|event| event["event"] == "delta-fallback"), "{events:?}");
+}
+
+#[cfg(feature = "composefs")]
+#[test]
+fn a_composefs_client_asks_for_no_layer() {
+    use super::support::cfsctl;
+    let mut case = Case::new();
+    case.publish(&Delta::new(&case.old, &case.new));
+    let repo = case.sandbox.path("composefs");
+    cfsctl::init(&repo, "sha512");
+    cfsctl::cfsctl(&repo, &["oci", "pull", &case.source.reference("old"), "old"]);
+    let relay = Relay::to(&case.registry.address);
+    let home = case.sandbox.path("home");
+    fs::create_dir_all(home.join(".config/containers")).unwrap();
+    let registries = format!("[[registry]]\nlocation = \"{}\"\ninsecure = true\n", relay.address);
+    fs::write(home.join(".config/containers/registries.conf"), registries).unwrap();
+    let mut pull = Command::new(cfsctl::program());
+    pull.arg("--repo").arg(&repo).args(["oci", "pull", &relay.reference("os:2"), "new"]);
+    pull.env("HOME", &home).env("XDG_RUNTIME_DIR", &home).env("NO_PROXY", "127.0.0.1");
+    pull.env("OCI_DELTA_FETCH_REPO", format!("composefs:{}", repo.display()))
+        .env("PATH", path(&case.sandbox));
+    let output = pull.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(relay.take().1 < 100_000, "all layers were there: {output:?}");
+    cfsctl::fsck(&repo);
+    let manifest = cfsctl::cfsctl(&repo, &["oci", "inspect", "--manifest", "new"]);
+    assert_eq!(manifest.trim_ascii_end(), case.new.manifest);
 }

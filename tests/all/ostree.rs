@@ -14,21 +14,21 @@ const MODES: [&str; 4] = ["bare", "bare-user", "bare-user-only", "archive"];
 const REF: &str = "ostree/container/image/docker_3A__2F_/registry_2E_example/os_3A_1";
 
 /// Runs `ostree` on a repository.
-fn ostree(repo: &Path, args: &[&str]) {
+pub fn ostree(repo: &Path, args: &[&str]) {
     let output =
         Command::new("ostree").arg(args[0]).arg("--repo").arg(repo).args(&args[1..]).output().unwrap();
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Commits the files of an image as bootc does: etc and var have moved, and what is elsewhere is gone.
-fn commit(repo: &Path, root: &Path, metadata: &[String]) {
+pub fn commit(repo: &Path, root: &Path, metadata: &[String]) {
     let mut args = vec!["commit", "--canonical-permissions", "-b", REF];
     args.extend(metadata.iter().map(String::as_str));
     args.push(root.to_str().unwrap());
     ostree(repo, &args);
 }
 
-fn manifest_of(image: &Image) -> Vec<String> {
+pub fn manifest_of(image: &Image) -> Vec<String> {
     vec![format!("--add-metadata-string=ostree.manifest={}", String::from_utf8_lossy(&image.manifest))]
 }
 
