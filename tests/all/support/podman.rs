@@ -49,3 +49,10 @@ impl Podman {
         self.root.join(format!("{}-layers", self.driver))
     }
 }
+
+impl Drop for Podman {
+    /// As root the overlay driver mounts its own folder, and leaves it so; nobody could remove that.
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-q").arg(self.root.join("overlay")).output();
+    }
+}
