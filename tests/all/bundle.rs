@@ -280,3 +280,197 @@ fn a_repository_on_this_machine_takes_bundles_as_well() {
         "present"
     );
 }
+
+#[test]
+fn the_scripts_of_a_mirror_pair_carry_an_update() {
+    let mut gap = Gap::new();
+    let (one, two) = (gap.release(1), gap.release(2));
+    let medium = gap.medium("medium");
+    fs::create_dir(&medium).unwrap();
+    let images = gap.medium("images.txt");
+    let script = |name: &str, sandbox: &Sandbox, inner: &str| {
+        let command = sandbox.command();
+        let program = Path::new(command.get_program()).parent().unwrap();
+        let contrib = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/mirror");
+        let path = format!("{}:{}:{}", program.display(), contrib.display(), std::env::var("PATH").unwrap());
+        let mut script = std::process::Command::new("sh");
+        script.args(["-c", name]).env("PATH", path);
+        for (key, value) in command.get_envs().filter_map(|(key, value)| Some((key, value?))) {
+            script.env(key, value);
+        }
+        script.envs([("MEDIUM", medium.as_str()), ("IMAGES", &images), ("INNER", inner), ("MAX_SIZE", "1G")]);
+        let output = script.env("OPTIONS", REMOTE.join(" ")).output().unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    for (n, digest) in [(1, one), (2, two)] {
+        fs::write(&images, format!("# this month\n{}\n", gap.os(n))).unwrap();
+        script("outside", &gap.sandbox, &gap.target());
+        script("inside", &gap.sandbox, &gap.target());
+        assert_eq!(gap.digest_inside(&format!("org/os:{n}")), digest);
+        let have = fs::read_to_string(Path::new(&medium).join("inner.json")).unwrap();
+        assert!(have.contains(&digest), "{have}");
+    }
+    let contrib = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/mirror");
+    for (file, calls) in [
+        ("gitlab-ci.yml", "- outside"),
+        ("tekton.yaml", "exec inside"),
+        ("oci-delta-fetch-outside.service", "/usr/libexec/oci-delta-fetch/outside"),
+        ("oci-delta-fetch-inside.service", "/usr/libexec/oci-delta-fetch/inside"),
+    ] {
+        assert!(fs::read_to_string(contrib.join(file)).unwrap().contains(calls), "{file}");
+    }
+}
+
+#[test]
+fn all_platforms_of_an_index_come_along_under_its_digest() {
+    let mut gap = Gap::new();
+    let (one, two) = (gap.release(1), gap.release(2));
+    let raw = |digest: &str| {
+        let reference = gap.outer.reference(&format!("org/os@{digest}"));
+        skopeo(&["inspect", "--raw", "--tls-verify=false", &reference], gap.sandbox.dir.path())
+    };
+    let entry = |digest: &str, architecture: &str| {
+        json!({"mediaType": MANIFEST, "digest": digest, "size": raw(digest).len(),
+            "platform": {"os": "linux", "architecture": architecture}})
+    };
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry(&one, "amd64"), entry(&two, "arm64")]})
+        .to_string();
+    let status = put_manifest(&gap.outer.address, "org/os", "multi", INDEX, index.as_bytes());
+    assert!(status.contains("201"), "{status}");
+    let multi = gap.outer.reference("org/os:multi");
+    let medium = gap.medium("medium");
+    gap.bundle(&[&multi], &["--to", &medium]);
+    assert_eq!(gap.unbundle(&medium)[0]["status"], "brought");
+    assert_eq!(gap.digest_inside("org/os:multi"), digest_of(index.as_bytes()).to_string());
+    assert_eq!(gap.digest_inside(&format!("org/os@{two}")), two);
+    let single = gap.medium("single");
+    gap.bundle(&[&multi], &["--to", &single, "--platform", "linux/arm64"]);
+    let table: Value =
+        serde_json::from_slice(&fs::read(Path::new(&single).join("bundle.json")).unwrap()).unwrap();
+    assert_eq!(table["images"][0]["digest"], two);
+}
+
+/// A bundle of one image whose table is changed; its digest is made right, as whoever wants to deceive would.
+fn tampered(medium: &Path, change: impl FnOnce(&mut Value)) {
+    let path = medium.join("bundle.json");
+    let mut table: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut table);
+    let (part, mut plain) = (table["part"].clone(), table.clone());
+    plain["id"] = "".into();
+    plain["part"] = 0.into();
+    let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap() + "\n";
+    table["id"] = digest_of(pretty(&plain).as_bytes()).to_string().into();
+    table["part"] = part;
+    fs::write(path, pretty(&table)).unwrap();
+}
+
+#[test]
+fn hostile_bundles_leave_nothing_behind() {
+    let mut gap = Gap::new();
+    let (one, _) = (gap.release(1), gap.release(2));
+    let attack = |name: &str, change: &dyn Fn(&Path), code: i32, named: &str| {
+        let medium = gap.medium(name);
+        gap.bundle(&[&gap.os(1)], &["--to", &medium]);
+        change(Path::new(&medium));
+        let (ended, report, said) = gap.fails(&medium);
+        assert_eq!(ended, code, "{name}: {report:#} {said}");
+        assert!(format!("{report}{said}").contains(named), "{name}: {report:#} {said}");
+        let list = gap.sandbox.ok(&[&["inventory", &gap.target()], &REMOTE[..]].concat()).stdout;
+        assert!(!list.contains(&one), "{name}: {list}");
+    };
+    let blobs = |medium: &Path| {
+        let mut files = files_below(&medium.join("blobs"));
+        files.sort_by_key(|(_, bytes)| std::cmp::Reverse(bytes.len()));
+        files
+    };
+    attack(
+        "a-layer-of-other-bytes",
+        &|medium| {
+            let (path, mut bytes) = blobs(medium).remove(0);
+            bytes[100] ^= 1;
+            fs::write(path, bytes).unwrap();
+        },
+        4,
+        "",
+    );
+    attack(
+        "a-layer-that-is-gone",
+        &|medium| fs::remove_file(&blobs(medium)[0].0).unwrap(),
+        3,
+        "is not there",
+    );
+    attack(
+        "a-manifest-for-another-image",
+        &|medium| {
+            let hex = |digest: &str| medium.join("blobs/sha256").join(digest.trim_start_matches("sha256:"));
+            fs::write(hex(&one), b"{}").unwrap();
+        },
+        4,
+        "",
+    );
+    attack(
+        "a-name-that-climbs",
+        &|medium| {
+            tampered(medium, |table| table["images"][0]["name"] = "h/../../etc:1".into());
+        },
+        2,
+        "",
+    );
+    attack(
+        "a-digest-that-is-none",
+        &|medium| {
+            tampered(medium, |table| table["images"][0]["digest"] = "sha256:..".into());
+        },
+        4,
+        "sha256:..",
+    );
+    attack(
+        "a-table-that-was-changed",
+        &|medium| {
+            let path = medium.join("bundle.json");
+            let text = fs::read_to_string(&path).unwrap().replacen("org/os:1", "org/os:9", 1);
+            fs::write(path, text).unwrap();
+        },
+        4,
+        "it was changed",
+    );
+    attack(
+        "a-blob-larger-than-it-is",
+        &|medium| {
+            tampered(medium, |table| {
+                for blob in table["blobs"].as_object_mut().unwrap().values_mut() {
+                    blob["size"] = u64::MAX.into();
+                    blob["parts"] = json!([{"part": 1}]);
+                }
+            });
+            fs::remove_file(&blobs(medium)[0].0).unwrap();
+        },
+        3,
+        "is not there",
+    );
+    attack(
+        "a-part-of-another-bundle",
+        &|medium| {
+            let other = gap.medium("another");
+            if !Path::new(&other).exists() {
+                gap.bundle(&[&gap.os(2)], &["--to", &other]);
+            }
+            let (a, b) = (medium.join("part-1"), medium.join("part-2"));
+            for (from, to) in [(medium.to_owned(), a), (PathBuf::from(&other), b)] {
+                fs::create_dir(&to).unwrap();
+                for name in ["blobs", "index.json", "oci-layout", "bundle.json"] {
+                    let from = from.join(name);
+                    match from.is_dir() {
+                        true => {
+                            drop(std::os::unix::fs::symlink(fs::canonicalize(from).unwrap(), to.join(name)))
+                        }
+                        false => drop(fs::copy(from, to.join(name)).unwrap()),
+                    }
+                }
+            }
+            fs::remove_file(medium.join("index.json")).unwrap();
+        },
+        3,
+        "part of another bundle",
+    );
+}

@@ -14,6 +14,7 @@ use crate::discover::deltas_for;
 use crate::document::{self, DocumentKind};
 use crate::engine::make::{self, CreateRequest};
 use crate::engine::opened::{Opened, is_patch, remote};
+use crate::engine::request::PlaceOptions;
 use crate::error::{Error, Kind, Result};
 use crate::exact::Exact;
 use crate::fetch::Place;
@@ -134,7 +135,9 @@ impl Collector<'_> {
             return Ok(());
         }
         let pinned = reference.pinned(digest);
-        let opened = Opened::open(&pinned, &self.request.place, &self.session.spool).await?;
+        // It was chosen already.
+        let place = PlaceOptions { platform: None, ..self.request.place.clone() };
+        let opened = Opened::open(&pinned, &place, &self.session.spool).await?;
         let image = opened.image().await?;
         collected.bytes(&image.manifest_digest, &image.manifest_raw);
         collected.bytes(&image.config_digest, &image.config_raw);

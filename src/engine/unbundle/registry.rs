@@ -11,7 +11,7 @@ use oci_spec::image::Descriptor;
 use super::{Bundle, Bundled, End, UnbundleRequest, Unbundled, digest_in, mapped};
 use crate::artifact::MAX_MANIFEST_SIZE;
 use crate::bundle::{BundledBase, BundledManifest};
-use crate::digest::Digest;
+use crate::digest::{Digest, VerifyReader};
 use crate::document::{self, DocumentKind};
 use crate::engine::fetch_changed;
 use crate::engine::in_registry::InRegistry;
@@ -194,9 +194,10 @@ impl Door<'_> {
                 }
                 None => {
                     let region = self.bundle.layout.require_blob(blob)?;
+                    let content = self.session.cancel.watch(region.reader());
+                    let mut content = VerifyReader::new(content, blob.digest().clone(), region.len());
                     let mut file = fs::File::create(&path).at(path.display())?;
-                    std::io::copy(&mut self.session.cancel.watch(region.reader()), &mut file)
-                        .at(path.display())?;
+                    std::io::copy(&mut content, &mut file).at(blob.digest())?;
                 }
             }
         }
