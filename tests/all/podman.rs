@@ -78,10 +78,11 @@ fn version(n: u8) -> Image {
 }
 
 struct Case {
+    // First, since its folder is mounted below the sandbox.
+    storage: Podman,
     sandbox: Sandbox,
     registry: Registry,
     dir: OciDir,
-    storage: Podman,
 }
 
 impl Case {

@@ -303,7 +303,7 @@ impl Collector<'_> {
             for part in document::parts(&raw.bytes) {
                 collected.blob(&part, &place);
             }
-            Box::pin(self.referrers(name, repository, &raw.digest.to_string(), collected, depth + 1)).await?;
+            Box::pin(self.referrers(name, repository, raw.digest.as_ref(), collected, depth + 1)).await?;
         }
         Ok(())
     }
