@@ -8,6 +8,7 @@ pub mod failure;
 mod fetch;
 mod oci_delta;
 mod publish;
+mod serve;
 mod trust;
 
 use std::ffi::OsString;
@@ -24,6 +25,7 @@ pub use create::{CreateArgs, Format};
 pub use export::ExportArgs;
 pub use fetch::{BaseArgs, DeltaArgs, FetchArgs, LimitArgs, PlaceArgs};
 pub use publish::{DeltasArgs, PruneArgs, PushArgs};
+pub use serve::ServeArgs;
 pub use trust::TrustArgs;
 
 use crate::digest::{Digest, parse_digest};
@@ -116,6 +118,11 @@ impl Typed {
             Command::Fetch(args) => args.timeout.map(Duration::from_secs),
             _ => None,
         }
+    }
+
+    /// Does it run until a signal ends it? Then that is no failure.
+    pub fn is_server(&self) -> bool {
+        matches!(&self.command, Command::Serve(_))
     }
 }
 
@@ -227,6 +234,10 @@ pub enum Command {
     Unbundle(Box<UnbundleArgs>),
     /// List what a registry or repository has, for the side that makes bundles
     Inventory(Box<InventoryArgs>),
+    /// Be a mirror of registries for the container engines of this machine
+    Serve(Box<ServeArgs>),
+    /// Tell what is here, and whether a delta could be used
+    Doctor(Box<DoctorArgs>),
     /// Make a repository
     Init(InitArgs),
     /// List what is in the repository
@@ -284,6 +295,18 @@ impl ProxyArgs {
     pub fn ostree(&self) -> OstreeChoice {
         fetch::ostree(self.ostree_repo.as_deref())
     }
+}
+
+/// What to look at.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// Image for which there may be a delta
+    #[arg(value_name = "REF", value_parser = parse_reference)]
+    pub reference: Option<Reference>,
+
+    /// How the source is reached.
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// What to make.

@@ -53,7 +53,7 @@ pub use engine::export::{ExportRequest, Exported, Otherwise, export};
 pub use engine::make::{CreateRequest, Created, create};
 pub use engine::outcome::Outcome;
 pub use engine::request::FetchRequest;
-pub use engine::{fetch, inspect, outcome, plan, publish, request};
+pub use engine::{fetch, inspect, offer, outcome, plan, publish, request};
 pub use error::{Error, Kind, Result};
 pub use exact::Exact;
 pub use platform::Platform;
@@ -119,6 +119,9 @@ pub mod reference;
 pub mod region;
 #[doc(hidden)]
 pub mod registry;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod serve;
 #[doc(hidden)]
 pub mod session;
 #[doc(hidden)]

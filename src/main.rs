@@ -54,6 +54,7 @@ fn supervised(typed: Typed) -> Result<()> {
         // From here on no signal is lost.
         let mut signals = Signals::catch()?;
         let cancel = Cancel::default();
+        let is_server = typed.is_server();
         let mut work = Work::start(typed, cancel.clone())?;
         let over = async {
             match limit {
@@ -73,7 +74,9 @@ fn supervised(typed: Typed) -> Result<()> {
         tokio::select! {
             biased;
             () = signals.any() => {} // once more: at once
-            _ = timeout(GRACE, work.result()) => {}
+            ended = timeout(GRACE, work.result()) => if is_server && let Ok(ended) = ended {
+                return ended;
+            },
         }
         Err(end)
     })

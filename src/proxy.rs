@@ -12,6 +12,7 @@ mod connection;
 mod failure;
 mod inspect;
 mod notice;
+mod probe;
 mod push;
 mod retry;
 mod stream;
@@ -31,6 +32,7 @@ use connection::Connection;
 
 pub use failure::classify;
 pub use inspect::inspect_raw;
+pub use probe::{Skopeo, probe};
 pub use push::{Digests, copy_out, push_layout};
 pub use retry::Attempts;
 pub use stream::BlobStream;

@@ -28,6 +28,9 @@ _oci__delta__fetch() {
             oci__delta__fetch,deltas)
                 cmd="oci__delta__fetch__subcmd__deltas"
                 ;;
+            oci__delta__fetch,doctor)
+                cmd="oci__delta__fetch__subcmd__doctor"
+                ;;
             oci__delta__fetch,experimental-image-proxy)
                 cmd="oci__delta__fetch__subcmd__experimental__subcmd__image__subcmd__proxy"
                 ;;
@@ -67,6 +70,9 @@ _oci__delta__fetch() {
             oci__delta__fetch,remove)
                 cmd="oci__delta__fetch__subcmd__remove"
                 ;;
+            oci__delta__fetch,serve)
+                cmd="oci__delta__fetch__subcmd__serve"
+                ;;
             oci__delta__fetch,unbundle)
                 cmd="oci__delta__fetch__subcmd__unbundle"
                 ;;
@@ -84,6 +90,9 @@ _oci__delta__fetch() {
                 ;;
             oci__delta__fetch__subcmd__help,deltas)
                 cmd="oci__delta__fetch__subcmd__help__subcmd__deltas"
+                ;;
+            oci__delta__fetch__subcmd__help,doctor)
+                cmd="oci__delta__fetch__subcmd__help__subcmd__doctor"
                 ;;
             oci__delta__fetch__subcmd__help,experimental-image-proxy)
                 cmd="oci__delta__fetch__subcmd__help__subcmd__experimental__subcmd__image__subcmd__proxy"
@@ -124,6 +133,9 @@ _oci__delta__fetch() {
             oci__delta__fetch__subcmd__help,remove)
                 cmd="oci__delta__fetch__subcmd__help__subcmd__remove"
                 ;;
+            oci__delta__fetch__subcmd__help,serve)
+                cmd="oci__delta__fetch__subcmd__help__subcmd__serve"
+                ;;
             oci__delta__fetch__subcmd__help,unbundle)
                 cmd="oci__delta__fetch__subcmd__help__subcmd__unbundle"
                 ;;
@@ -137,7 +149,7 @@ _oci__delta__fetch() {
 
     case "${cmd}" in
         oci__delta__fetch)
-            opts="-q -v -j -h -V --repo --json --progress --quiet --verbose --tag --exact --compress --to --reused --delta-policy --delta --delta-repo --verify-key --policy --expect-digest --timeout --dry-run --base --rootfs --ostree-repo --platform --authfile --creds --cert-dir --tls-verify --registries-conf --insecure-policy --skopeo --retries --stall-timeout --jobs --max-layer-size --max-window-log --help --version fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help"
+            opts="-q -v -j -h -V --repo --json --progress --quiet --verbose --tag --exact --compress --to --reused --delta-policy --delta --delta-repo --verify-key --policy --expect-digest --timeout --dry-run --base --rootfs --ostree-repo --platform --authfile --creds --cert-dir --tls-verify --registries-conf --insecure-policy --skopeo --retries --stall-timeout --jobs --max-layer-size --max-window-log --help --version fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory serve doctor init list verify remove gc help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -678,6 +690,72 @@ _oci__delta__fetch() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        oci__subcmd__delta__subcmd__fetch__subcmd__doctor)
+            opts="-j -q -v -h --platform --authfile --creds --cert-dir --tls-verify --registries-conf --insecure-policy --skopeo --retries --stall-timeout --jobs --repo --json --progress --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --platform)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --authfile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --creds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cert-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-verify)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --registries-conf)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --skopeo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retries)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stall-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto bar json none" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         oci__subcmd__delta__subcmd__fetch__subcmd__experimental__subcmd__image__subcmd__proxy)
             opts="-q -v -h --ostree-repo --repo --json --progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -943,7 +1021,7 @@ _oci__delta__fetch() {
             return 0
             ;;
         oci__subcmd__delta__subcmd__fetch__subcmd__help)
-            opts="fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory init list verify remove gc help"
+            opts="fetch create apply import inspect export push deltas prune experimental-image-proxy bundle unbundle inventory serve doctor init list verify remove gc help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -999,6 +1077,20 @@ _oci__delta__fetch() {
             return 0
             ;;
         oci__subcmd__delta__subcmd__fetch__subcmd__help__subcmd__deltas)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        oci__subcmd__delta__subcmd__fetch__subcmd__help__subcmd__doctor)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1181,6 +1273,20 @@ _oci__delta__fetch() {
             return 0
             ;;
         oci__subcmd__delta__subcmd__fetch__subcmd__help__subcmd__remove)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        oci__subcmd__delta__subcmd__fetch__subcmd__help__subcmd__serve)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1683,6 +1789,72 @@ _oci__delta__fetch() {
                 return 0
             fi
             case "${prev}" in
+                --repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto bar json none" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        oci__subcmd__delta__subcmd__fetch__subcmd__serve)
+            opts="-q -v -h --listen --upstream --print-config --cache --cache-size --ostree-repo --cert-dir --tls-verify --registries-conf --max-layer-size --max-window-log --repo --json --progress --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --upstream)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --print-config)
+                    COMPREPLY=($(compgen -W "podman containerd crio" -- "${cur}"))
+                    return 0
+                    ;;
+                --cache)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ostree-repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cert-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-verify)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --registries-conf)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-layer-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-window-log)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --repo)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -34,6 +34,8 @@ fn words(advice: Advice) -> &'static str {
         Advice::NewerSkopeo => "skopeo 1.6 or newer is needed; install it or name another with --skopeo PATH",
         Advice::OtherRepository => "choose another --repo",
         Advice::MakeRoom => "remove images and run gc, or choose another --repo",
+        Advice::NameUpstreams => "name the registries with --upstream, or listen on 127.0.0.1",
+        Advice::OtherCache => "name another one with --cache",
         Advice::WithoutVerity => "--insecure makes one on a file system without fs-verity",
     }
 }

@@ -3,6 +3,7 @@
 mod apply;
 mod bundle;
 mod create;
+mod doctor;
 mod export;
 mod fetch;
 mod files;
@@ -11,6 +12,7 @@ mod inspect;
 mod publish;
 mod report;
 mod repository;
+mod serve;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -49,7 +51,7 @@ impl Context {
         let repo = match &global.repo {
             Some(repo) => repo.clone(),
             // A service may have no home, and then the one of the system.
-            None if matches!(command, Command::ImageProxy(_)) => {
+            None if matches!(command, Command::ImageProxy(_) | Command::Serve(_)) => {
                 StoreRef::Layout(default_repo().unwrap_or_else(|_| SYSTEM_REPO.into()))
             }
             None => StoreRef::Layout(default_repo()?),
@@ -87,7 +89,10 @@ impl Context {
 pub fn run(typed: Typed, cancel: &Cancel) -> Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build().at("cannot start")?;
     let context = Context::new(&typed, cancel.clone())?;
-    let result = runtime.block_on(cancel.until(Box::pin(command(typed.command, &context))));
+    let is_server = typed.is_server();
+    let work = Box::pin(command(typed.command, &context));
+    // A server ends what is under way.
+    let result = if is_server { runtime.block_on(work) } else { runtime.block_on(cancel.until(work)) };
     // Before the context goes, with the directories of the session.
     runtime.shutdown_timeout(SHUTDOWN);
     result
@@ -108,6 +113,8 @@ async fn command(command: Command, context: &Context) -> Result<()> {
         Command::Bundle(args) => bundle::bundle(context, &args).await,
         Command::Unbundle(args) => bundle::unbundle(context, &args).await,
         Command::Inventory(args) => bundle::list(context, &args).await,
+        Command::Doctor(args) => doctor::run(context, &args).await,
+        Command::Serve(args) => serve::run(context, &args).await,
         Command::Init(args) => repository::init(context, &args),
         Command::List => repository::list(context),
         Command::Verify(args) => repository::verify(context, &args),

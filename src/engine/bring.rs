@@ -18,20 +18,25 @@ use crate::progress::Event;
 use crate::rebuild::{LayerWorker, LazyFiles, Made, Try};
 use crate::session::Session;
 use crate::spool::Spool;
-use crate::store::{Inventory, Repository};
+use crate::store::{ImageTarget, Inventory, Repository};
 use crate::tardiff;
 use crate::trust::Verified;
 
 /// The work on the layers.
 pub(super) struct Bring<'a> {
-    session: &'a Session,
-    request: &'a FetchRequest,
-    store: &'a Arc<dyn Repository>,
-    inventory: &'a Inventory,
-    verified: &'a Verified,
+    pub session: &'a Session,
+    pub request: &'a FetchRequest,
+    /// Takes the layers.
+    pub target: Arc<dyn ImageTarget>,
+    /// Has the layers that are here.
+    pub store: Option<&'a Arc<dyn Repository>>,
+    pub inventory: &'a Inventory,
     /// What came for each layer.
-    received: Vec<Received>,
+    pub received: Vec<Received>,
 }
+
+/// What is made of layers, by their positions.
+type AllMade = HashMap<usize, Made>;
 
 impl<'a> Bring<'a> {
     pub(super) fn new(
@@ -39,20 +44,23 @@ impl<'a> Bring<'a> {
         request: &'a FetchRequest,
         store: &'a Arc<dyn Repository>,
         inventory: &'a Inventory,
-        verified: &'a Verified,
         decision: &Decision,
     ) -> Self {
         let received = decision.plan.layers.iter().map(|_| Received::default()).collect();
-        Bring { session, request, store, inventory, verified, received }
+        Bring { session, request, target: store.clone(), store: Some(store), inventory, received }
     }
 
     /// Brings all layers into the store, each by the first of its ways that leads to it. `instead` is
     /// the error to report when the last ways lead nowhere.
-    pub(super) async fn layers(&self, decision: &Decision, instead: Option<Error>) -> Result<Vec<LayerEnd>> {
-        self.verified.covers(&decision.image.manifest_digest)?;
-        self.store.prepare(&decision.image, self.request.encoding, decision.plan.stored_bytes())?;
-        let mut tries: Vec<Try> =
-            decision.plan.layers.iter().map(|layer| Try { layer: layer.clone(), way: 0 }).collect();
+    pub(super) async fn layers(
+        &self,
+        decision: &Decision,
+        verified: &Verified,
+        instead: Option<Error>,
+    ) -> Result<Vec<LayerEnd>> {
+        verified.covers(&decision.image.manifest_digest)?;
+        self.target.prepare(&decision.image, self.request.encoding, decision.plan.stored_bytes())?;
+        let mut tries = first_tries(decision);
         let mut cause = instead;
         let files = match self.files(decision).await {
             Err(e) => {
@@ -64,11 +72,43 @@ impl<'a> Bring<'a> {
             }
             Ok(files) => files,
         };
-        let fixes = Arc::new(self.fixes(decision, &mut tries).await?);
-        let mut made: HashMap<usize, Made> = HashMap::new();
-        let mut pending: Vec<usize> = (0..tries.len()).filter(|index| tries[*index].is_work()).collect();
+        let all: Vec<usize> = (0..tries.len()).collect();
+        let made = self.work(decision, files, &mut tries, &all, cause).await?;
+        self.session.check()?;
+        let end = |(index, this): (usize, &Try)| self.end(&made, index, this);
+        tries.iter().enumerate().map(end).collect()
+    }
+
+    /// Brings one layer into the target, by one of its ways, for somebody who has judged the image; `files` are
+    /// those of [`files`](Self::files).
+    pub(super) async fn one(
+        &self,
+        decision: &Decision,
+        files: Option<Arc<LazyFiles>>,
+        index: usize,
+    ) -> Result<LayerEnd> {
+        let mut tries = first_tries(decision);
+        let size = tries[index].layer.published.size();
+        self.target.prepare(&decision.image, self.request.encoding, size)?;
+        let made = self.work(decision, files, &mut tries, &[index], None).await?;
+        self.end(&made, index, &tries[index])
+    }
+
+    /// Brings the `wanted` ones of the layers, each by the first of its ways that leads to it. `cause` is the
+    /// error to report when the last ways lead nowhere.
+    async fn work(
+        &self,
+        decision: &Decision,
+        files: Option<Arc<LazyFiles>>,
+        tries: &mut [Try],
+        wanted: &[usize],
+        mut cause: Option<Error>,
+    ) -> Result<AllMade> {
+        let fixes = Arc::new(self.fixes(decision, tries, wanted).await?);
+        let mut made = AllMade::new();
+        let mut pending: Vec<usize> = wanted.iter().copied().filter(|i| tries[*i].is_work()).collect();
         while !pending.is_empty() {
-            let results = match self.try_all(decision, files.clone(), fixes.clone(), &tries, &pending).await {
+            let results = match self.try_all(decision, files.clone(), fixes.clone(), tries, &pending).await {
                 // The last way leads nowhere: what went wrong before is what counts.
                 Err(e) if e.kind() == Kind::Misfit => return Err(cause.unwrap_or(e)),
                 results => results?,
@@ -82,27 +122,31 @@ impl<'a> Bring<'a> {
             }
             failed.sort_by_key(|(index, _)| *index);
             pending = failed.iter().map(|(index, _)| *index).collect();
-            let failed = self.without_recipes(&mut tries, failed)?;
+            let failed = self.without_recipes(tries, failed)?;
             let indexes: Vec<usize> = failed.iter().map(|(index, _)| *index).collect();
             if let Some((_, e)) = failed.into_iter().next() {
-                let e = self.next_ways(&mut tries, &indexes, e)?;
+                let e = self.next_ways(tries, &indexes, e)?;
                 cause.get_or_insert(e);
             }
             pending.retain(|index| tries[*index].is_work());
         }
-        self.session.check()?;
-        let end = |(index, this): (usize, &Try)| self.end(&made, index, this);
-        tries.iter().enumerate().map(end).collect()
+        Ok(made)
     }
 
     /// Reads the corrections that recipes need; layers whose corrections cannot be had are kept without.
     ///
     /// # Errors
     /// Interrupted; Misfit where all must be exact.
-    async fn fixes(&self, decision: &Decision, tries: &mut [Try]) -> Result<HashMap<Digest, Vec<u8>>> {
+    async fn fixes(
+        &self,
+        decision: &Decision,
+        tries: &mut [Try],
+        wanted: &[usize],
+    ) -> Result<HashMap<Digest, Vec<u8>>> {
         let (mut fixes, mut failed) = (HashMap::new(), Vec::new());
         let mut room = exact::MAX_FIXES;
-        for (index, this) in tries.iter().enumerate() {
+        for &index in wanted {
+            let this = &tries[index];
             let Some((fix, most)) = this.needed_fix() else { continue };
             if fixes.contains_key(fix.digest()) {
                 continue;
@@ -161,7 +205,7 @@ impl<'a> Bring<'a> {
     }
 
     /// How a layer ended.
-    fn end(&self, made: &HashMap<usize, Made>, index: usize, Try { layer, .. }: &Try) -> Result<LayerEnd> {
+    fn end(&self, made: &AllMade, index: usize, Try { layer, .. }: &Try) -> Result<LayerEnd> {
         let own = made.get(&index);
         let made = layer.same_as.map_or(own, |first| made.get(&first));
         let stored = made.map(|made| &made.stored);
@@ -181,14 +225,14 @@ impl<'a> Bring<'a> {
     }
 
     /// The files that patches read: opened when the plan has patches, else when a blob turns out to be one.
-    async fn files(&self, decision: &Decision) -> Result<Option<Arc<LazyFiles>>> {
+    pub(super) async fn files(&self, decision: &Decision) -> Result<Option<Arc<LazyFiles>>> {
         let Some(applied) = decision.applied.as_ref().filter(|_| decision.plan.uses_delta()) else {
             return Ok(None);
         };
         let Applied { base, links, .. } = applied;
         let concurrency = concurrency(&decision.places.delta, self.request.place.jobs);
         let unpacking = Unpacking {
-            spool: Spool::in_dir(&self.store.spool()),
+            spool: Spool::in_dir(&self.target.spool()),
             max_layer: self.request.limits.max_layer_size,
             cancel: self.session.cancel.clone(),
         };
@@ -205,7 +249,7 @@ impl<'a> Bring<'a> {
             return Ok(Some(files));
         }
         let chain = Chain {
-            repository: &**self.store,
+            repository: self.store.map(|store| &**store),
             inventory: self.inventory,
             window_log: self.request.limits.max_window_log,
             concurrency,
@@ -231,12 +275,12 @@ impl<'a> Bring<'a> {
         let order: Vec<usize> = downloads.iter().map(|d| d.index).collect();
         let encoders = pending.iter().filter(|index| tries[**index].layer.has_recipe()).count();
         let worker = LayerWorker {
-            store: self.store.clone(),
+            store: self.target.clone(),
             files,
             encoding: self.request.encoding,
             limits: tardiff::Limits {
                 window_log: self.request.limits.max_window_log,
-                spool: Some(self.store.spool()),
+                spool: Some(self.target.spool()),
                 ..Default::default()
             },
             threads: exact::threads_each(cores(), encoders.min(concurrency.workers)),
@@ -265,4 +309,8 @@ impl<'a> Bring<'a> {
         downloads.sort_by_key(|d| std::cmp::Reverse(d.blob.size()));
         downloads
     }
+}
+
+fn first_tries(decision: &Decision) -> Vec<Try> {
+    decision.plan.layers.iter().map(|layer| Try { layer: layer.clone(), way: 0 }).collect()
 }

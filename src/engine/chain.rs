@@ -86,7 +86,7 @@ impl Link {
 
 /// What following a chain needs.
 pub(super) struct Chain<'a> {
-    pub repository: &'a dyn Repository,
+    pub repository: Option<&'a dyn Repository>,
     pub inventory: &'a Inventory,
     /// Of the largest zstd window, the power of two.
     pub window_log: u32,
@@ -117,7 +117,7 @@ impl Chain<'_> {
                 image: link.image.clone(),
                 limits: tardiff::Limits {
                     window_log: self.window_log,
-                    spool: Some(self.repository.spool()),
+                    spool: Some(self.unpacking.spool.dir().to_owned()),
                     ..Default::default()
                 },
                 unpacking: self.unpacking.clone(),
@@ -140,8 +140,8 @@ impl Chain<'_> {
         made: &HashMap<DiffId, Region>,
         diff_id: &DiffId,
     ) -> Result<Box<dyn BaseLayer>> {
-        if let Some(stored) = self.inventory.layers.get(diff_id) {
-            return self.repository.base_layer(diff_id, stored, &self.unpacking);
+        if let (Some(repository), Some(stored)) = (self.repository, self.inventory.layers.get(diff_id)) {
+            return repository.base_layer(diff_id, stored, &self.unpacking);
         }
         if let Some(blob) = made.get(diff_id) {
             let layer = LayerBlob { diff_id: diff_id.clone(), blob: blob.clone() };

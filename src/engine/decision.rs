@@ -257,7 +257,14 @@ impl Hand<'_> {
         let Some((name, elsewhere)) = place else { return self.without(whole, None, Reason::NoDelta) };
         let local_base = self.named_base()?;
         let options = self.request.place.skopeo(Platform::host());
-        let repository = RemoteRepository::new(name, &options).remembered(self.session.notes.as_deref());
+        // Who reads blobs without skopeo reads lists the same way.
+        let direct = match &whole.places.image {
+            Place::Remote(blobs) if elsewhere.is_none() => blobs.repository().cloned(),
+            _ => None,
+        };
+        let notes = self.session.notes.as_deref();
+        let repository =
+            direct.unwrap_or_else(|| Arc::new(RemoteRepository::new(name, &options).remembered(notes)));
         let subject = whole.image.manifest_digest.clone();
         if self.homes().are_empty() && local_base.is_none() {
             if self.purpose != Purpose::Look {

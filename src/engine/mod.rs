@@ -18,6 +18,7 @@ mod in_registry;
 pub mod inspect;
 pub mod inventory;
 pub mod make;
+pub mod offer;
 pub(crate) mod opened;
 pub mod outcome;
 pub mod publish;
@@ -208,8 +209,8 @@ impl<'a> Plan<'a> {
         let (Decided::Bring(mut decision), Some(store)) = (decided, store) else { return Ok(outcome) };
         let rebuilding = Instant::now();
         let instead = decision.instead.take();
-        let bring = Bring::new(session, &request, &store, &inventory, checked.verified(), &decision);
-        let ends = bring.layers(&decision, instead).await?;
+        let bring = Bring::new(session, &request, &store, &inventory, &decision);
+        let ends = bring.layers(&decision, checked.verified(), instead).await?;
         let metadata = opened.metadata_bytes() + checked.bytes();
         outcome.count(&ends, metadata + decision.bytes_read_beside_layers());
         let rebuild = rebuilding.elapsed().as_secs_f64();
@@ -391,6 +392,7 @@ mod tests {
         request: &FetchRequest,
         making: make::CreateRequest,
         leaving: &export::ExportRequest,
+        works: &Arc<offer::Workshop>,
         of: &publish::DeltasOf,
     ) {
         is_send(&plan(session, request));
@@ -398,6 +400,7 @@ mod tests {
         is_send(&inspect::inspect(session, request, true));
         is_send(&make::create(session, making));
         is_send(&export::export(session, leaving));
+        is_send(&works.offer(session, request, None));
         is_send(&publish::push(session, "", "", &request.place));
         is_send(&publish::deltas(session, of, &request.repository));
         is_send(&publish::prune(session, of, publish::Prune { keep: None, dry_run: true }));

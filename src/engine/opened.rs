@@ -61,6 +61,25 @@ impl Opened {
         Ok(Opened::new(reference, place, digest, manifest, converted, required))
     }
 
+    /// A manifest that was read before, in the place that its blobs are read from.
+    ///
+    /// # Errors
+    /// Verification when it is not the one with this digest.
+    pub(crate) fn seen(
+        reference: &Reference,
+        place: Place,
+        digest: &Digest,
+        manifest: Vec<u8>,
+    ) -> Result<Self> {
+        let found = digest_of(&manifest);
+        if found != *digest {
+            return Err(Error::verification(format!(
+                "{reference}: manifest digest mismatch: expected {digest}, found {found}"
+            )));
+        }
+        Ok(Opened::new(reference, place, digest.clone(), manifest, false, None))
+    }
+
     fn new(
         reference: &Reference,
         place: Place,
@@ -134,9 +153,13 @@ impl Opened {
     }
 
     async fn read_image(&self) -> Result<Image> {
-        match &self.place {
-            Place::Remote(blobs) if self.converted => self.docker_image(blobs.proxy()).await,
-            _ => self.image_of(self.manifest.clone(), &self.digest).await,
+        let proxy = match &self.place {
+            Place::Remote(blobs) if self.converted => blobs.proxy(),
+            _ => None,
+        };
+        match proxy {
+            Some(proxy) => self.docker_image(proxy).await,
+            None => self.image_of(self.manifest.clone(), &self.digest).await,
         }
     }
 

@@ -49,6 +49,10 @@ pub enum Advice {
     MakeRoom,
     /// A repository that does without fs-verity.
     WithoutVerity,
+    /// The registries that may be asked, or loopback to listen on.
+    NameUpstreams,
+    /// Another cache.
+    OtherCache,
 }
 
 impl Hint {
@@ -73,6 +77,8 @@ impl fmt::Display for Advice {
         f.write_str(match self {
             Advice::RaiseLayerLimit => "if this image is to be trusted, raise the limit on layers",
             Advice::AllowWholeLayers => "allow whole layers",
+            Advice::NameUpstreams => "name the registries that may be asked, or listen on 127.0.0.1",
+            Advice::OtherCache => "name another cache",
             Advice::AnyPlatform => "leave the platform open to take it all the same",
             Advice::ChoosePlatform => "choose a platform that there is",
             Advice::OtherPlatform => "the image is not made for this platform; choose another one",

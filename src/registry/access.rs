@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
+use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use serde_json::Value;
 
 /// Parameters of a challenge that are looked at; a registry's has three.
@@ -27,11 +27,36 @@ impl fmt::Debug for Login {
 pub(super) enum Pass {
     Basic(Login),
     Bearer(String),
+    /// The whole header, as somebody else made it.
+    Given(HeaderValue),
 }
 
 impl fmt::Debug for Pass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Pass(…)")
+    }
+}
+
+/// Who meets the challenges.
+#[derive(Debug, Clone)]
+pub(super) enum Admission {
+    /// We do, with name and password or without.
+    Login(Option<Login>),
+    /// Somebody else, who sent this header; it gets challenges as they are.
+    OfOthers(Option<HeaderValue>),
+}
+
+impl Admission {
+    /// What goes along with the first request.
+    pub(super) fn pass(&self) -> Option<Pass> {
+        match self {
+            Admission::OfOthers(Some(header)) => Some(Pass::Given(header.clone())),
+            Admission::OfOthers(None) | Admission::Login(_) => None,
+        }
+    }
+
+    pub(super) fn is_of_others(&self) -> bool {
+        matches!(self, Admission::OfOthers(_))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The blobs of an image: streamed by skopeo, and where a transfer broke, on from there by
 //! a request of our own, since the image proxy has no ranges.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
@@ -17,28 +18,57 @@ use crate::proxy::{Attempts, BlobStream, Proxy};
 /// The blobs of an image in a registry.
 #[derive(Debug)]
 pub struct Blobs {
-    proxy: Proxy,
-    /// Asked when the first transfer breaks.
-    repository: Option<RemoteRepository>,
+    source: Source,
     /// The server was asked for the rest of a blob and gave something else.
     no_ranges: AtomicBool,
+}
+
+/// Who gives them.
+#[derive(Debug)]
+enum Source {
+    Skopeo {
+        proxy: Proxy,
+        /// Asked when the first transfer breaks.
+        repository: Option<RemoteRepository>,
+    },
+    /// The registry itself, from the first byte on.
+    Direct(Arc<RemoteRepository>),
 }
 
 impl Blobs {
     /// Those that `proxy` streams. The rest of one is asked of the repository of `image`, if there is such.
     pub fn new(proxy: Proxy, image: Option<DockerReference>) -> Self {
         let repository = image.map(|image| RemoteRepository::new(&image, proxy.options()));
-        Blobs { proxy, repository, no_ranges: AtomicBool::new(false) }
+        Blobs { source: Source::Skopeo { proxy, repository }, no_ranges: AtomicBool::new(false) }
     }
 
-    /// Streams them.
-    pub fn proxy(&self) -> &Proxy {
-        &self.proxy
+    /// Those of a repository, read without skopeo.
+    pub fn direct(repository: Arc<RemoteRepository>) -> Self {
+        Blobs { source: Source::Direct(repository), no_ranges: AtomicBool::new(false) }
+    }
+
+    /// Streams them, where skopeo does.
+    pub fn proxy(&self) -> Option<&Proxy> {
+        match &self.source {
+            Source::Skopeo { proxy, .. } => Some(proxy),
+            Source::Direct(_) => None,
+        }
+    }
+
+    /// The repository that is read without skopeo.
+    pub fn repository(&self) -> Option<&Arc<RemoteRepository>> {
+        match &self.source {
+            Source::Skopeo { .. } => None,
+            Source::Direct(repository) => Some(repository),
+        }
     }
 
     /// As many tries as the options allow.
     pub fn attempts(&self) -> Attempts {
-        self.proxy.options().attempts()
+        match &self.source {
+            Source::Skopeo { proxy, .. } => proxy.options().attempts(),
+            Source::Direct(repository) => repository.options().attempts(),
+        }
     }
 
     /// Starts the download of a blob of `size` bytes. When it breaks, it goes on from there, which takes
@@ -47,16 +77,20 @@ impl Blobs {
     /// # Errors
     /// As [`Proxy::open_blob`].
     pub async fn open<'a>(&'a self, digest: &Digest, size: u64, attempts: &'a Attempts) -> Result<Blob<'a>> {
-        let part = Part::First(Box::new(self.proxy.open_blob(digest, size).await?));
+        let part = match &self.source {
+            Source::Skopeo { proxy, .. } => Part::First(Box::new(proxy.open_blob(digest, size).await?)),
+            Source::Direct(repository) => Part::Rest(repository.whole_blob(digest).await?),
+        };
         Ok(Blob { blobs: self, attempts, digest: digest.clone(), size, received: 0, part })
     }
 
     /// Who is asked for the rest of a blob.
     async fn http(&self) -> Option<&Http> {
-        match &self.repository {
-            Some(repository) if !self.no_ranges.load(Ordering::Relaxed) => repository.http().await.ok()?,
-            _ => None,
-        }
+        let repository = match &self.source {
+            Source::Skopeo { repository, .. } => repository.as_ref()?,
+            Source::Direct(repository) => repository,
+        };
+        if self.no_ranges.load(Ordering::Relaxed) { None } else { repository.http().await.ok()? }
     }
 }
 
@@ -76,7 +110,7 @@ pub struct Blob<'a> {
 enum Part {
     /// Skopeo, as long as all goes well.
     First(Box<BlobStream>),
-    /// The registry, after a break.
+    /// The registry, after a break or from the first byte on.
     Rest(Response),
     /// Nowhere: all are here, or the transfer broke.
     None,

@@ -28,6 +28,15 @@ pub(super) enum Rules {
     OnlySkopeo(String),
 }
 
+/// What mirrors of a registry mean for requests of our own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mirrors {
+    /// Skopeo would ask them first.
+    Matter,
+    /// We are asked as one of them.
+    AreUs,
+}
+
 /// A file; what is not named here is not known, and refused where it matters.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -89,12 +98,12 @@ impl Entry {
     }
 
     /// What only skopeo can do about it.
-    fn restriction(&self) -> Option<String> {
+    fn restriction(&self, mirrors: Mirrors) -> Option<String> {
         let moved = self.location.as_deref().is_some_and(|l| !l.is_empty() && l != self.prefix());
         let unknown = self.unknown.keys().next();
         let what = if self.blocked {
             "is blocked".to_owned()
-        } else if !self.mirror.is_empty() {
+        } else if !self.mirror.is_empty() && mirrors == Mirrors::Matter {
             "has mirrors".to_owned()
         } else if moved {
             "is elsewhere".to_owned()
@@ -106,10 +115,10 @@ impl Entry {
 }
 
 /// The rules for `host`/`repository`.
-pub(super) fn rules(host: &str, repository: &str, options: &ProxyOptions) -> Rules {
+pub(super) fn rules(host: &str, repository: &str, options: &ProxyOptions, mirrors: Mirrors) -> Rules {
     let machine = Machine::this();
     let name = format!("{host}/{repository}");
-    let insecure = match insecure_here(&name, &machine, options.registries_conf.as_deref()) {
+    let insecure = match insecure_here(&name, &machine, options.registries_conf.as_deref(), mirrors) {
         Ok(insecure) => insecure || !options.tls_verify,
         Err(why) => return Rules::OnlySkopeo(why),
     };
@@ -120,10 +129,15 @@ pub(super) fn rules(host: &str, repository: &str, options: &ProxyOptions) -> Rul
 }
 
 /// Is `name` marked as insecure on this machine? All ways to read its configuration must agree.
-fn insecure_here(name: &str, machine: &Machine, named: Option<&Path>) -> Result<bool, String> {
+fn insecure_here(
+    name: &str,
+    machine: &Machine,
+    named: Option<&Path>,
+    mirrors: Mirrors,
+) -> Result<bool, String> {
     let mut found = None;
     for files in [machine.files(named)?, machine.files_of_old(named)?] {
-        let insecure = insecure(name, &files)?;
+        let insecure = insecure(name, &files, mirrors)?;
         if *found.get_or_insert(insecure) != insecure {
             return Err(format!("versions of skopeo disagree on what registries.conf says of {name}"));
         }
@@ -133,7 +147,7 @@ fn insecure_here(name: &str, machine: &Machine, named: Option<&Path>) -> Result<
 
 /// Is `name` marked as insecure by these files, of which later ones count more? The error says what only
 /// skopeo can do.
-fn insecure(name: &str, files: &[PathBuf]) -> Result<bool, String> {
+fn insecure(name: &str, files: &[PathBuf], mirrors: Mirrors) -> Result<bool, String> {
     let mut entries: HashMap<String, Entry> = HashMap::new();
     for path in files {
         let Some(file) = read(path)? else { continue };
@@ -154,7 +168,7 @@ fn insecure(name: &str, files: &[PathBuf]) -> Result<bool, String> {
     let longest = matches.iter().map(|(length, _)| *length.min(&name.len())).max();
     let mut chosen =
         matches.iter().filter(|(length, _)| Some(*length.min(&name.len())) == longest).map(|(_, e)| e);
-    if let Some(restriction) = chosen.clone().find_map(|entry| entry.restriction()) {
+    if let Some(restriction) = chosen.clone().find_map(|entry| entry.restriction(mirrors)) {
         return Err(restriction);
     }
     let marks: Vec<bool> = chosen.by_ref().map(|entry| entry.insecure).collect();
@@ -181,7 +195,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("registries.conf");
         fs::write(&path, text).unwrap();
-        insecure(name, &[path]).ok()
+        insecure(name, &[path], Mirrors::Matter).ok()
     }
 
     #[test]
@@ -295,7 +309,11 @@ mod tests {
             (&[("etc/containers/registries.conf.d/5.txt", BLOCKED)], 7, true),
         ] {
             with(files, user, |machine| {
-                assert_eq!(insecure_here("h.io/a", machine, None).is_ok(), free, "{files:?} {user}");
+                assert_eq!(
+                    insecure_here("h.io/a", machine, None, Mirrors::Matter).is_ok(),
+                    free,
+                    "{files:?} {user}"
+                );
             });
         }
     }
@@ -315,17 +333,17 @@ mod tests {
                     config: None,
                     ..*machine
                 };
-                insecure_here("h.io/a", &machine, None).is_ok()
+                insecure_here("h.io/a", &machine, None, Mirrors::Matter).is_ok()
             };
             assert!(asked("", "") && asked("free", "") && asked("", "free"));
             assert!(!asked("named", "") && !asked("", "named") && !asked("free", "named"));
-            assert!(insecure_here("h.io/a", machine, Some(&path("named"))).is_err());
-            assert!(insecure_here("h.io/a", machine, Some(&path("free"))).is_ok());
-            assert!(insecure_here("h.io/a", machine, Some(Path::new("/dev/null"))).is_ok());
+            assert!(insecure_here("h.io/a", machine, Some(&path("named")), Mirrors::Matter).is_err());
+            assert!(insecure_here("h.io/a", machine, Some(&path("free")), Mirrors::Matter).is_ok());
+            assert!(insecure_here("h.io/a", machine, Some(Path::new("/dev/null")), Mirrors::Matter).is_ok());
         });
         // Skopeo of old reads the parts as well, whichever file is named.
         with(&[("etc/containers/registries.conf.d/5.conf", BLOCKED)], 0, |machine| {
-            assert!(insecure_here("h.io/a", machine, Some(Path::new("/dev/null"))).is_err());
+            assert!(insecure_here("h.io/a", machine, Some(Path::new("/dev/null")), Mirrors::Matter).is_err());
         });
     }
 

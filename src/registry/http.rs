@@ -3,19 +3,16 @@
 use std::sync::{Mutex, PoisonError};
 
 use oci_spec::distribution::Reference as DockerReference;
-use reqwest::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RANGE};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, redirect};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RANGE};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 
-use super::access::{self, Challenge, Login, Pass};
+use super::access::{self, Admission, Challenge, Login, Pass};
 use super::answer::{failed, refused};
-use super::proxies::Proxies;
-use super::tls;
+use super::line::Line;
 use crate::digest::Digest;
 use crate::error::{Advice, Error, Kind, Result};
 use crate::proxy::ProxyOptions;
 
-/// Redirects followed; registries need one or two.
-const MAX_REDIRECTS: usize = 5;
 /// Bytes of a token server's answer; tokens have a few KiB.
 const MAX_TOKEN: u64 = 1 << 20;
 /// Times that one request is authorised: once, and once more where another request's token was of no use.
@@ -24,12 +21,9 @@ const MAX_PASSES: usize = 2;
 /// How one repository is reached.
 #[derive(Debug)]
 pub(super) struct Http {
-    client: reqwest::Client,
+    line: Line,
     image: DockerReference,
-    proxies: Proxies,
-    /// With plain HTTP as second choice, where the configuration allows it.
-    insecure: bool,
-    login: Option<Login>,
+    admission: Admission,
     options: ProxyOptions,
     /// Never held while a request is on its way.
     state: Mutex<State>,
@@ -59,6 +53,8 @@ pub(super) struct Request<'a> {
     pub max: u64,
     /// The first byte of a stream, when not the whole thing is wanted.
     pub from: Option<u64>,
+    /// Further headers, of a request whose answer is read as a stream.
+    pub streamed: Option<&'a HeaderMap>,
 }
 
 /// The answer to a request that succeeded.
@@ -68,41 +64,22 @@ pub(super) struct Answer {
     pub body: Vec<u8>,
 }
 
-/// How the connection is to be made.
-#[derive(Debug)]
-pub(super) struct Settings {
-    pub insecure: bool,
-    pub authorities: Vec<Vec<u8>>,
-    pub login: Option<Login>,
-    pub options: ProxyOptions,
-}
-
 impl Http {
-    pub(super) fn new(image: &DockerReference, settings: Settings) -> Result<Self> {
-        let tls = tls::client_config(settings.authorities, settings.insecure)
-            .map_err(|e| Error::local(format!("cannot set up HTTPS: {e}")).with_source(e))?;
-        let proxies = Proxies::of_environment();
-        let ways = proxies.clone();
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("oci-delta-fetch/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(settings.options.inactivity_timeout)
-            .read_timeout(settings.options.inactivity_timeout)
-            .redirect(redirect::Policy::custom(follow))
-            .no_proxy()
-            .proxy(reqwest::Proxy::custom(move |url| ways.way_to(url).cloned()))
-            .tls_backend_preconfigured(tls)
-            .build()
-            .map_err(|e| Error::local(format!("cannot set up HTTPS: {e}")).with_source(e))?;
-        Ok(Http {
-            client,
+    pub(super) fn new(
+        line: Line,
+        image: &DockerReference,
+        admission: Admission,
+        options: &ProxyOptions,
+    ) -> Self {
+        let pass = admission.pass();
+        Http {
+            line,
             image: image.clone(),
-            proxies,
-            insecure: settings.insecure,
-            login: settings.login,
-            options: settings.options,
-            state: Mutex::default(),
+            admission,
+            options: options.clone(),
+            state: Mutex::new(State { pass, ..State::default() }),
             asking: tokio::sync::Mutex::default(),
-        })
+        }
     }
 
     /// Makes a request.
@@ -135,6 +112,20 @@ impl Http {
         }
     }
 
+    /// The bytes of a blob, from the first on.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask), without retries.
+    pub(super) async fn whole(&self, blob: &Digest) -> Result<Response> {
+        let (path, none) = (format!("blobs/{blob}"), HeaderMap::new());
+        let request = Request { path: &path, streamed: Some(&none), ..Default::default() };
+        let response = self.answer(&request).await?;
+        match response.status() {
+            StatusCode::OK => Ok(response),
+            _ => Err(self.refused(&request.method, response).await),
+        }
+    }
+
     /// The same as [`ask`](Self::ask), once.
     ///
     /// # Errors
@@ -149,11 +140,12 @@ impl Http {
     }
 
     /// Sends a request, and again with what the registry wants to see.
-    async fn answer(&self, request: &Request<'_>) -> Result<Response> {
+    pub(super) async fn answer(&self, request: &Request<'_>) -> Result<Response> {
         let mut passes = 0;
         loop {
             let (response, pass) = self.send(request).await?;
-            if response.status() != StatusCode::UNAUTHORIZED || passes == MAX_PASSES {
+            let refused = response.status() == StatusCode::UNAUTHORIZED;
+            if !refused || passes == MAX_PASSES || self.admission.is_of_others() {
                 return Ok(response);
             }
             passes += 1;
@@ -173,6 +165,19 @@ impl Http {
         }
     }
 
+    /// The registry's host, without its port.
+    pub(super) fn host(&self) -> Option<&str> {
+        let host = self.image.resolve_registry();
+        Some(host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(host, |(host, _)| host))
+    }
+
+    fn login(&self) -> Option<&Login> {
+        match &self.admission {
+            Admission::Login(login) => login.as_ref(),
+            Admission::OfOthers(_) => None,
+        }
+    }
+
     fn state(&self) -> State {
         self.lock().clone()
     }
@@ -185,7 +190,7 @@ impl Http {
     /// it speaks.
     async fn send(&self, request: &Request<'_>) -> Result<(Response, u64)> {
         let state = self.state();
-        let schemes: &[&'static str] = match (state.scheme, self.insecure) {
+        let schemes: &[&'static str] = match (state.scheme, self.line.insecure) {
             (Some("http"), _) => &["http"],
             (Some(_), _) | (None, false) => &["https"],
             (None, true) => &["https", "http"],
@@ -211,14 +216,15 @@ impl Http {
     }
 
     fn build(&self, request: &Request<'_>, url: Url, pass: Option<&Pass>) -> RequestBuilder {
-        let mut builder = self.client.request(request.method.clone(), url);
+        let mut builder = self.line.client.request(request.method.clone(), url);
         if let Some(accept) = request.accept {
             builder = builder.header(ACCEPT, accept);
         }
-        builder = match request.from {
-            Some(first) => builder.header(RANGE, format!("bytes={first}-")),
+        builder = match (request.from, request.streamed) {
+            (Some(first), _) => builder.header(RANGE, format!("bytes={first}-")),
+            (None, Some(headers)) => builder.headers(headers.clone()),
             // Metadata: what drips slower than that is a stall. A blob may take its time, but not stand still.
-            None => builder.timeout(self.options.inactivity_timeout),
+            (None, None) => builder.timeout(self.options.inactivity_timeout),
         };
         if let Some((media_type, bytes)) = request.body {
             builder = builder.header(CONTENT_TYPE, media_type).body(bytes.to_vec());
@@ -226,6 +232,7 @@ impl Http {
         match pass {
             Some(Pass::Basic(login)) => builder.basic_auth(&login.user, Some(&login.password)),
             Some(Pass::Bearer(token)) => builder.bearer_auth(token),
+            Some(Pass::Given(header)) => builder.header(AUTHORIZATION, header),
             None => builder,
         }
     }
@@ -249,7 +256,7 @@ impl Http {
         for challenge in challenges {
             match challenge {
                 Challenge::Basic => {
-                    if let Some(login) = &self.login {
+                    if let Some(login) = self.login() {
                         return Ok(Some(Pass::Basic(login.clone())));
                     }
                 }
@@ -276,8 +283,8 @@ impl Http {
         let mut url = Url::parse(realm)
             .map_err(|e| Error::local(format!("{realm:?} is no address: {e}")))
             .map_err(context)?;
-        let plain = url.scheme() != "https" && !self.insecure;
-        if plain && self.login.is_some() && self.state().scheme == Some("https") {
+        let plain = url.scheme() != "https" && !self.line.insecure;
+        if plain && self.login().is_some() && self.state().scheme == Some("https") {
             return Err(context(Error::local(format!("{realm} wants the password without encryption"))));
         }
         let actions = if write { "pull,push" } else { "pull" };
@@ -285,10 +292,10 @@ impl Http {
         let more = scope.filter(|scope| *scope != own);
         url.query_pairs_mut().extend_pairs(service.map(|service| ("service", service)));
         url.query_pairs_mut().append_pair("scope", &own).extend_pairs(more.map(|scope| ("scope", scope)));
-        let account = self.login.as_ref().map(|login| ("account", &login.user));
+        let account = self.login().map(|login| ("account", &login.user));
         url.query_pairs_mut().extend_pairs(account);
-        let mut request = self.client.get(url.clone()).timeout(self.options.inactivity_timeout);
-        if let Some(login) = &self.login {
+        let mut request = self.line.client.get(url.clone()).timeout(self.options.inactivity_timeout);
+        if let Some(login) = self.login() {
             request = request.basic_auth(&login.user, Some(&login.password));
         }
         let response = request.send().await.map_err(|e| context(self.failed(e, &url)))?;
@@ -322,13 +329,13 @@ impl Http {
     }
 
     async fn refused(&self, method: &Method, response: Response) -> Error {
-        let via = self.proxies.name_of_way_to(response.url());
+        let via = self.line.proxies.name_of_way_to(response.url());
         refused(method, response, via).await
     }
 
     /// What a request that failed means; `url` is where it went.
     pub(super) fn failed(&self, e: reqwest::Error, url: &Url) -> Error {
-        failed(e, self.proxies.name_of_way_to(url))
+        failed(e, self.line.proxies.name_of_way_to(url))
     }
 }
 
@@ -336,16 +343,4 @@ impl Http {
 fn continues(response: &Response, first: u64, size: u64) -> bool {
     let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
     range.is_some_and(|range| range.trim() == format!("bytes {first}-{}/{size}", size - 1))
-}
-
-/// Follows redirects, but not from HTTPS to plain HTTP. Credentials stay with the first host.
-fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
-    let from_https = attempt.previous().first().is_some_and(|url| url.scheme() == "https");
-    if attempt.previous().len() > MAX_REDIRECTS {
-        return attempt.error("too many redirects");
-    }
-    if from_https && attempt.url().scheme() != "https" {
-        return attempt.error("redirect from HTTPS to plain HTTP");
-    }
-    attempt.follow()
 }

@@ -11,7 +11,9 @@ mod answer;
 mod auth;
 mod blob;
 mod config;
+mod guest;
 mod http;
+mod line;
 mod list;
 mod memory;
 mod mirror;
@@ -27,6 +29,7 @@ use std::time::Duration;
 use oci_spec::distribution::Reference as DockerReference;
 use oci_spec::image::Descriptor;
 use reqwest::Method;
+use reqwest::header::HeaderMap;
 use tokio::sync::OnceCell;
 
 use crate::artifact::MAX_MANIFEST_SIZE;
@@ -34,11 +37,13 @@ use crate::digest::{Digest, digest_of};
 pub use crate::document::{IMAGE_INDEX, IMAGE_MANIFEST};
 use crate::error::{Error, Kind, Result};
 use crate::proxy::{ProxyOptions, inspect_raw};
-use access::Login;
+use access::{Admission, Login};
 use answer::{is_absent, status_of};
 pub use blob::{Blob, Blobs};
-use config::Rules;
-use http::{Answer, Http, Request, Settings};
+use config::{Mirrors, Rules};
+pub use guest::{Guest, Guests, OUR_VIA, Passed};
+use http::{Answer, Http, Request};
+use line::Line;
 pub use list::Change;
 use memory::{Lists, Memory};
 pub use mirror::RawManifest;
@@ -109,16 +114,17 @@ impl RemoteRepository {
 
     async fn find_way(&self) -> Result<Way> {
         let (image, options) = (&self.image, &self.options);
-        let (insecure, authorities) = match config::rules(image.registry(), image.repository(), options) {
-            Rules::OnlySkopeo(why) => return Ok(Way::Skopeo(why)),
-            Rules::Direct { insecure, authorities } => (insecure, authorities),
-        };
+        let (insecure, authorities) =
+            match config::rules(image.registry(), image.repository(), options, Mirrors::Matter) {
+                Rules::OnlySkopeo(why) => return Ok(Way::Skopeo(why)),
+                Rules::Direct { insecure, authorities } => (insecure, authorities),
+            };
         let login = match credentials(image, options).await {
             Ok(login) => login,
             Err(why) => return Ok(Way::Skopeo(why)),
         };
-        let settings = Settings { insecure, authorities, login, options: options.clone() };
-        Ok(Way::Http(Box::new(Http::new(image, settings)?)))
+        let line = Line::new(insecure, authorities, HeaderMap::new(), options)?;
+        Ok(Way::Http(Box::new(Http::new(line, image, Admission::Login(login), options))))
     }
 
     /// The same, with what was seen of this registry before, and taking notes, in the directory `notes`.

@@ -6,6 +6,7 @@
 //! [`ImageTarget`] takes images, a [`Repository`] also holds and keeps them; which
 //! one it is, [`StoreRef`] says.
 
+mod cache;
 mod check;
 #[cfg(feature = "composefs")]
 mod composefs;
@@ -32,11 +33,12 @@ use crate::exact::{Recipes, Remake};
 use crate::layer_write::LayerWrite;
 use crate::layout::Layout;
 use crate::region::Region;
+pub use cache::BlobCache;
 pub use inventory::{Inventory, OtherKind, StoredImage, StoredOther};
 pub use oci_layout::OciLayoutStore;
 pub use reference::StoreRef;
-pub use sink::BlobSink;
 pub(crate) use sink::exact_sink;
+pub use sink::{BlobSink, Growth};
 
 /// The hash that names the objects of a composefs repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::inventory::{
     CONVERTED_CONFIG, CONVERTED_FROM, Inventory, PUBLISHED_MANIFEST, RECIPES, StoredImage,
 };
-use super::sink::{BlobSink, TarSink};
+use super::sink::{BlobSink, Files, TarSink};
 use super::{
     Fidelity, Handover, ImageTarget, LayerSink, Published, Repository, Swept, Verified, check, keep, stock,
 };
@@ -107,6 +107,10 @@ impl OciLayoutStore {
         self.root.join("blobs/sha256")
     }
 
+    fn files(&self) -> Files {
+        Files { tmp: self.tmp(), blobs: self.blobs_dir(), growth: None }
+    }
+
     fn note_of(&self, manifest: &Digest) -> PathBuf {
         self.root.join(STATE).join(VERIFIED).join(manifest.digest())
     }
@@ -178,28 +182,19 @@ impl ImageTarget for OciLayoutStore {
     }
 
     fn prepare(&self, _image: &Image, _encoding: Encoding, needed: u64) -> Result<()> {
-        let stat = rustix::fs::statvfs(&self.root).map_err(std::io::Error::from).at(self.root.display())?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        if needed <= free {
-            return Ok(());
-        }
-        Err(Error::local(format!(
-            "{}: {free} bytes are free, at least {needed} are needed",
-            self.root.display()
-        ))
-        .with_hint(Advice::MakeRoom))
+        require_room(&self.root, needed)
     }
 
     fn begin_layer(&self, encoding: Encoding) -> Result<Box<dyn LayerSink>> {
-        Ok(Box::new(TarSink::new(&self.tmp(), &self.blobs_dir(), encoding)?))
+        Ok(Box::new(TarSink::new(&self.files(), encoding)?))
     }
 
     fn begin_exact(&self, published: &Descriptor, remake: Remake<'_>) -> Result<Box<dyn LayerSink>> {
-        Ok(Box::new(TarSink::exact(&self.tmp(), &self.blobs_dir(), published, remake)?))
+        Ok(Box::new(TarSink::exact(&self.files(), published, remake)?))
     }
 
     fn begin_verbatim(&self) -> Result<Option<BlobSink>> {
-        BlobSink::new(&self.tmp(), &self.blobs_dir()).map(Some)
+        BlobSink::new(&self.files()).map(Some)
     }
 
     fn note_finished(&self, diff_id: &DiffId, layer: &Descriptor) -> Result<()> {
@@ -374,8 +369,22 @@ impl Repository for OciLayoutStore {
     }
 }
 
+/// Refuses a file system with less free space.
+///
+/// # Errors
+/// Local.
+pub(super) fn require_room(dir: &Path, needed: u64) -> Result<()> {
+    let stat = rustix::fs::statvfs(dir).map_err(std::io::Error::from).at(dir.display())?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if needed <= free {
+        return Ok(());
+    }
+    Err(Error::local(format!("{}: {free} bytes are free, at least {needed} are needed", dir.display()))
+        .with_hint(Advice::MakeRoom))
+}
+
 /// Deletes the files of a directory of ours that `goes` picks by name.
-fn sweep(dir: &Path, goes: impl Fn(&str) -> bool) -> Result<()> {
+pub(super) fn sweep(dir: &Path, goes: impl Fn(&str) -> bool) -> Result<()> {
     for entry in fs::read_dir(dir).at(dir.display())? {
         let entry = entry.at(dir.display())?;
         if goes(&entry.file_name().to_string_lossy()) {

@@ -1,8 +1,11 @@
 //! Writers for layers on their way into the store: a temporary file that gets a
 //! name only with a [`VerifiedLayer`] in hand.
 
+use std::fmt::Debug;
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use exact_encoders::recipe::{Rebuild, RebuildError};
 use oci_spec::image::{Descriptor, MediaType};
@@ -19,49 +22,105 @@ use crate::layout::persist;
 /// Size of the pieces that go to the disk.
 const CHUNK: usize = 256 << 10;
 
+/// Is told how the file of a blob grows, by the thread that writes it, for those who read along.
+pub trait Growth: Debug + Send + Sync {
+    /// It is written into `file`, from the first byte on: anew, where it was told of another one before.
+    fn begin(&self, file: File);
+
+    /// So many bytes of it are there; whether they are right is not known.
+    fn grow(&self, bytes: u64);
+
+    /// All bytes are there, and they are those that were published.
+    fn verified(&self);
+}
+
+/// Where the file of a blob is written, under which name it is kept, and who is told.
+#[derive(Debug, Clone)]
+pub(super) struct Files {
+    /// For unfinished files.
+    pub tmp: PathBuf,
+    pub blobs: PathBuf,
+    pub growth: Option<Arc<dyn Growth>>,
+}
+
+impl Files {
+    fn begin(&self) -> Result<Growing> {
+        let file = NamedTempFile::new_in(&self.tmp).at(self.tmp.display())?;
+        if let Some(growth) = &self.growth {
+            growth.begin(file.as_file().try_clone().at(self.tmp.display())?);
+        }
+        Ok(Growing { file, written: 0, growth: self.growth.clone() })
+    }
+
+    /// Gives a blob its name, whose digest was checked.
+    fn keep(&self, growing: Growing, digest: &Digest) -> Result<()> {
+        if let Some(growth) = &growing.growth {
+            growth.verified();
+        }
+        persist(growing.file, &self.blobs.join(digest.digest()))
+    }
+}
+
+/// The file of a blob on its way.
+#[derive(Debug)]
+struct Growing {
+    file: NamedTempFile,
+    written: u64,
+    growth: Option<Arc<dyn Growth>>,
+}
+
+impl Write for Growing {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(buf)?;
+        self.written += n as u64;
+        if let Some(growth) = &self.growth {
+            growth.grow(self.written);
+        }
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 /// Takes a plain layer tar and keeps it in the store's encoding.
 #[derive(Debug)]
 pub(super) struct TarSink {
     kind: Kind,
-    blobs: PathBuf,
+    files: Files,
     media_type: MediaType,
 }
 
 #[derive(Debug)]
 enum Kind {
     /// The plain tar itself; its digest is the diff_id.
-    Plain(BufWriter<NamedTempFile>),
+    Plain(BufWriter<Growing>),
     Encoded(Box<EncodingWriter<Counted>>),
     /// As published.
     Exact(Box<Rebuild<Counted>>, Box<Descriptor>),
 }
 
 impl TarSink {
-    pub(super) fn new(tmp: &Path, blobs: &Path, encoding: Encoding) -> Result<Self> {
-        let file = NamedTempFile::new_in(tmp).at(tmp.display())?;
+    pub(super) fn new(files: &Files, encoding: Encoding) -> Result<Self> {
+        let file = files.begin()?;
         let kind = match encoding {
             Encoding::Plain => Kind::Plain(BufWriter::with_capacity(CHUNK, file)),
             _ => Kind::Encoded(Box::new(EncodingWriter::new(Counted::new(file), encoding).at("layer")?)),
         };
-        Ok(TarSink { kind, blobs: blobs.to_owned(), media_type: encoding.media_type() })
+        Ok(TarSink { kind, files: files.clone(), media_type: encoding.media_type() })
     }
 
     /// Makes what was `published`, and nothing else.
-    pub(super) fn exact(
-        tmp: &Path,
-        blobs: &Path,
-        published: &Descriptor,
-        remake: Remake<'_>,
-    ) -> Result<Self> {
+    pub(super) fn exact(files: &Files, published: &Descriptor, remake: Remake<'_>) -> Result<Self> {
         let Remake { recipe, fix, threads } = remake;
         if recipe.size() != published.size() {
             let (size, expected) = (recipe.size(), published.size());
             return Err(inexact(format!("its recipe is for {size} bytes, published are {expected}")));
         }
-        let file = NamedTempFile::new_in(tmp).at(tmp.display())?;
-        let rebuild = Rebuild::new(recipe, fix, threads, Counted::new(file)).map_err(inexact)?;
+        let rebuild = Rebuild::new(recipe, fix, threads, Counted::new(files.begin()?)).map_err(inexact)?;
         let kind = Kind::Exact(Box::new(rebuild), Box::new(published.clone()));
-        Ok(TarSink { kind, blobs: blobs.to_owned(), media_type: published.media_type().clone() })
+        Ok(TarSink { kind, files: files.clone(), media_type: published.media_type().clone() })
     }
 }
 
@@ -74,9 +133,10 @@ pub(crate) fn exact_sink(
     published: &Descriptor,
     remake: Option<Remake<'_>>,
 ) -> Result<Box<dyn LayerSink>> {
+    let files = Files { tmp: dir.to_owned(), blobs: dir.to_owned(), growth: None };
     Ok(Box::new(match remake {
-        Some(remake) => TarSink::exact(dir, dir, published, remake)?,
-        None => TarSink::new(dir, dir, Encoding::Plain)?,
+        Some(remake) => TarSink::exact(&files, published, remake)?,
+        None => TarSink::new(&files, Encoding::Plain)?,
     }))
 }
 
@@ -103,7 +163,7 @@ impl LayerSink for TarSink {
                 (file, found, size)
             }
         };
-        persist(file, &self.blobs.join(digest.digest()))?;
+        self.files.keep(file, &digest)?;
         Ok(Descriptor::new(self.media_type, size, digest))
     }
 }
@@ -134,12 +194,12 @@ fn encoder_fault(e: io::Error) -> io::Error {
 /// Hashes the stored bytes on their way to the file.
 #[derive(Debug)]
 struct Counted {
-    file: NamedTempFile,
+    file: Growing,
     hasher: Hasher,
 }
 
 impl Counted {
-    fn new(file: NamedTempFile) -> Self {
+    fn new(file: Growing) -> Self {
         Counted { file, hasher: Hasher::default() }
     }
 }
@@ -159,13 +219,13 @@ impl Write for Counted {
 /// Takes a blob that is kept exactly as it came.
 #[derive(Debug)]
 pub struct BlobSink {
-    file: NamedTempFile,
-    blobs: PathBuf,
+    file: Growing,
+    files: Files,
 }
 
 impl BlobSink {
-    pub(super) fn new(tmp: &Path, blobs: &Path) -> Result<Self> {
-        Ok(BlobSink { file: NamedTempFile::new_in(tmp).at(tmp.display())?, blobs: blobs.to_owned() })
+    pub(super) fn new(files: &Files) -> Result<Self> {
+        Ok(BlobSink { file: files.begin()?, files: files.clone() })
     }
 
     /// Makes the blob, whose digest was checked while it was read, a blob of the store.
@@ -180,7 +240,7 @@ impl BlobSink {
         digest: &Digest,
         size: u64,
     ) -> Result<Descriptor> {
-        persist(self.file, &self.blobs.join(digest.digest()))?;
+        self.files.keep(self.file, digest)?;
         Ok(Descriptor::new(media_type, size, digest.clone()))
     }
 }

@@ -159,7 +159,7 @@ fn library() -> Vec<(PathBuf, String)> {
 fn the_library_has_no_terminal_and_no_options() {
     // Of skopeo, which is told what to do, or whose user is.
     let of_skopeo =
-        ["src/proxy/command.rs", "src/proxy/inspect.rs", "src/proxy/push.rs", "src/doors/real.rs"];
+        ["command.rs", "inspect.rs", "probe.rs", "push.rs"].map(|file| format!("src/proxy/{file}"));
     let shown = ["skopeo copy --", "docker push "];
     for (file, text) in library() {
         let name = file.strip_prefix(root()).unwrap().to_str().unwrap();
@@ -171,7 +171,8 @@ fn the_library_has_no_terminal_and_no_options() {
             let option = line.split_once("--").is_some_and(|(before, after)| {
                 before.matches('"').count() % 2 == 1 && after.starts_with(|c: char| c.is_ascii_lowercase())
             });
-            let allowed = of_skopeo.contains(&name) || shown.iter().any(|words| line.contains(words));
+            let allowed = (of_skopeo.iter().any(|file| file == name) || name == "src/doors/real.rs")
+                || shown.iter().any(|words| line.contains(words));
             assert!(!option || allowed, "{name}: a hint names an option of the program: {line}");
         }
     }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 pub struct Registry {
     server: Child,
     pub address: String,
-    dir: TempDir,
+    pub dir: TempDir,
     /// What skopeo needs to push here.
     push_options: Vec<String>,
 }

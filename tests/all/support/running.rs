@@ -37,8 +37,8 @@ impl Running {
         self.child.id()
     }
 
-    /// Reads standard error up to a line with `text` in it.
-    pub fn wait_for_line(&mut self, text: &str) {
+    /// Reads standard error up to a line with `text` in it, and gives that.
+    pub fn wait_for_line(&mut self, text: &str) -> String {
         let mut line = String::new();
         while !line.contains(text) {
             line.clear();
@@ -46,6 +46,7 @@ impl Running {
             assert!(n > 0, "it ended without {text:?}: {}", self.said);
             self.said.push_str(&line);
         }
+        line
     }
 
     pub fn signal(&self, name: &str) {
