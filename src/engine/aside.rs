@@ -80,8 +80,8 @@ impl<'a> Aside<'a> {
     pub async fn make(&self) -> Result<()> {
         let Plan { session, request, inventory, checked, .. } = &self.0;
         let (Some(decision), Some(store)) = (self.decision(), &self.0.store) else { return Ok(()) };
-        let bring = Bring::new(session, request, store, inventory, checked.verified(), decision);
-        bring.layers(decision, None).await.map(drop)
+        let bring = Bring::new(session, request, store, inventory, decision);
+        bring.layers(decision, checked.verified(), None).await.map(drop)
     }
 
     fn decision(&self) -> Option<&Decision> {
