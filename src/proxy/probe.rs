@@ -1,7 +1,6 @@
 //! Which skopeo is there, and what its image proxy speaks.
 
 use std::io::Read as _;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -44,8 +43,8 @@ pub fn probe(program: &Path) -> Result<Skopeo> {
         out.take(MAX_VERSION).read_to_string(&mut text).at(name)?;
     }
     child.wait().at(name)?;
-    let words = text.split_whitespace().skip_while(|word| *word != "version");
-    let version = words.skip(1).next().unwrap_or_default().to_owned();
+    let mut words = text.split_whitespace().skip_while(|word| *word != "version");
+    let version = words.nth(1).unwrap_or_default().to_owned();
     if version.is_empty() {
         return Err(Error::local(format!("{name}: says no version of skopeo")));
     }
@@ -61,7 +60,7 @@ fn protocol(program: &Path) -> Result<String> {
     ours.set_read_timeout(Some(PATIENCE)).at(name)?;
     let mut child = Command::new(program)
         .arg("experimental-image-proxy")
-        .stdin(Stdio::from(OwnedFd::from(its)))
+        .stdin(Stdio::from(its))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

@@ -27,9 +27,9 @@ pub struct Blobs {
 #[derive(Debug)]
 enum Source {
     Skopeo {
-        proxy: Proxy,
+        proxy: Box<Proxy>,
         /// Asked when the first transfer breaks.
-        repository: Option<RemoteRepository>,
+        repository: Option<Box<RemoteRepository>>,
     },
     /// The registry itself, from the first byte on.
     Direct(Arc<RemoteRepository>),
@@ -39,6 +39,7 @@ impl Blobs {
     /// Those that `proxy` streams. The rest of one is asked of the repository of `image`, if there is such.
     pub fn new(proxy: Proxy, image: Option<DockerReference>) -> Self {
         let repository = image.map(|image| RemoteRepository::new(&image, proxy.options()));
+        let (proxy, repository) = (Box::new(proxy), repository.map(Box::new));
         Blobs { source: Source::Skopeo { proxy, repository }, no_ranges: AtomicBool::new(false) }
     }
 
@@ -50,7 +51,7 @@ impl Blobs {
     /// Streams them, where skopeo does.
     pub fn proxy(&self) -> Option<&Proxy> {
         match &self.source {
-            Source::Skopeo { proxy, .. } => Some(proxy),
+            Source::Skopeo { proxy, .. } => Some(&**proxy),
             Source::Direct(_) => None,
         }
     }
@@ -87,8 +88,8 @@ impl Blobs {
     /// Who is asked for the rest of a blob.
     async fn http(&self) -> Option<&Http> {
         let repository = match &self.source {
-            Source::Skopeo { repository, .. } => repository.as_ref()?,
-            Source::Direct(repository) => repository,
+            Source::Skopeo { repository, .. } => &**repository.as_ref()?,
+            Source::Direct(repository) => &**repository,
         };
         if self.no_ranges.load(Ordering::Relaxed) { None } else { repository.http().await.ok()? }
     }

@@ -120,7 +120,7 @@ async fn a_changed_layer_is_made_once_for_all_who_read_it() {
     let works = case.workshop();
     let offer = case.offer(&works).await.unwrap();
     let (digest, size) = case.changed();
-    assert_eq!(offer.layers().map(|layer| layer.digest().clone()).collect::<Vec<_>>(), [digest.clone()]);
+    assert!(offer.layers().map(|layer| layer.digest()).eq([&digest]));
     let readings = [0; 3].map(|_| offer.read(&digest).unwrap().unwrap());
     let counts = readings.each_ref().map(|reading| reading.counts().clone());
     for reading in readings {
