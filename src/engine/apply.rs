@@ -151,10 +151,11 @@ impl<'a> Work<'a> {
         let place = request.place.told_to(&session.reporter);
         let mut base = request.base.clone();
         let manifest = Opened::open(&request.delta, &place, &session.spool).await?.delta()?;
-        let delta = manifest
-            .ok_or_else(|| Error::misfit(format!("{} is not an oci-delta artifact", request.delta)))?;
+        if manifest.is_none() {
+            return Err(Error::misfit(format!("{} is not an oci-delta artifact", request.delta)));
+        }
         if let Some(storage) = request.storage.as_ref().filter(|_| base.is_open()) {
-            base.image = Some(copy_base(session, storage, &delta.source_config, &place, &scratch).await?);
+            base.repository = Some(storage.reference("").parse()?);
         }
         let repository = scratch.join("repository");
         let request = FetchRequest {
@@ -200,27 +201,4 @@ fn changed(dir: &Path, outcome: &Outcome) -> Result<(Vec<u8>, Blobs)> {
         }
     }
     Ok((manifest, blobs))
-}
-
-/// Copies the image with this config out of podman's storage.
-async fn copy_base(
-    session: &Session,
-    storage: &Storage,
-    config: &Digest,
-    place: &PlaceOptions,
-    scratch: &Path,
-) -> Result<Reference> {
-    let dir = scratch.join("base");
-    let options = place.skopeo(Platform::host());
-    let (from, to) = (storage.image(config), format!("dir:{}", dir.display()));
-    let copied = session.cancel.until(copy_out(&from, &to, Digests::MayChange, &options)).await;
-    copied.map_err(|e| match e.kind() {
-        Kind::Interrupted => e,
-        _ => Error::misfit(format!(
-            "the delta is for a base image with config {config}, which {from} does not give"
-        ))
-        .with_source(e)
-        .with_hint("import the base first; an image's id there is the digest of its config"),
-    })?;
-    Ok(Reference::Dir { dir })
 }
