@@ -378,11 +378,12 @@ impl Hand<'_> {
         preference: Preference,
     ) -> RebuildPlan {
         let here = |diff_id: &DiffId, published: &Descriptor| self.here(diff_id, published);
+        let of_bundle = matches!(&last.place, Place::Local(layout) if layout.is_bundle());
         let offer = Offer {
             delta: Some(last.manifest),
             exact: self.request.exact(),
             is_patch: &|blob| is_patch(&last.place, blob),
-            carries: &|blob| last.place.may_have(blob),
+            carries: &|blob| !of_bundle || last.place.may_have(blob),
             base: &|diff_id| base.blob(diff_id),
             whole: &|layer| whole.places.image.may_have(layer),
             preference,

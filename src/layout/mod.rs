@@ -115,6 +115,11 @@ impl Layout {
         Ok(Layout { shown: format!("oci:{}", dir.display()), storage: Box::new(dir::OciDir::open(dir)?) })
     }
 
+    /// Is this a bundle? Its deltas have those of their blobs alone that are wanted.
+    pub fn is_bundle(&self) -> bool {
+        matches!(self.storage.file(TABLE), Ok(Some(_)))
+    }
+
     /// The table of a bundle; `None` when this is none.
     ///
     /// # Errors

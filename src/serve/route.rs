@@ -126,7 +126,8 @@ pub(super) fn route(path: &str, query: Option<&str>, upstreams: &Upstreams) -> R
             (upstreams.usual().ok_or_else(why)?, name, Style::Path)
         }
     };
-    if !is_host(host) {
+    let of_host = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
+    if !is_host(host) || !host.bytes().all(of_host) {
         return Err(malformed("the registry has no name of a host"));
     }
     let host = &with_port(host);

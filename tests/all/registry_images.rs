@@ -136,7 +136,10 @@ fn a_docker_image_is_fetched_once() {
 
 /// An image with Docker's media types and a config as `docker build` writes it, pushed as it is.
 fn docker(sandbox: &Sandbox, registry: &Registry, name: &str, seed: u64) -> String {
-    let image = image(&host(), seed);
+    // A patch must save something, or the layer is carried whole.
+    let own = [noise(9, 19_000), noise(seed, 1_000)].concat();
+    let layers = vec![image(&host(), seed).layers.remove(0), Layer::gzip(tar(&[("usr/bin/own", &own)]))];
+    let image = Image::of_architecture(&host(), layers);
     let mut config: Value = serde_json::from_slice(&image.config).unwrap();
     config["container_config"] = serde_json::json!({"Hostname": "h", "Cmd": ["/bin/sh"]});
     config["docker_version"] = "20.10.7".into();

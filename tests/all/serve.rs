@@ -227,7 +227,9 @@ fn a_layer_is_made_once_for_clients_of_all_kinds() {
         .filter(|l| l["layer"].is_string())
         .map(|l| l["bytes_fetched"].as_u64().unwrap())
         .collect();
-    assert_eq!(fetched.iter().filter(|bytes| **bytes > 0).count(), 1, "the patch counts once: {lines:#?}");
+    // Those that read along share what came meanwhile.
+    let sum: u64 = fetched.iter().sum();
+    assert!(sum > 0 && sum < size as u64 / 300, "the patch counts once: {lines:#?}");
 }
 
 #[test]
