@@ -34,6 +34,9 @@ use crate::reference::Reference;
 use crate::store::{Algorithm, StoreRef};
 use crate::terminal::Mode;
 
+const REPO_HELP: &str = "\
+Repository: an OCI image layout, composefs:DIR or podman's containers-storage:[STORE] [default: in the user's data directory]";
+
 const EXAMPLES: &str = "\
 Examples:
   # Bring an image here: by the cheapest delta from what is here, else whole
@@ -164,10 +167,10 @@ impl Cli {
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct GlobalArgs {
-    /// Repository: an OCI image layout, composefs:DIR or podman's containers-storage:[STORE] [default: in the user's data
-    /// directory]
+    /// Where images are kept
     #[arg(
         long,
+        help = REPO_HELP,
         global = true,
         value_name = "DIR",
         env = "OCI_DELTA_FETCH_REPO",

@@ -108,7 +108,8 @@ fn a_client_gets_all_that_skopeo_says_by_any_version_of_the_protocol() {
     let absent = pulled(command(&sandbox), &dir.reference("absent"), &image, |_| false).unwrap_err();
     assert!(absent.contains("absent"), "in skopeo's words: {absent}");
 
-    let versions: [(_, fn(usize) -> bool); 2] = [("0.2.3", |_| false), ("0.2.8", |_| true)];
+    type HasRaw = fn(usize) -> bool;
+    let versions: [(_, HasRaw); 2] = [("0.2.3", |_| false), ("0.2.8", |_| true)];
     for (protocol, is_raw) in versions {
         let fake = FakeSkopeo::new(&sandbox.path("source"), protocol, "", 0);
         let mut command = command(&sandbox);

@@ -229,7 +229,7 @@ fn a_layer_is_made_once_for_clients_of_all_kinds() {
         .collect();
     // Those that read along share what came meanwhile.
     let sum: u64 = fetched.iter().sum();
-    assert!(sum > 0 && sum < size as u64 / 300, "the patch counts once: {lines:#?}");
+    assert!(sum > 0 && sum < size / 300, "the patch counts once: {lines:#?}");
 }
 
 #[test]
