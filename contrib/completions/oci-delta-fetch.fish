@@ -437,7 +437,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle
 bar\t'Bars'
 json\t'JSON lines'
 none\t'Nothing'"
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l rewrite -d 'Let images have other digests where they cannot be made as they were published'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l rewrite -d 'In a repository on this machine, let images have other digests where they cannot be made as they were published'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l dry-run -d 'Tell what would be brought, and change nothing'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l insecure-policy -d 'Accept images that the signature policy does not allow'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l json -d 'Print one JSON object on standard output'

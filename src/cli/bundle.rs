@@ -116,7 +116,7 @@ pub struct UnbundleArgs {
     #[arg(long, value_name = "FROM=TO", value_parser = parse_map)]
     pub map: Vec<(String, String)>,
 
-    /// Let images have other digests where they cannot be made as they were published
+    /// In a repository on this machine, let images have other digests where they cannot be made as they were published
     #[arg(long)]
     pub rewrite: bool,
 

@@ -36,6 +36,7 @@ use crate::region::Region;
 pub use cache::BlobCache;
 pub use inventory::{Inventory, OtherKind, StoredImage, StoredOther};
 pub use oci_layout::OciLayoutStore;
+pub(crate) use oci_layout::require_room;
 pub use reference::StoreRef;
 pub(crate) use sink::exact_sink;
 pub use sink::{BlobSink, Growth};

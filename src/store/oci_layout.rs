@@ -373,7 +373,7 @@ impl Repository for OciLayoutStore {
 ///
 /// # Errors
 /// Local.
-pub(super) fn require_room(dir: &Path, needed: u64) -> Result<()> {
+pub(crate) fn require_room(dir: &Path, needed: u64) -> Result<()> {
     let stat = rustix::fs::statvfs(dir).map_err(std::io::Error::from).at(dir.display())?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     if needed <= free {

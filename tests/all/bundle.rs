@@ -154,6 +154,8 @@ fn an_update_crosses_the_gap_as_a_delta_and_keeps_its_digest() {
     let copy = format!("dir:{}", gap.medium("copy"));
     let from = gap.inner.reference("org/os:2");
     skopeo(&["copy", "--src-tls-verify=false", &from, &copy], gap.sandbox.dir.path());
+    let rewritten = gap.sandbox.run(&["unbundle", &medium, &gap.target(), "--rewrite"]);
+    assert_eq!(rewritten.code, 2, "{rewritten:#?}");
     // A second run changes nothing, and nothing on the medium was changed.
     assert_eq!(gap.unbundle(&medium)[0]["status"], "present");
     assert_eq!(files_below(Path::new(&medium)), before);

@@ -7,7 +7,7 @@
 mod collect;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
@@ -17,7 +17,7 @@ use super::request::{Limits, PlaceOptions};
 use crate::bundle::{Bundled, Have, Table, cut};
 use crate::create;
 use crate::digest::Digest;
-use crate::error::{Advice, Error, IoContext as _, Result};
+use crate::error::{Error, IoContext as _, Result};
 use crate::fetch::{self, Download, Job, Place, Worked, on_thread};
 use crate::layout::bundle::{Form, Writer};
 use crate::platform::Platform;
@@ -26,6 +26,7 @@ use crate::reference::Reference;
 use crate::region::Region;
 use crate::session::Session;
 use crate::spool::Spool;
+use crate::store::require_room;
 use collect::Collector;
 
 /// Bytes that a part needs beside its blobs: the marker, the beginnings of index and table.
@@ -211,7 +212,9 @@ impl Work {
         let total = self.pieces.iter().map(|piece| piece.size).sum::<u64>();
         let (to, form, table) = (request.to.clone(), request.form, self.table.clone());
         let writer = on_thread(move || {
-            require_room(&to, total)?;
+            // The folder is made later.
+            let there = to.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
+            require_room(there, total)?;
             Writer::begin(&to, form, table)
         });
         let writer = Arc::new(writer.await?);
@@ -268,16 +271,4 @@ async fn bring(
     session.reporter.event(Event::Finish);
     done?;
     Ok(received.iter().map(fetch::Received::bytes).sum())
-}
-
-/// Refuses to begin what does not fit onto the medium.
-fn require_room(to: &std::path::Path, needed: u64) -> Result<()> {
-    let there = to.ancestors().find(|dir| dir.is_dir()).unwrap_or(std::path::Path::new("."));
-    let stat = rustix::fs::statvfs(there).map_err(std::io::Error::from).at(there.display())?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    if needed <= free {
-        return Ok(());
-    }
-    Err(Error::local(format!("{}: {free} bytes are free, {needed} are needed", there.display()))
-        .with_hint(Advice::MakeRoom))
 }

@@ -90,6 +90,12 @@ pub enum End {
 /// # Errors
 /// When the bundle cannot be read, or the work is stopped.
 pub async fn unbundle(session: &Session, request: &UnbundleRequest) -> Result<Vec<Unbundled>> {
+    if let (Destination::Registry { host, .. }, Otherwise::Rewrite) = (&request.to, request.otherwise) {
+        return Err(Error::usage(format!("images go into {host} as they were published, or not at all"))
+            .with_hint(
+                "a layer that cannot be made again is whole in the bundle, so there is nothing to rewrite",
+            ));
+    }
     let bundle = Bundle::open(&request.bundle, &session.spool)?;
     let mut done = Vec::new();
     for image in &bundle.table.images {
