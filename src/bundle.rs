@@ -3,10 +3,15 @@
 
 mod cut;
 mod have;
+// Lists that people write are the program's part.
+#[cfg(feature = "cli")]
 mod images;
 mod table;
 
 pub use cut::{Share, cut};
-pub use have::{Have, HaveImage, MAX_LIST};
+#[cfg(feature = "cli")]
+pub use have::MAX_LIST;
+pub use have::{Have, HaveImage};
+#[cfg(feature = "cli")]
 pub use images::images;
 pub use table::{Bundled, BundledBase, BundledManifest, Referrer, TABLE, Table, TableBlob};

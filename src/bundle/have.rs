@@ -8,6 +8,7 @@ use crate::digest::{Digest, parse_digest};
 use crate::error::{Error, Result};
 
 /// Largest list in bytes: 64 MiB have room for 100,000 images of a dozen layers.
+#[cfg(feature = "cli")]
 pub const MAX_LIST: u64 = 64 << 20;
 
 /// Version of the format.
