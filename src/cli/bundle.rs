@@ -84,12 +84,11 @@ impl BundleArgs {
 
     /// How deltas are made, with files without a name in `spool`.
     pub fn options(&self, spool: PathBuf) -> crate::create::Options {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         crate::create::Options {
             preset: self.preset,
             level: None,
             version: crate::tardiff::Version::V1,
-            jobs: self.place.jobs.filter(|n| *n > 0).map_or_else(cores, usize::from),
+            jobs: self.place.threads(),
             memory: self.memory,
             max_layer: self.limits.max_layer_size,
             spool,

@@ -101,7 +101,6 @@ pub struct CreateArgs {
 impl CreateArgs {
     /// How the delta is made, with files without a name in `spool`.
     pub fn options(&self, spool: PathBuf) -> Options {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Options {
             preset: self.preset,
             level: Some(self.compression_level).filter(|level| *level > 0),
@@ -109,7 +108,7 @@ impl CreateArgs {
                 (Format::V2, _) | (_, Some("zstd" | "auto")) => Version::V2,
                 _ => Version::V1,
             },
-            jobs: self.place.jobs.filter(|n| *n > 0).map_or_else(cores, usize::from),
+            jobs: self.place.threads(),
             memory: self.memory,
             max_layer: self.limits.max_layer_size,
             spool,

@@ -305,8 +305,17 @@ impl PlaceArgs {
             tmpdir: None,
             ..ProxyOptions::default()
         };
-        let jobs = self.jobs.filter(|n| *n > 0).map(usize::from);
-        Ok(PlaceOptions { platform: self.platform.clone(), proxy, jobs })
+        Ok(PlaceOptions { platform: self.platform.clone(), proxy, jobs: self.jobs() })
+    }
+
+    /// Threads that make deltas: as many as were asked for, else one a core.
+    pub fn threads(&self) -> usize {
+        self.jobs().unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    /// `0` leaves the number to us.
+    fn jobs(&self) -> Option<usize> {
+        self.jobs.filter(|n| *n > 0).map(usize::from)
     }
 }
 
