@@ -178,6 +178,14 @@ pub fn image_config(manifest: &[u8]) -> Result<Option<Descriptor>> {
     Ok(is_image.then_some(config))
 }
 
+/// Is this the manifest of an image with layers? Signatures are kept as if they were images.
+pub fn is_runnable(manifest: &[u8]) -> bool {
+    let is_layer = |layer: &Descriptor| layer.media_type().to_string().contains("tar");
+    let layers =
+        |manifest: ImageManifest| manifest.subject().is_none() && manifest.layers().iter().all(is_layer);
+    matches!(image_config(manifest), Ok(Some(_))) && parse_manifest(manifest).is_ok_and(layers)
+}
+
 /// Is this a Docker manifest of schema version 1? It has neither a config nor a digest of its own bytes.
 pub fn is_schema1(manifest: &[u8]) -> bool {
     document::object(manifest).and_then(|m| field(&m, "schemaVersion")?.as_u64()) == Some(1)

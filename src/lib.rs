@@ -58,6 +58,7 @@ pub use error::{Error, Kind, Result};
 pub use exact::Exact;
 pub use platform::Platform;
 pub use proxy::{Credentials, ProxyOptions};
+pub use rate::Rate;
 pub use reference::Reference;
 pub use session::Session;
 pub use store::StoreRef;
@@ -75,6 +76,7 @@ mod patch;
 mod pipeline;
 mod podman;
 mod pool;
+mod rate;
 mod rebuild;
 
 // For the program, tests and fuzz targets of this package: no promises.

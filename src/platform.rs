@@ -36,6 +36,13 @@ impl Platform {
         }
     }
 
+    /// What an index says of one of its entries, if it is a platform.
+    pub fn of(entry: &Descriptor) -> Option<Self> {
+        let named = entry.platform().as_ref()?;
+        let variant = named.variant().as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
+        format!("{}/{}{variant}", named.os(), named.architecture()).parse().ok()
+    }
+
     /// The variants to look for, best first, as skopeo does: without one, an entry without one comes first.
     fn variants(&self) -> Vec<&str> {
         let order: &[&str] = match self.architecture.as_str() {

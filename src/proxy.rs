@@ -28,6 +28,7 @@ use crate::digest::{Digest, parse_digest};
 use crate::error::{Error, Result};
 use crate::platform::Platform;
 use crate::progress::{Reporter, Silent};
+use crate::rate::Rate;
 use connection::Connection;
 
 pub use failure::classify;
@@ -66,6 +67,8 @@ pub struct ProxyOptions {
     pub retries: u32,
     /// Where skopeo puts its large temporary files.
     pub tmpdir: Option<PathBuf>,
+    /// How fast bytes may come and go; `None`: as fast as they can.
+    pub rate: Option<Rate>,
     /// Is told of long waits.
     pub reporter: Arc<dyn Reporter>,
 }
@@ -74,6 +77,13 @@ impl ProxyOptions {
     /// As many tries as they allow.
     pub fn attempts(&self) -> Attempts {
         Attempts::told_to(self.reporter.clone(), self.retries)
+    }
+
+    /// Waits until so many bytes more may cross the network, or are made up for.
+    pub(crate) async fn spend(&self, bytes: usize) {
+        if let Some(rate) = &self.rate {
+            rate.spend(bytes).await;
+        }
     }
 }
 
@@ -91,6 +101,7 @@ impl Default for ProxyOptions {
             inactivity_timeout: Duration::from_secs(60),
             retries: 3,
             tmpdir: None,
+            rate: None,
             reporter: Arc::new(Silent),
         }
     }
@@ -173,6 +184,7 @@ impl Proxy {
                 bytes.len()
             ))));
         }
+        self.options.spend(bytes.len()).await;
         Ok((parse_digest(&digest, "manifest digest from skopeo")?, bytes))
     }
 

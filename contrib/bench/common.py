@@ -12,7 +12,9 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TOOL = ROOT / "target/release/oci-delta-fetch"
+# One that was built elsewhere is not built again.
+BUILT = os.environ.get("OCI_DELTA_FETCH")
+TOOL = pathlib.Path(BUILT or ROOT / "target/release/oci-delta-fetch")
 
 
 class Run:
@@ -59,6 +61,8 @@ def warm(folder, size):
 
 
 def build():
+    if BUILT:
+        return
     subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "--bins", "--examples"], cwd=ROOT, check=True)
 
 

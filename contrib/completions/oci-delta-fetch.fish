@@ -403,6 +403,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l retries -d 'Times a transient fault is tried again' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l limit-rate -d 'Bytes a second over the network, both ways together; a suffix K, M, G or T is allowed' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
@@ -430,6 +431,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l retries -d 'Times a transient fault is tried again' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l limit-rate -d 'Bytes a second over the network, both ways together; a suffix K, M, G or T is allowed' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
@@ -455,6 +457,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventor
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -l retries -d 'Times a transient fault is tried again' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -l limit-rate -d 'Bytes a second over the network, both ways together; a suffix K, M, G or T is allowed' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inventory" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'

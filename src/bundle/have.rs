@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, parse_digest};
 use crate::error::{Error, Result};
+use crate::platform::Platform;
 
 /// Largest list in bytes: 64 MiB have room for 100,000 images of a dozen layers.
 #[cfg(feature = "cli")]
@@ -36,6 +37,10 @@ pub struct HaveImage {
     pub layers: Vec<Digest>,
     /// The index that it is in, where the name means that.
     pub index: Option<Digest>,
+    /// What that says of its platform.
+    pub platform: Option<Platform>,
+    /// Can a delta start from it, or is it a signature or the like?
+    pub is_image: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,6 +57,14 @@ struct Entry {
     layers: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     index: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    platform: Option<String>,
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    image: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Have {
@@ -95,11 +108,14 @@ impl Have {
             let digest = |text: &str, field: &str| {
                 parse_digest(text, &format!("images[{at}].{field}")).map_err(|e| broken(e.to_string()))
             };
+            let platform = entry.platform.as_deref().map(str::parse);
             have.add(HaveImage {
                 manifest: digest(&entry.manifest, "manifest")?,
                 config: digest(&entry.config, "config")?,
                 layers: entry.layers.iter().map(|layer| digest(layer, "layers")).collect::<Result<_>>()?,
                 index: entry.index.as_deref().map(|index| digest(index, "index")).transpose()?,
+                platform: platform.transpose().map_err(|e| broken(format!("images[{at}].platform: {e}")))?,
+                is_image: entry.image,
                 name: entry.name,
             });
         }
@@ -117,6 +133,8 @@ impl Have {
             config: image.config.to_string(),
             layers: image.layers.iter().map(ToString::to_string).collect(),
             index: image.index.as_ref().map(ToString::to_string),
+            platform: image.platform.as_ref().map(ToString::to_string),
+            image: image.is_image,
         };
         let list = List { version: VERSION, images: self.images.iter().map(entry).collect() };
         let mut json =
@@ -138,6 +156,8 @@ mod tests {
             config: digest_of(b"c"),
             layers: vec![digest_of(b"l")],
             index: Some(digest_of(b"i")),
+            platform: Some("linux/arm64".parse().unwrap()),
+            is_image: false,
         }
     }
 

@@ -7,9 +7,12 @@ use clap::Args;
 use super::{LimitArgs, PlaceArgs, parse_reference, parse_size};
 use crate::create::Preset;
 use crate::engine::inventory::Inventoried;
+use crate::engine::request::PlaceOptions;
 use crate::engine::unbundle::Destination;
+use crate::error::Result;
 use crate::exact::Exact;
 use crate::layout::bundle::Form;
+use crate::rate::Rate;
 use crate::reference::Reference;
 use crate::store::StoreRef;
 
@@ -71,6 +74,10 @@ pub struct BundleArgs {
     #[command(flatten)]
     pub place: PlaceArgs,
 
+    /// How fast bytes cross the network.
+    #[command(flatten)]
+    pub rate: RateArgs,
+
     /// Bounds.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -127,6 +134,10 @@ pub struct UnbundleArgs {
     #[command(flatten)]
     pub place: PlaceArgs,
 
+    /// How fast bytes cross the network.
+    #[command(flatten)]
+    pub rate: RateArgs,
+
     /// Bounds.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -142,6 +153,38 @@ pub struct InventoryArgs {
     /// How a registry is reached.
     #[command(flatten)]
     pub place: PlaceArgs,
+
+    /// How fast bytes cross the network.
+    #[command(flatten)]
+    pub rate: RateArgs,
+}
+
+/// How fast bytes cross the network.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct RateArgs {
+    /// Bytes a second over the network, both ways together; a suffix K, M, G or T is allowed
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub limit_rate: Option<u64>,
+}
+
+impl RateArgs {
+    /// How places are reached, no faster than that.
+    ///
+    /// # Errors
+    /// As [`PlaceArgs::options`].
+    pub fn options(&self, place: &PlaceArgs) -> Result<PlaceOptions> {
+        let mut options = place.options()?;
+        options.proxy.rate = self.limit_rate.map(Rate::new);
+        Ok(options)
+    }
+}
+
+fn parse_rate(text: &str) -> std::result::Result<u64, String> {
+    match parse_size(text)? {
+        0 => Err("nothing would ever come".into()),
+        rate => Ok(rate),
+    }
 }
 
 /// A registry or a part of it, or a repository on this machine.
@@ -176,7 +219,7 @@ impl Target {
     }
 }
 
-fn parse_target(text: &str) -> Result<Target, String> {
+fn parse_target(text: &str) -> std::result::Result<Target, String> {
     let Some(rest) = text.strip_prefix("docker://") else {
         return super::parse_store(text).map(Target::Repository);
     };
@@ -188,7 +231,7 @@ fn parse_target(text: &str) -> Result<Target, String> {
     Ok(Target::Registry { host: host.to_owned(), path: path.to_owned() })
 }
 
-fn parse_map(text: &str) -> Result<(String, String), String> {
+fn parse_map(text: &str) -> std::result::Result<(String, String), String> {
     match text.split_once('=') {
         Some((from, to)) if !from.is_empty() && !to.is_empty() => Ok((from.to_owned(), to.to_owned())),
         _ => Err("not FROM=TO".into()),

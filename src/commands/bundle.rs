@@ -26,6 +26,9 @@ struct BundleReport {
     part_count: usize,
     /// Bytes of all blobs.
     bytes: u64,
+    /// Bytes of all files on the medium.
+    written_bytes: u64,
+    /// Bytes that were read from registries for them, or would be.
     downloaded_bytes: u64,
     images: Vec<BundledReport>,
 }
@@ -45,7 +48,7 @@ struct BundledReport {
 
 /// Runs `bundle`.
 pub(super) async fn bundle(context: &Context, args: &BundleArgs) -> Result<()> {
-    let place = args.place.options()?;
+    let place = args.rate.options(&args.place)?;
     let mut wanted = args.images.clone();
     for file in &args.from_file {
         wanted.extend(images(&read(file)?, &file.display().to_string())?);
@@ -102,6 +105,7 @@ impl BundleReport {
             parts: outcome.parts.iter().map(|part| part.display().to_string()).collect(),
             part_count: outcome.part_count,
             bytes: outcome.bytes,
+            written_bytes: outcome.medium,
             downloaded_bytes: outcome.downloaded,
             images: outcome.images.into_iter().map(image).collect(),
         }
@@ -124,7 +128,8 @@ impl BundleReport {
             1 => "1 part".to_owned(),
             n => format!("{n} parts"),
         };
-        let _ = writeln!(text, "{} {}, {parts}", self.status, human_bytes(self.bytes));
+        let (written, read) = (human_bytes(self.written_bytes), human_bytes(self.downloaded_bytes));
+        let _ = writeln!(text, "{} {written}, {parts}; {read} read from registries", self.status);
         for part in &self.parts {
             let _ = writeln!(text, "{part}");
         }
@@ -149,6 +154,10 @@ struct UnbundledReport {
     rebuilt: usize,
     /// Things that point to it and were brought.
     referrers: usize,
+    /// Bytes of layers that were read at the target, as a base.
+    read_bytes: u64,
+    /// Bytes of blobs and manifests that the target got.
+    sent_bytes: u64,
     error: Option<String>,
 }
 
@@ -161,7 +170,7 @@ pub(super) async fn unbundle(context: &Context, args: &UnbundleArgs) -> Result<(
         to: args.target.destination(),
         map: args.map.clone(),
         otherwise: if args.rewrite { Otherwise::Rewrite } else { Otherwise::Fail },
-        place: args.place.options()?,
+        place: args.rate.options(&args.place)?,
         limits: args.limits.limits(),
         staging,
         dry_run: args.dry_run,
@@ -196,6 +205,8 @@ impl UnbundledReport {
             status,
             rebuilt: image.rebuilt,
             referrers: image.referrers,
+            read_bytes: image.read,
+            sent_bytes: image.sent,
             error,
         }
     }
@@ -211,13 +222,16 @@ impl UnbundleReport {
                 None => writeln!(text, "@{}", image.digest),
             };
         }
+        let sum = |bytes: fn(&UnbundledReport) -> u64| human_bytes(self.images.iter().map(bytes).sum());
         let count = |status: &str| self.images.iter().filter(|image| image.status == status).count();
         let _ = writeln!(
             text,
-            "{} brought, {} present, {} failed",
+            "{} brought, {} present, {} failed; {} sent, {} read",
             count("brought") + count("planned"),
             count("present"),
-            count("failed")
+            count("failed"),
+            sum(|image| image.sent_bytes),
+            sum(|image| image.read_bytes)
         );
         text
     }
@@ -229,7 +243,7 @@ pub(super) async fn list(context: &Context, args: &InventoryArgs) -> Result<()> 
         Some(target) => target.inventoried(),
         None => Inventoried::Repository(context.repo.clone()),
     };
-    let have = inventory(&context.session, &of, &args.place.options()?).await?;
+    let have = inventory(&context.session, &of, &args.rate.options(&args.place)?).await?;
     super::write_stdout(&String::from_utf8_lossy(&have.to_json()?))
 }
 

@@ -157,10 +157,13 @@ pub(super) fn files_of(
     threads: usize,
 ) -> Result<Arc<dyn SourceFiles>> {
     let files = LayeredFiles::of_layers(layers);
-    let lowest_changed = diff_ids.iter().position(|d| !target.diff_ids.contains(d));
-    let first = lowest_changed.unwrap_or(diff_ids.len());
-    files.preload(first..diff_ids.len(), threads)?;
+    files.preload(lowest_changed(diff_ids, target)..diff_ids.len(), threads)?;
     Ok(Arc::new(files))
+}
+
+/// The first of these layers that `target` does not share; it and all above are read for patches.
+pub(super) fn lowest_changed(diff_ids: &[DiffId], target: &Image) -> usize {
+    diff_ids.iter().position(|d| !target.diff_ids.contains(d)).unwrap_or(diff_ids.len())
 }
 
 /// A root file system, from which only files can be had.

@@ -4,17 +4,16 @@ use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 
-use super::base::{blob_of, files_of};
+use super::base::{blob_of, files_of, lowest_changed};
 use super::base_image::BaseImage;
 use super::opened::Opened;
-use super::request::PlaceOptions;
-use crate::artifact::Image;
+use crate::artifact::{Image, MAX_MANIFEST_SIZE};
 use crate::base::{BaseLayer, LayerBlob, LoadedLayer, SourceFiles, TarLayer, Unpacking};
 use crate::digest::{DiffId, Digest};
 use crate::error::Result;
-use crate::fetch::{Errand, Place};
+use crate::fetch::{Errand, Place, Received};
 use crate::reference::Reference;
-use crate::session::Session;
+use crate::registry::{Blobs, RemoteRepository};
 
 /// The image, opened.
 #[derive(Debug)]
@@ -22,17 +21,35 @@ pub(crate) struct InRegistry {
     place: Place,
     errand: Errand,
     pub image: Image,
+    received: Received,
 }
 
 impl InRegistry {
-    /// Opens what `reference` names.
+    /// Opens the image with this manifest, without skopeo; `reference` names it.
     ///
     /// # Errors
     /// What the registry says.
-    pub(crate) async fn open(session: &Session, reference: &Reference, place: &PlaceOptions) -> Result<Self> {
-        let opened = Opened::open(reference, place, &session.spool).await?;
+    pub(crate) async fn open(
+        repository: Arc<RemoteRepository>,
+        reference: &Reference,
+        digest: &Digest,
+    ) -> Result<Self> {
+        let manifest = repository.manifest(digest, MAX_MANIFEST_SIZE).await?;
+        let place = Place::Remote(Arc::new(Blobs::direct(repository)));
+        let opened = Opened::seen(reference, place, digest, manifest)?;
         let image = opened.image().await?;
-        Ok(InRegistry { place: opened.place, errand: Errand::here(), image })
+        Ok(InRegistry { place: opened.place, errand: Errand::here(), image, received: Received::default() })
+    }
+
+    /// Bytes of the layers that patches for `target` read in any case; of others they may need files as well.
+    pub(crate) fn read_in_any_case(&self, target: &Image) -> u64 {
+        let Image { diff_ids, layers, .. } = &self.image;
+        layers.iter().skip(lowest_changed(diff_ids, target)).map(Descriptor::size).sum()
+    }
+
+    /// Bytes of layers that came so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.bytes()
     }
 
     fn tar(&self, diff_id: &DiffId, blob: &Descriptor, unpacking: &Unpacking) -> Box<dyn BaseLayer> {
@@ -41,6 +58,7 @@ impl InRegistry {
             blob: blob.clone(),
             place: self.place.clone(),
             errand: self.errand.clone(),
+            received: self.received.clone(),
             unpacking: unpacking.clone(),
         })
     }
@@ -77,6 +95,7 @@ struct FarLayer {
     blob: Descriptor,
     place: Place,
     errand: Errand,
+    received: Received,
     unpacking: Unpacking,
 }
 
@@ -87,6 +106,7 @@ impl BaseLayer for FarLayer {
 
     fn load(&self) -> Result<Box<dyn LoadedLayer>> {
         let blob = self.errand.bring(&self.place, &self.blob, &self.unpacking.spool)?;
+        self.received.add(usize::try_from(blob.len()).unwrap_or(usize::MAX));
         TarLayer::new(LayerBlob { diff_id: self.diff_id.clone(), blob }, &self.unpacking).load()
     }
 }

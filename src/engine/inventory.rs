@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use oci_spec::distribution::Reference as DockerReference;
+use oci_spec::image::Descriptor;
 
 use super::request::PlaceOptions;
-use crate::artifact::parse_manifest;
+use crate::artifact::{self, parse_manifest};
 use crate::bundle::{Have, HaveImage};
 use crate::digest::Digest;
 use crate::document::{self, DocumentKind};
@@ -47,6 +48,8 @@ pub async fn inventory(session: &Session, of: &Inventoried, place: &PlaceOptions
                     config: stored.image.config_digest.clone(),
                     layers: stored.image.layers.iter().map(|layer| layer.digest().clone()).collect(),
                     index: stored.inside.clone(),
+                    platform: Some(stored.image.platform.clone()),
+                    is_image: true,
                 });
             }
         }
@@ -113,7 +116,7 @@ impl Seeker<'_> {
             for entry in document::index(&root.bytes, &root.digest)?.manifests() {
                 let digest = entry.digest().clone();
                 if let Some(raw) = self.raw(digest.as_ref()).await? {
-                    self.add(&shown, &raw, Some(&root.digest));
+                    self.add(&shown, &raw, Some((&root.digest, entry)));
                     subjects.push(digest);
                 }
             }
@@ -140,7 +143,9 @@ impl Seeker<'_> {
         self.session.cancel.until(self.repository.raw(what)).await
     }
 
-    fn add(&mut self, name: &str, raw: &RawManifest, index: Option<&Digest>) {
+    /// Adds a manifest; `index` is the one that it is in, with its entry there.
+    fn add(&mut self, name: &str, raw: &RawManifest, index: Option<(&Digest, &Descriptor)>) {
+        let (index, entry) = index.unzip();
         match parse_manifest(&raw.bytes) {
             Ok(manifest) => self.have.add(HaveImage {
                 name: name.to_owned(),
@@ -148,6 +153,8 @@ impl Seeker<'_> {
                 config: manifest.config().digest().clone(),
                 layers: manifest.layers().iter().map(|layer| layer.digest().clone()).collect(),
                 index: index.cloned(),
+                platform: entry.and_then(Platform::of),
+                is_image: artifact::is_runnable(&raw.bytes),
             }),
             Err(e) => self.session.say(&format!("{name} is passed over: {e}")),
         }

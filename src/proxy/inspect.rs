@@ -48,6 +48,7 @@ async fn inspect_once(reference: &str, options: &ProxyOptions) -> Result<Vec<u8>
         .map_err(|_| Error::transient(format!("{reference}: no answer came in time")))?;
     let (status, bytes, said) = ended?;
     if status.success() {
+        options.spend(bytes.len()).await;
         return Ok(bytes);
     }
     Err(classify(&String::from_utf8_lossy(&said), reference, false).context(reference))

@@ -13,7 +13,7 @@ use super::answer::failed;
 use super::http::Http;
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
-use crate::proxy::{Attempts, BlobStream, Proxy};
+use crate::proxy::{Attempts, BlobStream, Proxy, ProxyOptions};
 
 /// The blobs of an image in a registry.
 #[derive(Debug)]
@@ -66,9 +66,13 @@ impl Blobs {
 
     /// As many tries as the options allow.
     pub fn attempts(&self) -> Attempts {
+        self.options().attempts()
+    }
+
+    fn options(&self) -> &ProxyOptions {
         match &self.source {
-            Source::Skopeo { proxy, .. } => proxy.options().attempts(),
-            Source::Direct(repository) => repository.options().attempts(),
+            Source::Skopeo { proxy, .. } => proxy.options(),
+            Source::Direct(repository) => repository.options(),
         }
     }
 
@@ -126,7 +130,10 @@ impl Blob<'_> {
         loop {
             match self.next().await {
                 Ok(chunk) => {
-                    self.received += chunk.as_ref().map_or(0, Bytes::len) as u64;
+                    let came = chunk.as_ref().map_or(0, Bytes::len);
+                    self.received += came as u64;
+                    // What is not read yet waits in the pipe or the socket, and holds the other side back.
+                    self.blobs.options().spend(came).await;
                     return Ok(chunk);
                 }
                 Err(e) if e.kind() == Kind::Transient && self.received > 0 => self.go_on(e).await?,

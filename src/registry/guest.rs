@@ -1,8 +1,6 @@
 //! Requests in the name of somebody else: with the credentials that a client sent, and never with this machine's.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,14 +14,11 @@ use super::access::{Admission, Login};
 use super::answer::failed;
 use super::config::{self, Mirrors, Rules};
 use super::http::{Http, Request};
-use super::line::Line;
+use super::line::Lines;
 use super::{RemoteRepository, Way};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::proxy::ProxyOptions;
-
-/// Registries whose connections are kept.
-const MAX_LINES: usize = 64;
 
 /// What our requests for others carry, so that one that comes back to us is known.
 pub const OUR_VIA: &str = "1.1 oci-delta-fetch";
@@ -69,14 +64,14 @@ impl fmt::Debug for Guest {
 #[derive(Debug)]
 pub struct Guests {
     options: ProxyOptions,
-    lines: Mutex<HashMap<(String, bool), Line>>,
+    lines: Lines,
 }
 
 impl Guests {
     /// Of `options` the patience and the certificates count, and no credentials.
     pub fn new(options: &ProxyOptions) -> Self {
         let options = ProxyOptions { authfile: None, creds: None, ..options.clone() };
-        Guests { options, lines: Mutex::default() }
+        Guests { options, lines: Lines::default() }
     }
 
     /// The repository of `image`, as `guest` may see it. Of registries.conf it counts what is insecure or
@@ -91,29 +86,16 @@ impl Guests {
             Rules::Direct { insecure, authorities } => (insecure, authorities),
             Rules::OnlySkopeo(why) => return Err(Error::misfit(format!("{host} is not asked: {why}"))),
         };
-        let line = self.line(host, insecure, authorities)?;
+        let headers = HeaderMap::from_iter([(VIA, HeaderValue::from_static(OUR_VIA))]);
+        let line = self.lines.to(host, insecure, authorities, headers, options)?;
         let http = Http::new(line, image, guest.0.clone(), options);
         Ok(RemoteRepository {
             image: image.clone(),
             options: options.clone(),
             way: OnceCell::new_with(Some(Way::Http(Box::new(http)))),
             memory: None,
+            lines: None,
         })
-    }
-
-    fn line(&self, host: &str, insecure: bool, authorities: Vec<Vec<u8>>) -> Result<Line> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (host.to_owned(), insecure);
-        if let Some(line) = lines.get(&key) {
-            return Ok(line.clone());
-        }
-        let headers = HeaderMap::from_iter([(VIA, HeaderValue::from_static(OUR_VIA))]);
-        let line = Line::new(insecure, authorities, headers, &self.options)?;
-        if lines.len() >= MAX_LINES {
-            lines.clear();
-        }
-        lines.insert(key, line.clone());
-        Ok(line)
     }
 }
 

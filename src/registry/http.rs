@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use oci_spec::distribution::Reference as DockerReference;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RANGE};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 
 use super::access::{self, Admission, Challenge, Login, Pass};
@@ -33,7 +33,6 @@ pub(super) struct Http {
 
 #[derive(Debug, Clone, Default)]
 struct State {
-    scheme: Option<&'static str>,
     /// What the registry wants to see with each request.
     pass: Option<Pass>,
     /// Counts the passes.
@@ -189,8 +188,9 @@ impl Http {
     /// Sends it with what the registry wanted last time, and tells which that was; finds out which scheme
     /// it speaks.
     async fn send(&self, request: &Request<'_>) -> Result<(Response, u64)> {
+        self.options.spend(request.body.map_or(0, |(_, bytes)| bytes.len())).await;
         let state = self.state();
-        let schemes: &[&'static str] = match (state.scheme, self.line.insecure) {
+        let schemes: &[&'static str] = match (self.line.scheme.get().copied(), self.line.insecure) {
             (Some("http"), _) => &["http"],
             (Some(_), _) | (None, false) => &["https"],
             (None, true) => &["https", "http"],
@@ -200,7 +200,8 @@ impl Http {
             let url = self.url(scheme, request.path)?;
             match self.build(request, url.clone(), state.pass.as_ref()).send().await {
                 Ok(response) => {
-                    self.lock().scheme = Some(scheme);
+                    // Another repository's request may have been faster; it found the same.
+                    let _ = self.line.scheme.set(scheme);
                     return Ok((response, state.passes));
                 }
                 Err(e) => {
@@ -229,12 +230,30 @@ impl Http {
         if let Some((media_type, bytes)) = request.body {
             builder = builder.header(CONTENT_TYPE, media_type).body(bytes.to_vec());
         }
-        match pass {
-            Some(Pass::Basic(login)) => builder.basic_auth(&login.user, Some(&login.password)),
-            Some(Pass::Bearer(token)) => builder.bearer_auth(token),
-            Some(Pass::Given(header)) => builder.header(AUTHORIZATION, header),
-            None => builder,
+        shown(builder, pass)
+    }
+
+    /// The request that ends an upload, to the place that the answer `begun` named.
+    pub(super) fn upload_to(&self, begun: &Answer, blob: &Digest) -> Result<(RequestBuilder, Url)> {
+        let broken = |why: String| {
+            Error::verification(format!("{}: the place for an upload: {why}", self.image.registry()))
+        };
+        let location = begun.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let location = location.ok_or_else(|| broken("none is named".into()))?;
+        let here = self.url(self.line.scheme.get().unwrap_or(&"https"), "blobs/uploads/")?;
+        let mut url = here.join(location).map_err(|e| broken(format!("{location:?} is no address: {e}")))?;
+        if url.scheme() != here.scheme() && url.scheme() != "https" {
+            return Err(broken(format!("{location:?} is not encrypted, and the registry is")));
         }
+        url.query_pairs_mut().append_pair("digest", blob.as_ref());
+        let builder = self.line.sender()?.put(url.clone());
+        // Another server was told by the registry what to let in.
+        let state = self.state();
+        Ok((shown(builder, state.pass.as_ref().filter(|_| url.origin() == here.origin())), url))
+    }
+
+    pub(super) fn options(&self) -> &ProxyOptions {
+        &self.options
     }
 
     fn url(&self, scheme: &str, path: &str) -> Result<Url> {
@@ -284,7 +303,7 @@ impl Http {
             .map_err(|e| Error::local(format!("{realm:?} is no address: {e}")))
             .map_err(context)?;
         let plain = url.scheme() != "https" && !self.line.insecure;
-        if plain && self.login().is_some() && self.state().scheme == Some("https") {
+        if plain && self.login().is_some() && self.line.scheme.get() == Some(&"https") {
             return Err(context(Error::local(format!("{realm} wants the password without encryption"))));
         }
         let actions = if write { "pull,push" } else { "pull" };
@@ -325,10 +344,12 @@ impl Http {
             }
             bytes.extend_from_slice(&chunk);
         }
+        // It is short, and the server waits for nothing any more.
+        self.options.spend(bytes.len()).await;
         Ok(bytes)
     }
 
-    async fn refused(&self, method: &Method, response: Response) -> Error {
+    pub(super) async fn refused(&self, method: &Method, response: Response) -> Error {
         let via = self.line.proxies.name_of_way_to(response.url());
         refused(method, response, via).await
     }
@@ -336,6 +357,16 @@ impl Http {
     /// What a request that failed means; `url` is where it went.
     pub(super) fn failed(&self, e: reqwest::Error, url: &Url) -> Error {
         failed(e, self.line.proxies.name_of_way_to(url))
+    }
+}
+
+/// A request with what the registry wants to see.
+fn shown(builder: RequestBuilder, pass: Option<&Pass>) -> RequestBuilder {
+    match pass {
+        Some(Pass::Basic(login)) => builder.basic_auth(&login.user, Some(&login.password)),
+        Some(Pass::Bearer(token)) => builder.bearer_auth(token),
+        Some(Pass::Given(header)) => builder.header(AUTHORIZATION, header),
+        None => builder,
     }
 }
 

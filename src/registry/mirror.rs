@@ -147,7 +147,7 @@ impl RemoteRepository {
     }
 
     /// For what skopeo has no words for.
-    async fn direct(&self) -> Result<&Http> {
+    pub(super) async fn direct(&self) -> Result<&Http> {
         match self.way().await? {
             Way::Http(http) => Ok(http),
             Way::Skopeo(why) => Err(Error::local(format!("{}: no requests can be made: {why}", self.name()))),

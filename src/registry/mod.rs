@@ -21,9 +21,11 @@ mod page;
 mod places;
 mod proxies;
 mod tls;
+mod upload;
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use oci_spec::distribution::Reference as DockerReference;
@@ -44,9 +46,11 @@ use config::{Mirrors, Rules};
 pub use guest::{Guest, Guests, OUR_VIA, Passed};
 use http::{Answer, Http, Request};
 use line::Line;
+pub use line::Lines;
 pub use list::Change;
 use memory::{Lists, Memory};
 pub use mirror::RawManifest;
+pub use upload::Taken;
 
 /// How long a look at the registry may take that nothing depends on.
 const LOOK: Duration = Duration::from_secs(5);
@@ -65,6 +69,8 @@ pub struct RemoteRepository {
     /// Found out when first needed.
     way: OnceCell<Way>,
     memory: Option<Memory>,
+    /// Connections that it has in common with others.
+    lines: Option<Arc<Lines>>,
 }
 
 #[derive(Debug)]
@@ -104,7 +110,15 @@ impl RemoteRepository {
             options: options.clone(),
             way: OnceCell::new(),
             memory: None,
+            lines: None,
         }
+    }
+
+    /// The same, over connections that it shares.
+    #[must_use]
+    pub fn over(mut self, lines: &Arc<Lines>) -> Self {
+        self.lines = Some(lines.clone());
+        self
     }
 
     /// How it is reached, by what this machine's configuration says.
@@ -123,7 +137,10 @@ impl RemoteRepository {
             Ok(login) => login,
             Err(why) => return Ok(Way::Skopeo(why)),
         };
-        let line = Line::new(insecure, authorities, HeaderMap::new(), options)?;
+        let line = match &self.lines {
+            Some(lines) => lines.to(image.registry(), insecure, authorities, HeaderMap::new(), options)?,
+            None => Line::new(insecure, authorities, HeaderMap::new(), options)?,
+        };
         Ok(Way::Http(Box::new(Http::new(line, image, Admission::Login(login), options))))
     }
 

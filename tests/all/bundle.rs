@@ -7,121 +7,10 @@ use std::path::{Path, PathBuf};
 
 use oci_delta_fetch::digest::digest_of;
 use serde_json::{Value, json};
-use support::images::{INDEX, MANIFEST, noise, tree};
+use support::gap::{Gap, REMOTE, files_below};
+use support::images::{INDEX, MANIFEST};
 use support::registry::{put_manifest, skopeo};
-use support::{Image, Layer, OciDir, Registry, Sandbox};
-
-const REMOTE: [&str; 2] = ["--tls-verify=false", "--insecure-policy"];
-
-fn text(seed: u64, len: usize) -> Vec<u8> {
-    noise(seed, len).into_iter().map(|byte| b"etaoin shrdlu\n"[usize::from(byte) % 14]).collect()
-}
-
-/// Version `n` of an image: a layer that stays and one that changes a little.
-fn version(n: u8) -> Image {
-    let mut file = text(7, 400_000);
-    for at in 0..usize::from(n) {
-        file[at * 1000] = b'0' + n;
-    }
-    let layer = |path, data: &[u8]| Layer::plain(tree(&[(path, data)]));
-    Image::new(vec![layer("usr/lib/stays", &text(1, 90_000)), layer("usr/lib/grows", &file)])
-}
-
-/// The outer and the inner registry, and a folder for what is carried.
-struct Gap {
-    sandbox: Sandbox,
-    outer: Registry,
-    inner: Registry,
-    dir: OciDir,
-}
-
-impl Gap {
-    fn new() -> Self {
-        Self::to(Registry::start())
-    }
-
-    fn to(inner: Registry) -> Self {
-        let sandbox = Sandbox::new();
-        let dir = OciDir::create(&sandbox.path("source"));
-        Gap { sandbox, outer: Registry::start(), inner, dir }
-    }
-
-    /// Publishes version `n` as `org/os:n`, compressed by skopeo; gives its digest.
-    fn release(&mut self, n: u8) -> String {
-        let (name, tag) = (format!("org/os:{n}"), n.to_string());
-        self.dir.image(&tag, &version(n));
-        self.outer.push_with(&["--dest-compress-format=gzip"], &self.dir.reference(&tag), &name);
-        digest_at(&self.outer, &name, &self.sandbox)
-    }
-
-    /// Carries it over whole, as before there were bundles.
-    fn carry(&self, n: u8) {
-        let (from, to) =
-            (self.outer.reference(&format!("org/os:{n}")), self.inner.reference(&format!("org/os:{n}")));
-        let tls = ["--src-tls-verify=false", "--dest-tls-verify=false"];
-        skopeo(&["copy", "--preserve-digests", tls[0], tls[1], &from, &to], self.sandbox.dir.path());
-    }
-
-    fn os(&self, n: u8) -> String {
-        self.outer.reference(&format!("org/os:{n}"))
-    }
-
-    fn medium(&self, name: &str) -> String {
-        self.sandbox.path(name).display().to_string()
-    }
-
-    /// What the inner registry says that it has.
-    fn have(&self) -> String {
-        let path = self.medium("have.json");
-        let list = self.sandbox.ok(&[&["inventory", &self.target()], &REMOTE[..]].concat());
-        fs::write(&path, list.stdout).unwrap();
-        path
-    }
-
-    fn bundle(&self, images: &[&str], options: &[&str]) -> Value {
-        self.sandbox.json(&[&["bundle"], images, &REMOTE[..], options].concat())
-    }
-
-    fn target(&self) -> String {
-        format!("docker://{}/", self.inner.address)
-    }
-
-    fn unbundle(&self, medium: &str) -> Vec<Value> {
-        self.sandbox.json(&[&["unbundle", medium, &self.target()], &REMOTE[..]].concat())["images"]
-            .as_array()
-            .unwrap()
-            .clone()
-    }
-
-    /// An unbundle that fails: its exit code, its report, what it said.
-    fn fails(&self, medium: &str) -> (i32, Value, String) {
-        let ended =
-            self.sandbox.run(&[&["unbundle", medium, &self.target(), "--json"], &REMOTE[..]].concat());
-        (ended.code, serde_json::from_str(&ended.stdout).unwrap_or_default(), ended.stderr)
-    }
-
-    fn digest_inside(&self, name: &str) -> String {
-        digest_at(&self.inner, name, &self.sandbox)
-    }
-}
-
-fn digest_at(registry: &Registry, name: &str, sandbox: &Sandbox) -> String {
-    let raw =
-        skopeo(&["inspect", "--raw", "--tls-verify=false", &registry.reference(name)], sandbox.dir.path());
-    digest_of(raw.as_bytes()).to_string()
-}
-
-fn files_below(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).unwrap().flatten() {
-        match entry.path().is_dir() {
-            true => files.extend(files_below(&entry.path())),
-            false => files.push((entry.path(), fs::read(entry.path()).unwrap())),
-        }
-    }
-    files.sort();
-    files
-}
+use support::{Registry, Sandbox};
 
 #[test]
 fn an_update_crosses_the_gap_as_a_delta_and_keeps_its_digest() {
@@ -132,7 +21,14 @@ fn an_update_crosses_the_gap_as_a_delta_and_keeps_its_digest() {
     let planned = gap.bundle(&[&gap.os(2)], &["--have", &have, "--to", &medium, "--dry-run"]);
     assert_eq!(planned["status"], "planned");
     assert!(!Path::new(&medium).exists());
+    let exact = gap.bundle(&[&gap.os(2)], &["--have", &have, "--create", "--to", &medium, "--dry-run"]);
+    assert!(!Path::new(&medium).exists());
     let bundled = gap.bundle(&[&gap.os(2)], &["--have", &have, "--create", "--to", &medium]);
+    for bytes in ["bytes", "written_bytes", "downloaded_bytes"] {
+        assert_eq!(exact[bytes], bundled[bytes], "{bytes}: {exact:#} {bundled:#}");
+    }
+    let on_medium: usize = files_below(Path::new(&medium)).iter().map(|(_, bytes)| bytes.len()).sum();
+    assert_eq!(exact["written_bytes"], on_medium);
     let image = &bundled["images"][0];
     assert_eq!((image["deltas"].as_u64(), bundled["part_count"].as_u64()), (Some(1), Some(1)), "{bundled:#}");
     let (bytes, whole) = (image["bytes"].as_u64().unwrap(), image["whole_bytes"].as_u64().unwrap());
@@ -147,8 +43,15 @@ fn an_update_crosses_the_gap_as_a_delta_and_keeps_its_digest() {
     gap.sandbox.ok(&["verify", &medium]);
 
     let before = files_below(Path::new(&medium));
+    let dry = ["--dry-run"];
+    let planned = gap.sandbox.json(&[&["unbundle", &medium, &gap.target()], &REMOTE[..], &dry].concat());
+    assert_eq!(planned["images"][0]["status"], "planned");
     let done = gap.unbundle(&medium);
     assert_eq!(done[0]["status"], "brought", "{done:#?}");
+    for bytes in ["sent_bytes", "read_bytes"] {
+        assert!(done[0][bytes].as_u64().unwrap() > 0, "{done:#?}");
+        assert_eq!(planned["images"][0][bytes], done[0][bytes], "{bytes}");
+    }
     assert_eq!(done[0]["rebuilt"], 1);
     assert_eq!(gap.digest_inside("org/os:2"), two);
     let copy = format!("dir:{}", gap.medium("copy"));
@@ -163,7 +66,8 @@ fn an_update_crosses_the_gap_as_a_delta_and_keeps_its_digest() {
     assert_eq!(again["downloaded_bytes"], 0);
     assert_eq!(files_below(Path::new(&medium)), before);
     // What the inside has now needs no bytes of layers.
-    let nothing = gap.bundle(&[&gap.os(2)], &["--have", &gap.have(), "--to", &medium, "--dry-run"]);
+    let nothing =
+        gap.bundle(&[&gap.os(2)], &["--have", &gap.have(), "--to", &gap.medium("other"), "--dry-run"]);
     assert_eq!(nothing["images"][0]["whole_bytes"], 0, "{nothing:#}");
 }
 
@@ -180,6 +84,12 @@ fn a_bundle_that_was_lost_costs_the_next_one_a_clear_word() {
     assert_eq!(code, 3, "{report:#} {said}");
     assert_eq!(report["images"][0]["status"], "failed");
     assert!(report["images"][0]["error"].as_str().unwrap().contains("org/os"), "{report:#}");
+    let archive = fs::metadata(&next).unwrap().len();
+    let parts = gap.bundle(
+        &[&gap.os(3)],
+        &["--since", &gap.os(2), "--create", "--to", &gap.medium("x.tar"), "--dry-run"],
+    );
+    assert_eq!(parts["written_bytes"], archive);
     // Found after all, in any order.
     gap.unbundle(&lost);
     assert_eq!(gap.unbundle(&next)[0]["status"], "brought");

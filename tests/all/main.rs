@@ -7,6 +7,7 @@ mod support;
 mod apply;
 mod base_files;
 mod bundle;
+mod bundle_trouble;
 mod certificates;
 mod codec;
 #[cfg(feature = "composefs")]

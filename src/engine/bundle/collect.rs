@@ -226,9 +226,18 @@ impl Collector<'_> {
     /// Makes a delta from the image of the same repository that the other place has, or takes the one that was made.
     async fn make(&self, reference: &Reference, image: &Image, making: &Making) -> Result<Option<Offered>> {
         let Reference::Docker { name } = reference else { return Ok(None) };
-        let is_before =
-            |had: &&HaveImage| is_of(&had.name, name.repository()) && had.config != image.config_digest;
-        let Some(base) = self.request.have.images.iter().rev().find(is_before) else { return Ok(None) };
+        let serves = |had: &&HaveImage| {
+            let is_other = had.is_image && had.config != image.config_digest;
+            let runs_here = had.platform.as_ref().is_none_or(|platform| platform.accepts(&image.platform));
+            is_other && runs_here && is_of(&had.name, name.repository())
+        };
+        let shared = |had: &&HaveImage| {
+            image.layers.iter().filter(|layer| had.layers.contains(layer.digest())).count()
+        };
+        // Of those that share as many layers the last one: versions are listed in their order, as a rule.
+        let Some(base) = self.request.have.images.iter().filter(serves).max_by_key(shared) else {
+            return Ok(None);
+        };
         let pair = format!("{}-{}", base.config.digest(), image.manifest_digest.digest());
         let dir = making.cache.join(digest_of(pair.as_bytes()).digest());
         if !dir.join("index.json").is_file() {

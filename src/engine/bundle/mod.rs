@@ -90,7 +90,9 @@ pub struct BundleOutcome {
     pub part_count: usize,
     /// Bytes of all blobs in it.
     pub bytes: u64,
-    /// Bytes that were read for them.
+    /// Bytes of all its files on the medium.
+    pub medium: u64,
+    /// Bytes that were read for them, or would be.
     pub downloaded: u64,
 }
 
@@ -138,13 +140,17 @@ enum From {
     Place(Box<Descriptor>, Place),
 }
 
-/// Tells what [`bundle`] would do, with the exact bytes; deltas that would have to be made are not counted as such.
+/// Tells what [`bundle`] would do, with the exact bytes. Deltas that have to be made are made, since nothing else tells
+/// their sizes; the next run finds them.
 ///
 /// # Errors
 /// As [`bundle`].
 pub async fn plan(session: &Session, request: &BundleRequest) -> Result<BundleOutcome> {
-    let request = &BundleRequest { create: None, ..request.clone() };
-    Ok(Work::collect(session, request).await?.outcome())
+    let mut work = Work::collect(session, request).await?;
+    let writer = work.begin(session, request).await?;
+    let remote = work.pieces.iter().filter(|piece| matches!(&piece.from, From::Place(_, Place::Remote(_))));
+    let (downloaded, medium) = (remote.map(|piece| piece.size).sum(), writer.bytes(&work.entries)?);
+    Ok(BundleOutcome { downloaded, medium, ..work.outcome() })
 }
 
 /// Makes the bundle. Where it was begun before, it goes on.
@@ -203,30 +209,48 @@ impl Work {
             images: self.images,
             parts: Vec::new(),
             part_count: self.table.parts,
-            bytes: self.pieces.iter().map(|piece| piece.size).sum(),
+            bytes: self.table.blobs.values().map(|blob| blob.size).sum(),
+            medium: 0,
             downloaded: 0,
         }
     }
 
-    async fn write(mut self, session: &Session, request: &BundleRequest) -> Result<BundleOutcome> {
-        let total = self.pieces.iter().map(|piece| piece.size).sum::<u64>();
+    /// Looks at the medium, and keeps of the pieces those that it lacks.
+    async fn begin(&mut self, session: &Session, request: &BundleRequest) -> Result<Arc<Writer>> {
         let (to, form, table) = (request.to.clone(), request.form, self.table.clone());
-        let writer = on_thread(move || {
-            // The folder is made later.
-            let there = to.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
-            require_room(there, total)?;
-            Writer::begin(&to, form, table)
+        let (pieces, cancel) = (std::mem::take(&mut self.pieces), session.cancel.clone());
+        let looked = on_thread(move || {
+            let writer = Writer::begin(&to, form, table)?;
+            let mut lacking = Vec::new();
+            for piece in pieces {
+                cancel.check()?;
+                if !writer.has(&piece.digest)? {
+                    lacking.push(piece);
+                }
+            }
+            Ok((writer, lacking))
         });
-        let writer = Arc::new(writer.await?);
+        let (writer, lacking) = looked.await?;
+        self.pieces = lacking;
+        Ok(Arc::new(writer))
+    }
+
+    async fn write(mut self, session: &Session, request: &BundleRequest) -> Result<BundleOutcome> {
+        let writer = self.begin(session, request).await?;
         let (pieces, entries) = (std::mem::take(&mut self.pieces), std::mem::take(&mut self.entries));
+        let lacking = pieces.iter().map(|piece| piece.size).sum();
+        // The folder is made later.
+        let there = request.to.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
+        require_room(there, lacking)?;
         let downloaded = bring(session, request, &writer, pieces).await?;
         let writer = Arc::into_inner(writer).ok_or_else(|| Error::local("the bundle is still written to"))?;
+        let medium = writer.bytes(&entries)?;
         let parts = on_thread(move || writer.finish(&entries)).await?;
-        Ok(BundleOutcome { parts, bytes: total, downloaded, ..self.outcome() })
+        Ok(BundleOutcome { parts, medium, downloaded, ..self.outcome() })
     }
 }
 
-/// Puts all blobs there that are not there yet; gives the bytes that were read.
+/// Puts blobs there; gives the bytes that were read.
 async fn bring(
     session: &Session,
     request: &BundleRequest,
@@ -235,11 +259,6 @@ async fn bring(
 ) -> Result<u64> {
     let mut downloads = Vec::new();
     for piece in pieces {
-        session.check()?;
-        let (known, digest) = (writer.clone(), piece.digest.clone());
-        if on_thread(move || known.has(&digest)).await? {
-            continue;
-        }
         match piece.from {
             From::Bytes(bytes) => {
                 let len = bytes.len() as u64;
@@ -252,7 +271,8 @@ async fn bring(
     let concurrency = concurrency(&first.place, request.place.jobs);
     let total_bytes = downloads.iter().map(|d| d.blob.size()).sum();
     session.reporter.event(Event::Start { total_bytes, layers: downloads.len() });
-    let received: Vec<_> = downloads.iter().map(|download| download.received.clone()).collect();
+    let remote = downloads.iter().filter(|download| matches!(download.place, Place::Remote(_)));
+    let received: Vec<_> = remote.map(|download| download.received.clone()).collect();
     let (spool, out, reporter) = (Spool::in_dir(&session.spool), writer.clone(), session.reporter.clone());
     let digests: Vec<Digest> = downloads.iter().map(|d| d.blob.digest().clone()).collect();
     let work = move |job: Job| {

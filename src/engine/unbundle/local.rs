@@ -1,6 +1,9 @@
 //! Into a repository on this machine: each image as if its delta had been named.
 
-use super::{Bundle, Bundled, End, Otherwise, UnbundleRequest, Unbundled, digest_in, mapped};
+use std::collections::HashSet;
+
+use super::{Bundled, End, Otherwise, Task, Unbundled, digest_in, mapped};
+use crate::digest::Digest;
 use crate::engine::fetch;
 use crate::engine::outcome::Status;
 use crate::engine::request::{DeltaPolicy, Deltas, FetchRequest};
@@ -8,24 +11,54 @@ use crate::error::Result;
 use crate::exact::Exact;
 use crate::plan::Origin;
 use crate::platform::Platform;
-use crate::session::Session;
-use crate::store::StoreRef;
+use crate::store::{StoreRef, StoredImage};
 
 pub(super) struct Door<'a> {
-    pub session: &'a Session,
-    pub request: &'a UnbundleRequest,
-    pub bundle: &'a Bundle,
+    pub task: Task<'a>,
     pub repository: &'a StoreRef,
 }
 
 impl Door<'_> {
-    pub(super) async fn bring(&self, image: &Bundled, unbundled: &mut Unbundled) -> Result<End> {
-        let Door { session, request, bundle, repository } = self;
+    /// Brings all images.
+    pub(super) async fn bring_all(&self) -> Result<Vec<Unbundled>> {
+        let mut done = Vec::new();
+        let there = self.there()?;
+        for image in &self.task.bundle.table.images {
+            let mut unbundled = Unbundled::of(image);
+            let brought = Box::pin(self.bring(image, &there, &mut unbundled));
+            let end = self.task.session.cancel.until(brought).await;
+            done.push(unbundled.ended(end)?);
+        }
+        Ok(done)
+    }
+
+    /// Names of the images that are there as they were published, with their digests: a run that brings nothing
+    /// reads the repository once.
+    fn there(&self) -> Result<HashSet<(String, Digest)>> {
+        let Door { task, repository } = self;
+        if !repository.exists() {
+            return Ok(HashSet::new());
+        }
+        let images = repository.open(task.session)?.inventory()?.images.into_iter();
+        let verbatim = images.filter(StoredImage::is_verbatim);
+        Ok(verbatim.filter_map(|image| Some((image.name.clone()?, image.published_manifest()))).collect())
+    }
+
+    async fn bring(
+        &self,
+        image: &Bundled,
+        there: &HashSet<(String, Digest)>,
+        unbundled: &mut Unbundled,
+    ) -> Result<End> {
+        let Door { task: Task { session, request, bundle }, repository } = self;
         unbundled.to = mapped(&image.name, &request.map).unwrap_or_else(|| image.name.clone());
         let root = bundle.entry(&digest_in(&image.digest)?)?;
         let platform = request.place.platform.clone().unwrap_or_else(Platform::host);
         let resolved = bundle.layout.resolve(root.image_name(), &platform)?;
         let manifest = image.manifests.iter().find(|m| m.digest == resolved.digest().to_string());
+        if there.contains(&(unbundled.to.clone(), resolved.digest().clone())) {
+            return Ok(End::Present);
+        }
         let delta = manifest.and_then(|manifest| manifest.delta.as_deref());
         let reference = match delta {
             Some(delta) => bundle.entry(&digest_in(delta)?)?,
@@ -47,6 +80,8 @@ impl Door<'_> {
             false => fetch(session, &fetching).await?,
         };
         unbundled.rebuilt = outcome.layers.iter().filter(|layer| layer.origin == Origin::Patch).count();
+        let lacking = outcome.layers.iter().filter(|layer| layer.origin != Origin::Here);
+        unbundled.sent = lacking.map(|layer| layer.published_bytes).sum();
         Ok(match outcome.status {
             Status::AlreadyPresent => End::Present,
             Status::Fetched => End::Brought,

@@ -5,6 +5,7 @@
 //! ```
 
 mod local;
+mod parcel;
 mod registry;
 
 use std::path::{Path, PathBuf};
@@ -68,6 +69,10 @@ pub struct Unbundled {
     pub rebuilt: usize,
     /// Things that point to it and were brought.
     pub referrers: usize,
+    /// Bytes of layers that were read at the place, as a base; planned: those that are read in any case.
+    pub read: u64,
+    /// Bytes of blobs and manifests that the place got, or would get.
+    pub sent: u64,
     /// How it ended.
     pub end: End,
 }
@@ -97,35 +102,43 @@ pub async fn unbundle(session: &Session, request: &UnbundleRequest) -> Result<Ve
             ));
     }
     let bundle = Bundle::open(&request.bundle, &session.spool)?;
-    let mut done = Vec::new();
-    for image in &bundle.table.images {
-        session.check()?;
-        let mut unbundled = Unbundled {
+    let task = Task { session, request, bundle: &bundle };
+    match &request.to {
+        Destination::Registry { host, prefix } => registry::Door::new(task, host, prefix).bring_all().await,
+        Destination::Repository(repository) => local::Door { task, repository }.bring_all().await,
+    }
+}
+
+/// What is to be brought, and how.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    session: &'a Session,
+    request: &'a UnbundleRequest,
+    bundle: &'a Bundle,
+}
+
+impl Unbundled {
+    fn of(image: &Bundled) -> Self {
+        Unbundled {
             name: image.name.clone(),
             to: image.name.clone(),
             digest: image.digest.clone(),
             rebuilt: 0,
             referrers: 0,
+            read: 0,
+            sent: 0,
             end: End::Planned,
-        };
-        let end = match &request.to {
-            Destination::Registry { host, prefix } => {
-                let door = registry::Door { session, request, bundle: &bundle, host, prefix };
-                session.cancel.until(Box::pin(door.bring(image, &mut unbundled))).await
-            }
-            Destination::Repository(repository) => {
-                let door = local::Door { session, request, bundle: &bundle, repository };
-                session.cancel.until(Box::pin(door.bring(image, &mut unbundled))).await
-            }
-        };
-        unbundled.end = match end {
-            Ok(end) => end,
-            Err(e) if e.kind() == Kind::Interrupted => return Err(e),
-            Err(e) => End::Failed(e),
-        };
-        done.push(unbundled);
+        }
     }
-    Ok(done)
+
+    /// The same, with how it ended: one that fails does not stop the others.
+    fn ended(self, end: Result<End>) -> Result<Self> {
+        match end {
+            Ok(end) => Ok(Unbundled { end, ..self }),
+            Err(e) if e.kind() == Kind::Interrupted => Err(e),
+            Err(e) => Ok(Unbundled { end: End::Failed(e), ..self }),
+        }
+    }
 }
 
 /// A bundle, opened.

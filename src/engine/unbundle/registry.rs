@@ -1,99 +1,291 @@
-//! Into a registry: the changed layers are made here, over a base that stays there.
+//! Into a registry: what is lacking there is found out first, then made here over a base that stays there, then written.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::{StreamExt as _, stream};
 use oci_spec::distribution::Reference as DockerReference;
 use oci_spec::image::Descriptor;
 
-use super::{Bundle, Bundled, End, UnbundleRequest, Unbundled, digest_in, mapped};
+use super::parcel::{Document, From, Make, Parcel, Under, absent};
+use super::{Bundled, End, Task, Unbundled, digest_in, mapped};
 use crate::artifact::MAX_MANIFEST_SIZE;
-use crate::bundle::{BundledBase, BundledManifest};
-use crate::digest::{Digest, VerifyReader};
+use crate::bundle::{BundledBase, BundledManifest, Referrer};
+use crate::digest::Digest;
 use crate::document::{self, DocumentKind};
-use crate::engine::fetch_changed;
 use crate::engine::in_registry::InRegistry;
-use crate::engine::request::{BaseChoice, DeltaPolicy, Deltas, FetchRequest};
-use crate::error::{Error, IoContext as _, Result};
-use crate::exact::Exact;
-use crate::plan::Origin;
+use crate::error::{Error, Result};
 use crate::platform::Platform;
-use crate::proxy::{Digests, ProxyOptions, copy_out};
+use crate::proxy::ProxyOptions;
 use crate::reference::Reference;
-use crate::registry::{Change, RemoteRepository};
-use crate::session::Session;
-use crate::store::StoreRef;
+use crate::registry::{Lines, RemoteRepository};
 
-/// What skopeo looks for in the directory of an image (containers/image, directory transport).
-const VERSION: &[u8] = b"Directory Transport Version: 1.1\n";
+/// Images that are looked at side by side: a second run takes no longer than the answers of the registry.
+const LOOKS: usize = 16;
 
 pub(super) struct Door<'a> {
-    pub session: &'a Session,
-    pub request: &'a UnbundleRequest,
-    pub bundle: &'a Bundle,
-    pub host: &'a str,
-    pub prefix: &'a str,
+    task: Task<'a>,
+    host: &'a str,
+    prefix: &'a str,
+    options: ProxyOptions,
+    lines: Arc<Lines>,
+    repositories: Mutex<HashMap<String, Arc<RemoteRepository>>>,
+    /// The repository of each blob that was brought in this run, or would be.
+    brought: Mutex<HashMap<Digest, String>>,
 }
 
-impl Door<'_> {
-    pub(super) async fn bring(&self, image: &Bundled, unbundled: &mut Unbundled) -> Result<End> {
+/// Where an image goes.
+#[derive(Debug, Clone)]
+struct At {
+    name: DockerReference,
+    repository: Arc<RemoteRepository>,
+}
+
+/// An image at its place.
+struct Seen<'a> {
+    at: At,
+    root: Digest,
+    /// Does the name mean it?
+    is_there: bool,
+    /// What points to it and is not there.
+    lacking: Vec<&'a Referrer>,
+}
+
+impl<'a> Door<'a> {
+    pub(super) fn new(task: Task<'a>, host: &'a str, prefix: &'a str) -> Self {
+        let Task { session, request, .. } = task;
+        let options = request.place.told_to(&session.reporter).skopeo(Platform::host());
+        let (lines, repositories, brought) = Default::default();
+        Door { task, host, prefix, options, lines, repositories, brought }
+    }
+
+    /// Brings all images.
+    pub(super) async fn bring_all(&self) -> Result<Vec<Unbundled>> {
+        let images = &self.task.bundle.table.images;
+        let looks = stream::iter(images).map(|image| self.look(image)).buffered(LOOKS).collect::<Vec<_>>();
+        let looks = self.task.session.cancel.until(async { Ok(looks.await) }).await?;
+        let mut done = Vec::new();
+        for (image, seen) in images.iter().zip(looks) {
+            let mut unbundled = Unbundled::of(image);
+            let brought = async { self.bring(image, seen?, &mut unbundled).await };
+            let end = self.task.session.cancel.until(Box::pin(brought)).await;
+            done.push(unbundled.ended(end)?);
+        }
+        Ok(done)
+    }
+
+    /// Finds out what is there of an image. Whether its layers are does not matter where its name means it.
+    async fn look<'i>(&self, image: &'i Bundled) -> Result<Seen<'i>> {
         let name = self.name(&image.name)?;
-        unbundled.to = name.whole();
-        let at = At { repository: RemoteRepository::new(&name, &self.options()), name };
+        let at = self.at(name);
         let root = digest_in(&image.digest)?;
-        let there = at.means(&root).await?;
-        let mut end = End::Present;
-        if !there {
-            if !self.request.dry_run {
-                for manifest in &image.manifests {
-                    self.manifest(manifest, &at, unbundled).await?;
-                }
-                self.root(&root, &at).await?;
-            }
-            end = self.did();
-        }
+        let is_there = match at.name.tag() {
+            Some(tag) => at.means(tag, &root).await?,
+            None => at.repository.has_manifest(&root).await?,
+        };
+        let (mut lacking, mut lists) = (Vec::new(), HashMap::new());
         for referrer in &image.referrers {
-            if self.referrer(&digest_in(&referrer.digest)?, referrer.tag.as_deref(), &at).await? {
-                unbundled.referrers += 1;
-                end = self.did();
+            let digest = digest_in(&referrer.digest)?;
+            let found = match &referrer.tag {
+                Some(tag) => at.means(tag, &digest).await?,
+                None => {
+                    // The list counts, and not the manifest: a run may have ended between the two.
+                    let subject = document::subject(&self.raw(&digest)?).unwrap_or(root.clone());
+                    if !lists.contains_key(&subject) {
+                        let listing = at.repository.referrers(&subject, "", u64::MAX).await?;
+                        lists.insert(subject.clone(), listing.entries);
+                    }
+                    lists[&subject].iter().any(|entry: &Descriptor| *entry.digest() == digest)
+                }
+            };
+            lacking.extend((!found).then_some(referrer));
+        }
+        Ok(Seen { at, root, is_there, lacking })
+    }
+
+    async fn bring(&self, image: &Bundled, seen: Seen<'_>, unbundled: &mut Unbundled) -> Result<End> {
+        unbundled.to = seen.at.name.whole();
+        if seen.is_there && seen.lacking.is_empty() {
+            return Ok(End::Present);
+        }
+        let parcel = self.parcel(image, &seen).await?;
+        unbundled.referrers = seen.lacking.len();
+        if self.task.request.dry_run {
+            unbundled.sent = parcel.bytes();
+            unbundled.read = parcel.makes.iter().map(|make| make.base_bytes).sum();
+            self.remember(&parcel, &seen.at);
+            return Ok(End::Planned);
+        }
+        parcel.check(&self.task.session.cancel).await?;
+        unbundled.rebuilt = parcel.make(&self.task).await?;
+        unbundled.sent = parcel.write(&self.task, &seen.at.repository).await?;
+        unbundled.read = parcel.makes.iter().map(|make| make.base.received()).sum();
+        self.remember(&parcel, &seen.at);
+        // What is there now need not be made again.
+        for make in &parcel.makes {
+            let _ = fs::remove_dir_all(&make.staging);
+        }
+        Ok(End::Brought)
+    }
+
+    /// What is lacking there, in the order of writing. Reads of the registry only what it takes to say so.
+    async fn parcel(&self, image: &Bundled, seen: &Seen<'_>) -> Result<Parcel> {
+        let mut parcel = Parcel::default();
+        if !seen.is_there {
+            for manifest in &image.manifests {
+                self.manifest(manifest, &seen.at, &mut parcel).await?;
+            }
+            let known = parcel.documents.iter().any(|document| document.digest == seen.root);
+            if !known && !seen.at.repository.has_manifest(&seen.root).await? {
+                let (media_type, raw) = self.document(&seen.root)?;
+                let (digest, under, blobs) = (seen.root.clone(), Under::Digest, Vec::new());
+                parcel.documents.push(Document { digest, media_type, raw, under, blobs });
             }
         }
-        if let (false, false, Some(tag)) = (there, self.request.dry_run, at.name.tag()) {
-            let (media_type, bytes) = self.document(&root)?;
-            at.repository.put_manifest(tag, &media_type, &bytes).await?;
+        for referrer in &seen.lacking {
+            let digest = digest_in(&referrer.digest)?;
+            let (media_type, raw) = self.document(&digest)?;
+            let blobs = self.lacking(&document::parts(&raw), None, &seen.at, &parcel).await?;
+            let under = match (&referrer.tag, document::subject(&raw)) {
+                (Some(tag), _) => Under::Tag(tag.clone()),
+                (None, Some(subject)) => Under::Subject(subject),
+                (None, None) => Under::Digest,
+            };
+            parcel.documents.push(Document { digest, media_type, raw, under, blobs });
         }
-        Ok(end)
+        if let (false, Some(tag)) = (seen.is_there, seen.at.name.tag()) {
+            let (media_type, raw) = self.document(&seen.root)?;
+            let (digest, under, blobs) = (seen.root.clone(), Under::Tag(tag.to_owned()), Vec::new());
+            parcel.documents.push(Document { digest, media_type, raw, under, blobs });
+        }
+        Ok(parcel)
     }
 
-    fn did(&self) -> End {
-        if self.request.dry_run { End::Planned } else { End::Brought }
+    /// Adds the image of one platform.
+    async fn manifest(&self, manifest: &BundledManifest, at: &At, parcel: &mut Parcel) -> Result<()> {
+        let digest = digest_in(&manifest.digest)?;
+        if at.repository.has_manifest(&digest).await? {
+            return Ok(());
+        }
+        let (media_type, raw) = self.document(&digest)?;
+        let base = manifest.base.as_ref().map(|base| self.base(base)).transpose()?;
+        let staging = self.task.request.staging.join(digest.digest());
+        let by_delta = base.as_ref().map(|base| (base.repository(), &*staging));
+        let blobs = self.lacking(&document::parts(&raw), by_delta, at, parcel).await?;
+        if let (Some(delta), Some(base)) = (&manifest.delta, &base)
+            && blobs.iter().any(|(_, from)| matches!(from, From::Patches(_)))
+        {
+            let base = self.open(base, manifest).await?;
+            let target = self.task.bundle.layout.image(&of_digest(&digest))?;
+            let base_bytes = target.map_or(0, |target| base.read_in_any_case(&target));
+            parcel.makes.push(Make { delta: digest_in(delta)?, base, staging, base_bytes });
+        }
+        parcel.documents.push(Document { digest, media_type, raw, under: Under::Digest, blobs });
+        Ok(())
     }
 
-    fn options(&self) -> ProxyOptions {
-        self.request.place.told_to(&self.session.reporter).skopeo(Platform::host())
+    /// Those of the blobs that are neither there nor in the parcel already, each with where it comes from. A delta
+    /// has its base in a repository, and puts layers into a folder.
+    async fn lacking(
+        &self,
+        blobs: &[Descriptor],
+        by_delta: Option<(&str, &Path)>,
+        at: &At,
+        parcel: &Parcel,
+    ) -> Result<Vec<(Descriptor, From)>> {
+        let mut lacking: Vec<(Descriptor, From)> = Vec::new();
+        for blob in blobs {
+            let digest = blob.digest();
+            let known = |(other, _): &(Descriptor, From)| other.digest() == digest;
+            if lacking.iter().any(known) || parcel.blobs().any(known) {
+                continue;
+            }
+            let brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned();
+            let here = at.name.repository();
+            if brought.as_deref() == Some(here) || at.repository.has_blob(digest).await? {
+                continue;
+            }
+            let beside = match (brought, by_delta) {
+                (Some(other), _) => Some(self.repository(&other)),
+                (None, Some((other, _))) if other != here => {
+                    let other = self.repository(other);
+                    other.has_blob(digest).await?.then_some(other)
+                }
+                _ => None,
+            };
+            let from = match (beside, self.task.bundle.layout.blob(digest)?, by_delta) {
+                (Some(other), _, _) => From::Repository(other),
+                (None, Some(region), _) => From::Bundle(region),
+                (None, None, Some((_, staging))) => From::patches(staging, digest),
+                (None, None, None) => return Err(absent(digest)),
+            };
+            lacking.push((blob.clone(), from));
+        }
+        Ok(lacking)
+    }
+
+    /// Opens the image that a delta starts from.
+    async fn open(&self, base: &DockerReference, manifest: &BundledManifest) -> Result<Arc<InRegistry>> {
+        let reference = Reference::Docker { name: base.clone() };
+        let digest = digest_in(manifest.base.as_ref().map_or("", |base| &base.manifest))?;
+        let reference = reference.pinned(&digest);
+        let opened = InRegistry::open(self.repository(base.repository()), &reference, &digest).await;
+        opened.map(Arc::new).map_err(|e| {
+            e.context(format!("the delta starts from {reference}, which cannot be had")).with_hint(
+                "bring the bundle that has it, or make a new one with the list of what is here now",
+            )
+        })
+    }
+
+    fn remember(&self, parcel: &Parcel, at: &At) {
+        let mut brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);
+        for (blob, _) in parcel.blobs() {
+            brought.insert(blob.digest().clone(), at.name.repository().to_owned());
+        }
+    }
+
+    fn at(&self, name: DockerReference) -> At {
+        At { repository: self.repository(name.repository()), name }
+    }
+
+    /// A repository of the registry.
+    fn repository(&self, repository: &str) -> Arc<RemoteRepository> {
+        let mut repositories = self.repositories.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            let name =
+                DockerReference::with_tag(self.host.to_owned(), repository.to_owned(), "latest".to_owned());
+            Arc::new(RemoteRepository::new(&name, &self.options).over(&self.lines))
+        };
+        repositories.entry(repository.to_owned()).or_insert_with(new).clone()
     }
 
     /// The name that an image gets there: without the host that it came from, unless a rule says more.
     fn name(&self, name: &str) -> Result<DockerReference> {
-        let path = match mapped(name, &self.request.map) {
+        let path = match mapped(name, &self.task.request.map) {
             Some(mapped) => mapped.strip_prefix(&format!("{}/", self.host)).unwrap_or(&mapped).to_owned(),
             None => name.split_once('/').map_or(name, |(_, path)| path).to_owned(),
         };
         let prefix = if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) };
-        match format!("docker://{}/{prefix}{path}", self.host).parse()? {
-            Reference::Docker { name } => Ok(name),
-            other => Err(Error::usage(format!("{other} is not in a registry"))),
+        docker(&format!("docker://{}/{prefix}{path}", self.host))
+    }
+
+    /// The name of the image that a delta starts from, at this place.
+    fn base(&self, base: &BundledBase) -> Result<DockerReference> {
+        // A list that was made here has our names, others are mapped as the images are.
+        match base.name.strip_prefix(self.host).is_some_and(|rest| rest.starts_with('/')) {
+            true => docker(&format!("docker://{}", base.name)),
+            false => self.name(&base.name),
         }
     }
 
     /// A manifest or index in the bundle, with its media type.
     fn document(&self, digest: &Digest) -> Result<(String, Vec<u8>)> {
-        let index = self.bundle.layout.index()?;
+        let index = self.task.bundle.layout.index()?;
         let listed = index.manifests().find(|entry| entry.digest() == digest);
         let named = listed.map(|entry| entry.media_type().to_string());
-        let bytes = self.bundle.layout.read_blob(&of_digest(digest), MAX_MANIFEST_SIZE)?;
+        let bytes = self.raw(digest)?;
         let media_type = match named {
             Some(named) => named,
             None if DocumentKind::sniff(&bytes) == DocumentKind::Index => document::IMAGE_INDEX.into(),
@@ -102,198 +294,25 @@ impl Door<'_> {
         Ok((media_type, bytes))
     }
 
-    /// The image of one platform, by its digest.
-    async fn manifest(&self, manifest: &BundledManifest, at: &At, unbundled: &mut Unbundled) -> Result<()> {
-        let digest = digest_in(&manifest.digest)?;
-        if at.repository.has_manifest(&digest).await? {
-            return Ok(());
-        }
-        let (_, raw) = self.document(&digest)?;
-        let parts = document::parts(&raw);
-        let base = manifest.base.as_ref().map(|base| self.base(base)).transpose()?;
-        let lacking = at.lacking(&parts, base.as_ref()).await?;
-        let staging = self.request.staging.join(digest.digest());
-        let made = match &manifest.delta {
-            Some(delta) if lacking.iter().any(|blob| !self.carries(blob)) => {
-                let delta = digest_in(delta)?;
-                Some(self.rebuild(&delta, base.as_ref(), &staging, unbundled).await?)
-            }
-            _ => None,
-        };
-        let dir = self.stage(&raw, &lacking, made.as_deref())?;
-        let to = Reference::Docker { name: at.name.clone() }.pinned(&digest).skopeo();
-        let from = format!("dir:{}", dir.display());
-        self.session.cancel.until(copy_out(&from, &to, Digests::Stay, &self.options())).await?;
-        // What is there now need not be made again.
-        let _ = fs::remove_dir_all(&staging);
-        Ok(())
-    }
-
-    /// The image that a delta starts from, at this place.
-    fn base(&self, base: &BundledBase) -> Result<Reference> {
-        // A list that was made here has our names, others are mapped as the images are.
-        let name = match base.name.strip_prefix(self.host).is_some_and(|rest| rest.starts_with('/')) {
-            true => format!("docker://{}", base.name).parse()?,
-            false => Reference::Docker { name: self.name(&base.name)? },
-        };
-        Ok(name.pinned(&digest_in(&base.manifest)?))
-    }
-
-    fn carries(&self, blob: &Descriptor) -> bool {
-        matches!(self.bundle.layout.blob(blob.digest()), Ok(Some(_)))
-    }
-
-    /// Makes the changed layers; gives the repository that holds them.
-    async fn rebuild(
-        &self,
-        delta: &Digest,
-        base: Option<&Reference>,
-        staging: &Path,
-        unbundled: &mut Unbundled,
-    ) -> Result<PathBuf> {
-        let missing = || Error::misfit("the bundle does not say which image its delta starts from");
-        let reference = base.ok_or_else(missing)?;
-        let opened = InRegistry::open(self.session, reference, &self.request.place).await;
-        let opened = opened.map_err(|e| {
-            e.context(format!("the delta starts from {}, which cannot be had", reference)).with_hint(
-                "bring the bundle that has it, or make a new one with the list of what is here now",
-            )
-        })?;
-        let request = FetchRequest {
-            name: None,
-            deltas: Deltas { policy: DeltaPolicy::Only, ..Deltas::default() },
-            base: BaseChoice { opened: Some(Arc::new(opened)), ..BaseChoice::default() },
-            exact: Exact::Require,
-            place: self.request.place.clone(),
-            limits: self.request.limits.clone(),
-            ..FetchRequest::new(self.bundle.entry(delta)?, StoreRef::Layout(staging.to_owned()))
-        };
-        let outcome = Box::pin(fetch_changed(self.session, &request)).await?;
-        unbundled.rebuilt += outcome.layers.iter().filter(|layer| layer.origin == Origin::Patch).count();
-        Ok(staging.to_owned())
-    }
-
-    /// The image as skopeo's `dir:`, with those blobs that the registry lacks.
-    fn stage(&self, manifest: &[u8], lacking: &[Descriptor], made: Option<&Path>) -> Result<PathBuf> {
-        let dir = self.session.scratch()?;
-        let write = |name: &str, bytes: &[u8]| fs::write(dir.join(name), bytes).at(dir.display());
-        write("manifest.json", manifest)?;
-        write("version", VERSION)?;
-        // skopeo reads the config in any case.
-        let config = document::parts(manifest).into_iter().next().filter(|config| self.carries(config));
-        for blob in config.iter().chain(lacking) {
-            let path = dir.join(blob.digest().digest());
-            if path.exists() {
-                continue;
-            }
-            let rebuilt = made.map(|made| made.join("blobs/sha256").join(blob.digest().digest()));
-            match rebuilt.filter(|rebuilt| rebuilt.exists()) {
-                Some(rebuilt) => {
-                    let rebuilt = rebuilt.canonicalize().at(rebuilt.display())?;
-                    std::os::unix::fs::symlink(&rebuilt, &path).at(path.display())?;
-                }
-                None => {
-                    let region = self.bundle.layout.require_blob(blob)?;
-                    let content = self.session.cancel.watch(region.reader());
-                    let mut content = VerifyReader::new(content, blob.digest().clone(), region.len());
-                    let mut file = fs::File::create(&path).at(path.display())?;
-                    std::io::copy(&mut content, &mut file).at(blob.digest())?;
-                }
-            }
-        }
-        Ok(dir)
-    }
-
-    /// An index, once all of its images are there.
-    async fn root(&self, root: &Digest, at: &At) -> Result<()> {
-        if at.repository.has_manifest(root).await? {
-            return Ok(());
-        }
-        let (media_type, bytes) = self.document(root)?;
-        at.repository.put_manifest(root.as_ref(), &media_type, &bytes).await
-    }
-
-    /// Brings what points to an image; false when it is there.
-    async fn referrer(&self, digest: &Digest, tag: Option<&str>, at: &At) -> Result<bool> {
-        let there = match tag {
-            Some(tag) => at.repository.raw(tag).await?.is_some_and(|raw| raw.digest == *digest),
-            None => at.repository.has_manifest(digest).await?,
-        };
-        if there || self.request.dry_run {
-            return Ok(!there);
-        }
-        let (media_type, raw) = self.document(digest)?;
-        let parts = document::parts(&raw);
-        let lacking = at.lacking(&parts, None).await?;
-        let dir = self.stage(&raw, &lacking, None)?;
-        let to = Reference::Docker { name: at.name.clone() }.pinned(digest).skopeo();
-        let from = format!("dir:{}", dir.display());
-        self.session.cancel.until(copy_out(&from, &to, Digests::Stay, &self.options())).await?;
-        match tag {
-            Some(tag) => at.repository.put_manifest(tag, &media_type, &raw).await?,
-            None => {
-                if let Some(subject) = document::subject(&raw) {
-                    at.list(&subject, digest, &media_type, &raw).await?;
-                }
-            }
-        }
-        Ok(true)
-    }
-}
-
-/// Where an image goes.
-struct At {
-    name: DockerReference,
-    repository: RemoteRepository,
-}
-
-impl At {
-    /// Does the name mean this manifest there?
-    async fn means(&self, digest: &Digest) -> Result<bool> {
-        match self.name.tag() {
-            Some(tag) => Ok(self.repository.raw(tag).await?.is_some_and(|raw| raw.digest == *digest)),
-            None => self.repository.has_manifest(digest).await,
-        }
-    }
-
-    /// Those of the blobs that the repository neither has nor gets from the one of the base.
-    async fn lacking(&self, blobs: &[Descriptor], base: Option<&Reference>) -> Result<Vec<Descriptor>> {
-        let beside = base.and_then(|base| self.beside(base));
-        let (mut lacking, mut seen) = (Vec::new(), HashSet::new());
-        for blob in blobs {
-            if !seen.insert(blob.digest().clone()) || self.repository.has_blob(blob.digest()).await? {
-                continue;
-            }
-            match beside {
-                Some(from) if self.repository.mount(blob.digest(), from).await? => {}
-                _ => lacking.push(blob.clone()),
-            }
-        }
-        Ok(lacking)
-    }
-
-    /// Another repository of the same registry.
-    fn beside<'a>(&self, base: &'a Reference) -> Option<&'a str> {
-        let Reference::Docker { name } = base else { return None };
-        let other = name.registry() == self.name.registry() && name.repository() != self.name.repository();
-        other.then(|| name.repository())
-    }
-
-    /// Adds an entry to the list of what points to `subject`, where the registry keeps none by itself.
-    async fn list(&self, subject: &Digest, digest: &Digest, media_type: &str, raw: &[u8]) -> Result<()> {
-        if self.repository.referrers_by_api(subject, "", u64::MAX).await?.is_some() {
-            return Ok(());
-        }
-        let mut entry = Descriptor::new(media_type.into(), raw.len() as u64, digest.clone());
-        if let Ok(manifest) = crate::artifact::parse_manifest(raw) {
-            entry.set_artifact_type(manifest.artifact_type().clone());
-            entry.set_annotations(manifest.annotations().clone());
-        }
-        let change = Change::Add { entry: Box::new(entry), room: u64::MAX };
-        self.repository.change_list(subject, &change).await
+    fn raw(&self, digest: &Digest) -> Result<Vec<u8>> {
+        self.task.bundle.layout.read_blob(&of_digest(digest), MAX_MANIFEST_SIZE)
     }
 }
 
 fn of_digest(digest: &Digest) -> Descriptor {
     Descriptor::new(document::IMAGE_MANIFEST.into(), 0, digest.clone())
+}
+
+fn docker(text: &str) -> Result<DockerReference> {
+    match text.parse()? {
+        Reference::Docker { name } => Ok(name),
+        other => Err(Error::usage(format!("{other} is not in a registry"))),
+    }
+}
+
+impl At {
+    /// Does the tag mean this manifest there?
+    async fn means(&self, tag: &str, digest: &Digest) -> Result<bool> {
+        Ok(self.repository.raw(tag).await?.is_some_and(|raw| raw.digest == *digest))
+    }
 }

@@ -36,12 +36,23 @@ pub struct Writer {
 #[derive(Debug)]
 enum Part {
     Folder(PathBuf),
-    Archive(Mutex<Archive>),
+    /// Begun when its first blob comes.
+    Archive(PathBuf, Mutex<Option<Archive>>),
+}
+
+/// Bytes around a member of an archive, and at its end.
+const TAR_BLOCK: u64 = 512;
+const TAR_END: u64 = 1024;
+
+/// What makes a part a layout.
+struct Ends {
+    index: Vec<u8>,
+    table: Vec<u8>,
 }
 
 impl Writer {
-    /// Begins the bundle that `table` tells of in `to`, or goes on with it. Several parts get names of their own in
-    /// a folder, and beside the first one as archives.
+    /// Begins the bundle that `table` tells of in `to`, or goes on with it; nothing is written yet. Several parts get
+    /// names of their own in a folder, and beside the first one as archives.
     ///
     /// # Errors
     /// Usage when something else is there; local I/O errors.
@@ -51,11 +62,35 @@ impl Writer {
             match form {
                 Form::Folder => begin_folder(path, &table, number),
                 Form::Archive if path.exists() => Err(occupied(&path)),
-                Form::Archive => begin_archive(&path),
+                Form::Archive => Ok(Part::Archive(path, Mutex::default())),
             }
         };
         let parts = (1..=table.parts).map(part).collect::<Result<_>>()?;
         Ok(Writer { table, parts })
+    }
+
+    /// Bytes of all files that it has when it is finished.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn bytes(&self, entries: &[(Descriptor, Option<String>)]) -> Result<u64> {
+        let mut bytes = 0;
+        for (at, part) in self.parts.iter().enumerate() {
+            let stretches = self.table.blobs.values().flat_map(|blob| {
+                let here = blob.parts.iter().filter(move |stretch| stretch.part == at + 1);
+                here.map(|stretch| stretch.len.unwrap_or(blob.size))
+            });
+            let Ends { index, table } = self.ends(at + 1, entries)?;
+            let ends = [MARKER.len(), index.len(), table.len()].map(|len| len as u64);
+            let files = stretches.chain(ends);
+            bytes += match part {
+                Part::Folder(_) => files.sum::<u64>(),
+                Part::Archive(..) => {
+                    files.map(|len| TAR_BLOCK + len.next_multiple_of(TAR_BLOCK)).sum::<u64>() + TAR_END
+                }
+            };
+        }
+        Ok(bytes)
     }
 
     /// Is this blob there already, undamaged?
@@ -94,12 +129,16 @@ impl Writer {
                     let path = root.join(&name);
                     let dir = path.parent().unwrap_or(root);
                     fs::create_dir_all(dir).at(dir.display())?;
-                    let mut file = NamedTempFile::new_in(dir).at(dir.display())?;
+                    let mut file = begin_file(dir, &name).at(path.display())?;
                     std::io::copy(&mut bytes.reader(), &mut file).at(path.display())?;
                     persist(file, &path)?;
                 }
-                Part::Archive(archive) => {
+                Part::Archive(path, archive) => {
                     let mut archive = archive.lock().unwrap_or_else(PoisonError::into_inner);
+                    let archive = match &mut *archive {
+                        Some(archive) => archive,
+                        none => none.insert(begin_archive(path)?),
+                    };
                     archive.append(&name, bytes.len(), bytes.reader())?;
                 }
             }
@@ -112,30 +151,24 @@ impl Writer {
     /// # Errors
     /// Local I/O errors.
     pub fn finish(self, entries: &[(Descriptor, Option<String>)]) -> Result<Vec<PathBuf>> {
-        let Writer { table, parts } = self;
+        let numbers = 1..=self.parts.len();
+        let ends = numbers.map(|number| self.ends(number, entries)).collect::<Result<Vec<_>>>()?;
         let mut paths = Vec::new();
-        for (at, part) in parts.into_iter().enumerate() {
-            let number = at + 1;
-            let mut index = IndexEdit::default();
-            let is_here = |entry: &Descriptor| {
-                let blob = table.blobs.get(&entry.digest().to_string());
-                blob.and_then(|blob| blob.parts.first()).is_some_and(|stretch| stretch.part == number)
-            };
-            for (entry, name) in entries.iter().filter(|(entry, _)| is_here(entry)) {
-                index.put(entry, name.as_deref(), &[])?;
-            }
-            let (index, table) = (index.to_bytes()?, table.of_part(number).to_json()?);
+        for (part, Ends { index, table }) in self.parts.into_iter().zip(ends) {
             match part {
                 Part::Folder(root) => {
-                    sync_dir(&root.join("blobs/sha256"))?;
+                    let blobs = root.join("blobs/sha256");
+                    fs::create_dir_all(&blobs).at(blobs.display())?;
+                    sync_dir(&blobs)?;
                     write_once(&root.join("oci-layout"), MARKER, &root)?;
                     write_once(&root.join(TABLE), &table, &root)?;
                     write_once(&root.join("index.json"), &index, &root)?;
                     sync_dir(&root)?;
                     paths.push(root);
                 }
-                Part::Archive(archive) => {
-                    let mut archive = archive.into_inner().unwrap_or_else(PoisonError::into_inner);
+                Part::Archive(path, archive) => {
+                    let archive = archive.into_inner().unwrap_or_else(PoisonError::into_inner);
+                    let mut archive = archive.map_or_else(|| begin_archive(&path), Ok)?;
                     archive.append(TABLE, table.len() as u64, &table[..])?;
                     archive.append("index.json", index.len() as u64, &index[..])?;
                     paths.push(archive.finish()?);
@@ -143,6 +176,19 @@ impl Writer {
             }
         }
         Ok(paths)
+    }
+
+    /// The table of part `number`, and an index of those `entries` whose manifests it has.
+    fn ends(&self, number: usize, entries: &[(Descriptor, Option<String>)]) -> Result<Ends> {
+        let mut index = IndexEdit::default();
+        let is_here = |entry: &Descriptor| {
+            let blob = self.table.blobs.get(&entry.digest().to_string());
+            blob.and_then(|blob| blob.parts.first()).is_some_and(|stretch| stretch.part == number)
+        };
+        for (entry, name) in entries.iter().filter(|(entry, _)| is_here(entry)) {
+            index.put(entry, name.as_deref(), &[])?;
+        }
+        Ok(Ends { index: index.to_bytes()?, table: self.table.of_part(number).to_json()? })
     }
 
     fn blob(&self, digest: &Digest) -> Result<&TableBlob> {
@@ -179,15 +225,24 @@ fn begin_folder(root: PathBuf, table: &Table, number: usize) -> Result<Part> {
             return Err(occupied(&root));
         }
     }
-    let blobs = root.join("blobs/sha256");
-    fs::create_dir_all(&blobs).at(blobs.display())?;
     Ok(Part::Folder(root))
 }
 
-fn begin_archive(path: &Path) -> Result<Part> {
+/// A file that gets its name when it is complete. What a run that was killed left of it goes.
+fn begin_file(dir: &Path, name: &str) -> std::io::Result<NamedTempFile> {
+    let name = name.rsplit('/').next().unwrap_or(name);
+    let (prefix, suffix) = (format!(".{name}"), ".part");
+    match fs::remove_file(dir.join(format!("{prefix}{suffix}"))) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    tempfile::Builder::new().prefix(&prefix).suffix(suffix).rand_bytes(0).tempfile_in(dir)
+}
+
+fn begin_archive(path: &Path) -> Result<Archive> {
     let mut archive = Archive::create(path)?;
     archive.append("oci-layout", MARKER.len() as u64, MARKER)?;
-    Ok(Part::Archive(Mutex::new(archive)))
+    Ok(archive)
 }
 
 fn occupied(path: &Path) -> Error {

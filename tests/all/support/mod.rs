@@ -6,6 +6,7 @@ pub mod blobs;
 pub mod cfsctl;
 pub mod cli;
 pub mod fake;
+pub mod gap;
 pub mod hostile;
 pub mod images;
 pub mod oracle;
