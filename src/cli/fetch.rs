@@ -136,6 +136,7 @@ impl FetchArgs {
             },
             exact: self.exact,
             encoding: self.compress,
+            goes_on: self.to.is_some(),
             place: self.place.options()?,
             limits: self.limits.limits(),
             ..FetchRequest::new(reference.clone(), repository.clone())

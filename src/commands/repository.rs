@@ -94,8 +94,12 @@ pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<()> {
         context.say(what);
     })?;
     if broken > 0 {
-        return Err(Error::verification(format!("{broken} of {} images are damaged", verified.images))
-            .with_hint("remove them, run gc, and fetch them again"));
+        let next = match context.repo {
+            StoreRef::Podman(_) => "podman rmi removes them; pull or fetch them again",
+            _ => "remove them, run gc, and fetch them again",
+        };
+        let what = format!("{broken} of {} images are damaged", verified.images);
+        return Err(Error::verification(what).with_hint(next));
     }
     if let (0, Some(wanted)) = (verified.images, &args.image) {
         return Err(Error::misfit(format!("no image {wanted:?} in {}", context.repo)));

@@ -122,7 +122,7 @@ pub async fn export(session: &Session, request: &ExportRequest) -> Result<Export
         (Some(_), _) => Some(0),
         (None, _) => None,
     };
-    drop(store);
+    on_thread(move || store.tidy()).await?;
     Ok(Exported { signatures, ..staged })
 }
 
@@ -287,7 +287,8 @@ impl Out<'_> {
 
     /// Links a blob of the repository into the directory.
     fn link(&self, digest: &Digest) -> Result<()> {
-        let path = self.store.path().join("blobs/sha256").join(digest.digest());
+        let path = self.store.blob_file(digest);
+        let path = path.ok_or_else(|| Error::misfit(format!("{digest}: no blob here")))?;
         let path = path.canonicalize().at(path.display())?;
         let name = self.dir.join(digest.digest());
         if name.exists() { Ok(()) } else { symlink(path, &name).at(name.display()) }

@@ -195,7 +195,7 @@ impl<'a> Plan<'a> {
             Decided::Here(stored) => {
                 let mut stored = stored.clone();
                 let left = settle(&**store, &self.inventory, &mut stored, self.request.wanted_name())?;
-                hand_over(self.session, &self.request, left).await?;
+                hand_over(self.session, &self.request, left, store).await?;
                 self.checked.keep(self.session, &self.request.repository)?;
                 Ok(self.already_here(&stored))
             }
@@ -221,7 +221,7 @@ impl<'a> Plan<'a> {
         let target = store.clone();
         let publish = move || target.publish(&image, &layers, name.as_deref(), &recipes);
         let published = on_thread(publish).await?;
-        hand_over(session, &request, published.handover).await?;
+        hand_over(session, &request, published.handover, &store).await?;
         drop(store);
         checked.keep(session, &request.repository)?;
         outcome.status = Status::Fetched;
@@ -372,11 +372,23 @@ fn settle(
 }
 
 /// Has skopeo take an image on to a place that only it writes to, if that is left to do. Credentials that were typed are
-/// for the source alone.
-async fn hand_over(session: &Session, request: &FetchRequest, left: Option<Handover>) -> Result<()> {
-    let Some(Handover { from, to }) = left else { return Ok(()) };
-    let options = ProxyOptions { creds: None, ..request.place.skopeo(Platform::host()) };
-    session.cancel.until(copy_out(&from, &to, Digests::Stay, &options)).await
+/// for the source alone. Then nothing is left to do in the store, unless the image goes on.
+async fn hand_over(
+    session: &Session,
+    request: &FetchRequest,
+    left: Option<Handover>,
+    store: &Arc<dyn Repository>,
+) -> Result<()> {
+    if let Some(Handover { from, to }) = left {
+        let options = ProxyOptions { creds: None, ..request.place.skopeo(Platform::host()) };
+        let copied = session.cancel.until(copy_out(&from, &to, Digests::Stay, &options)).await;
+        copied.map_err(|e| match e.hint() {
+            None => e.with_hint("run again, if a layer was removed there meanwhile"),
+            Some(_) => e,
+        })?;
+    }
+    let store = store.clone();
+    if request.goes_on { Ok(()) } else { on_thread(move || store.tidy()).await }
 }
 
 #[cfg(test)]

@@ -37,6 +37,9 @@ pub struct FetchRequest {
     pub exact: Exact,
     /// How other rebuilt layers are kept.
     pub encoding: Encoding,
+    /// The image goes on from the repository by an [export](super::export) that follows: what was kept for the work
+    /// on it stays until then.
+    pub goes_on: bool,
     /// How the place is reached.
     pub place: PlaceOptions,
     /// Bounds on what comes.
@@ -57,6 +60,7 @@ impl FetchRequest {
             signatures: Signatures::AsDemanded,
             exact: Exact::Auto,
             encoding: Encoding::Plain,
+            goes_on: false,
             place: PlaceOptions::default(),
             limits: Limits::default(),
         }

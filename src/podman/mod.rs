@@ -26,6 +26,7 @@ use crate::spool::Spool;
 use config::Found;
 pub(crate) use records::{ImageRecord, Known, LayerRecord};
 use tar_split::LazyTar;
+pub(crate) use tar_split::is_out_of_reach;
 
 /// How a storage lays out its layers on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,10 @@ impl Driver {
             Driver::Overlay => "overlay",
             Driver::Vfs => "vfs",
         }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|driver| driver.name() == name)
     }
 
     /// Where the files of layer `id` are.
@@ -111,7 +116,8 @@ impl Storage {
     /// As [`open`](Self::open).
     pub(crate) fn open_to_add(place: &PodmanPlace, spool: &Path, cancel: &Cancel) -> Result<Self> {
         let found = config::find(place)?;
-        let driver = driver_of(place, &found)?.unwrap_or(Driver::Overlay);
+        let named = found.driver.as_deref().and_then(Driver::named);
+        let driver = driver_of(place, &found)?.or(named).unwrap_or(Driver::Overlay);
         Self::of(place, found, driver, spool, cancel)
     }
 
@@ -185,9 +191,8 @@ impl Storage {
 /// The driver of a storage; `None` when there is none yet.
 fn driver_of(place: &PodmanPlace, found: &Found) -> Result<Option<Driver>> {
     let root = found.root();
-    let is_known = |name: &str| Driver::ALL.into_iter().find(|driver| driver.name() == name);
     let named = match found.driver.as_deref() {
-        Some(name) => Some(is_known(name).ok_or_else(|| unknown(place, name))?),
+        Some(name) => Some(Driver::named(name).ok_or_else(|| unknown(place, name))?),
         None => None,
     };
     let candidates = named.map_or(Driver::ALL.to_vec(), |driver| vec![driver]);
@@ -206,7 +211,7 @@ fn driver_of(place: &PodmanPlace, found: &Found) -> Result<Option<Driver>> {
         name.strip_suffix("-layers").map(str::to_owned)
     });
     match other {
-        Some(other) if is_known(&other).is_none() => Err(unknown(place, &other)),
+        Some(other) if Driver::named(&other).is_none() => Err(unknown(place, &other)),
         _ => Ok(None),
     }
 }

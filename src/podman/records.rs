@@ -30,7 +30,7 @@ const ID: usize = 64;
 const MANIFEST: &str = "manifest";
 
 /// An image.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ImageRecord {
     /// As podman shows it; of images that were pulled it is the hex digest of the config.
     pub id: String,

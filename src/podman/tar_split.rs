@@ -228,12 +228,20 @@ impl Files {
     }
 }
 
+/// Is it about a file that is there, but not for this user?
+pub(crate) fn is_out_of_reach(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|e| e.kind() == ErrorKind::PermissionDenied)
+}
+
 /// A file out of reach is no source; the next way to the layer may do.
 fn unreadable(e: io::Error, what: &str) -> Error {
     match e.kind() {
-        ErrorKind::PermissionDenied => Error::misfit(format!("podman's storage: {what}: {e}")).with_hint(
-            "files of a rootless storage that belong to other users are read under `podman unshare`",
-        ),
+        ErrorKind::PermissionDenied => Error::misfit(format!("podman's storage: {what}: {e}"))
+            .with_hint(
+                "files of a rootless storage that belong to other users are read under `podman unshare`",
+            )
+            .with_source(e),
         _ => Error::from_io(e, what),
     }
 }

@@ -175,6 +175,19 @@ pub trait Repository: ImageTarget {
     /// When the layer is gone or damaged; local I/O errors.
     fn layer(&self, diff_id: &DiffId, stored: &Descriptor, spool: &Path) -> Result<(Descriptor, Region)>;
 
+    /// The file of a blob, where blobs are kept as files.
+    fn blob_file(&self, _digest: &Digest) -> Option<PathBuf> {
+        None
+    }
+
+    /// Drops what was kept beside the images for the work on them, now that this is done.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    fn tidy(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// How the layers of an image become what was published, as far as that is known here.
     ///
     /// # Errors

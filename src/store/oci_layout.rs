@@ -7,10 +7,12 @@
 //! and `verified/` (a file for each manifest whose layers were read here). Of
 //! images that others put here, layers are read before another image gets them.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use oci_spec::image::{Descriptor, MediaType};
 use rustix::fs::{FlockOperation, flock};
@@ -103,7 +105,7 @@ impl OciLayoutStore {
         self.root.join(STATE).join("finished")
     }
 
-    fn blobs_dir(&self) -> PathBuf {
+    pub(super) fn blobs_dir(&self) -> PathBuf {
         self.root.join("blobs/sha256")
     }
 
@@ -115,7 +117,7 @@ impl OciLayoutStore {
         self.root.join(STATE).join(VERIFIED).join(manifest.digest())
     }
 
-    fn finished_layers(&self) -> Result<Vec<(DiffId, Descriptor)>> {
+    pub(super) fn finished_layers(&self) -> Result<Vec<(DiffId, Descriptor)>> {
         let dir = self.finished();
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
@@ -143,6 +145,26 @@ impl OciLayoutStore {
             // A note that stays only costs its bytes, and gc takes it.
             let _ = fs::remove_file(self.finished().join(diff_id.as_digest().digest()));
         }
+    }
+
+    /// Of a layout without images: drops the finished layers that `goes` picks, by when they were noted, and all blobs
+    /// that are none; unless others are at work here.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    pub(super) fn forget(&self, goes: impl Fn(&DiffId, SystemTime) -> bool) -> Result<()> {
+        let Some(lock) = &self.lock else { return Ok(()) };
+        let Ok(_alone) = Alone::at(lock, self.root.display()) else { return Ok(()) };
+        let mut keep = HashSet::new();
+        for (diff_id, layer) in self.finished_layers()? {
+            let note = self.finished().join(diff_id.as_digest().digest());
+            if goes(&diff_id, fs::metadata(&note).and_then(|meta| meta.modified()).at(note.display())?) {
+                fs::remove_file(&note).at(note.display())?;
+            } else {
+                keep.insert(layer.digest().digest().to_owned());
+            }
+        }
+        sweep(&self.blobs_dir(), |name| !keep.contains(name))
     }
 
     fn edit<T>(&self, change: impl FnOnce(&mut IndexEdit) -> Result<T>) -> Result<T> {
@@ -304,6 +326,10 @@ impl Repository for OciLayoutStore {
 
     fn blobs(&self) -> Option<Arc<Layout>> {
         Some(self.layout.clone())
+    }
+
+    fn blob_file(&self, digest: &Digest) -> Option<PathBuf> {
+        Some(self.blobs_dir().join(digest.digest()))
     }
 
     fn recipes(&self, image: &StoredImage) -> Result<Recipes> {

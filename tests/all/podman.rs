@@ -35,6 +35,18 @@ fn pax(out: &mut Vec<u8>, key: &str, value: &[u8]) {
     record(out, EntryType::XHeader, b"PaxHeaders/x", b"", &line, 0o644);
 }
 
+/// A file of another user than root, who alone may read it.
+fn theirs(out: &mut Vec<u8>, name: &[u8], data: &[u8]) {
+    let start = out.len();
+    record(out, EntryType::Regular, name, b"", data, 0o600);
+    let mut header = tar::Header::new_gnu();
+    header.as_mut_bytes().copy_from_slice(&out[start..start + 512]);
+    header.set_uid(1000);
+    header.set_gid(1000);
+    header.set_cksum();
+    out[start..start + 512].copy_from_slice(header.as_bytes());
+}
+
 /// A layer with all that a storage keeps in ways of its own; in each version the file `grows` differs in places.
 fn odd_layer(number: u8, version: u8, len: usize) -> Vec<u8> {
     let mut out = Vec::new();
@@ -60,6 +72,7 @@ fn odd_layer(number: u8, version: u8, len: usize) -> Vec<u8> {
     pax(&mut out, "SCHILY.xattr.security.capability", &capability);
     record(&mut out, EntryType::Regular, &name("capable"), b"", b"#!/bin/sh\n", 0o755);
     record(&mut out, EntryType::Regular, &name("secret"), b"", &[number; 700], 0o600);
+    theirs(&mut out, &name("theirs"), &[number; 900]);
     record(&mut out, EntryType::Symlink, b"lib", b"usr/lib", b"", 0o777);
     record(&mut out, EntryType::Regular, &name(".wh.gone"), b"", b"", 0o644);
     record(&mut out, EntryType::Regular, b"etc/.wh.linked", b"", b"", 0o644);
@@ -73,7 +86,7 @@ fn odd_layer(number: u8, version: u8, len: usize) -> Vec<u8> {
 }
 
 /// Version `n`: a layer that stays, and one that changes.
-fn version(n: u8) -> Image {
+pub(crate) fn version(n: u8) -> Image {
     Image::new(vec![Layer::plain(odd_layer(1, 0, 200_000)), Layer::plain(odd_layer(2, n, 600_000))])
 }
 
@@ -295,7 +308,7 @@ fn what_podman_built_is_old_and_new_and_a_base_for_every_target() {
 fn podman_may_be_busy_meanwhile() {
     let mut case = Case::new("overlay");
     case.release(3);
-    let one = case.name(1);
+    let (one, repo) = (case.name(1), case.storage.reference(""));
     std::thread::scope(|scope| {
         let busy = scope.spawn(|| {
             for round in 0..3 {
@@ -309,6 +322,7 @@ fn podman_may_be_busy_meanwhile() {
         while !busy.is_finished() {
             let updated = case.update(2, &[]);
             assert_eq!(updated.code, 0, "{updated:#?}");
+            case.sandbox.ok(&["verify", "--repo", &repo]);
             case.storage.podman(&["rmi", &case.name(2)]);
         }
         busy.join().unwrap();
@@ -318,6 +332,95 @@ fn podman_may_be_busy_meanwhile() {
         assert_eq!(case.storage.digest(&case.name(n)), case.published(n));
     }
     case.sandbox.ok(&["verify", "--repo", &case.storage.reference("")]);
+}
+
+/// The finished layers that wait beside the storage of a sandbox.
+fn waiting(sandbox: &Sandbox) -> usize {
+    let stages = fs::read_dir(sandbox.path(".cache/oci-delta-fetch/podman")).unwrap();
+    stages.map(|stage| fs::read_dir(stage.unwrap().path().join("blobs/sha256")).unwrap().count()).sum()
+}
+
+#[test]
+fn a_run_that_broke_goes_on_from_the_finished_layers() {
+    let sandbox = Sandbox::new();
+    let storage = Podman::new(sandbox.dir.path(), "storage", "vfs");
+    let (registry, mut dir) = (Registry::start(), OciDir::create(&sandbox.path("source")));
+    let layer = |seed, grows: usize| {
+        let mut file = noise(seed, 60_000);
+        // The patch of the second layer is the larger one.
+        let new = if seed == 2 { 9000 } else { 500 };
+        file[..new * grows].fill(grows as u8);
+        Layer::gzip(support::images::tar(&[(&format!("usr/f{seed}"), &file)]))
+    };
+    let images = [1, 2].map(|n| Image::new(vec![layer(1, 0), layer(2, n), layer(3, n)]));
+    for (tag, image) in ["1", "2"].iter().zip(&images) {
+        dir.image(tag, image);
+        registry.push(&dir.reference(tag), &format!("os:{tag}"));
+    }
+    let [one, two, os] = ["os:1", "os:2", "os"].map(|name| registry.reference(name));
+    let made = sandbox.json(&[&["create", &one, &two, &os], &REMOTE[..]].concat());
+    let repo = storage.reference("");
+    sandbox.ok(&[&[&one, "--repo", &repo], &REMOTE[..]].concat());
+    // The smaller blob of the delta comes last.
+    let delta = format!("{os}@{}", made["digest"].as_str().unwrap());
+    let raw = skopeo(&["inspect", "--raw", "--tls-verify=false", &delta], sandbox.dir.path());
+    let delta: Value = serde_json::from_str(&raw).unwrap();
+    let mut blobs = delta["layers"].as_array().unwrap().iter();
+    let smallest = blobs.find(|blob| blob["size"] == made["layers"][2]["bytes"]).unwrap();
+    let file = registry.blob_file(smallest["digest"].as_str().unwrap());
+    let (blob, before) = (fs::read(&file).unwrap(), records(&storage));
+    fs::remove_file(&file).unwrap();
+    let update = [
+        &two,
+        "--repo",
+        &repo,
+        "--delta-policy",
+        "only",
+        "--jobs",
+        "1",
+        "--retries",
+        "0",
+        REMOTE[0],
+        REMOTE[1],
+    ];
+    let broken = sandbox.run(&update);
+    assert_ne!(broken.code, 0, "{broken:#?}");
+    assert!(records(&storage) == before, "nothing is changed");
+    assert_eq!(waiting(&sandbox), 1);
+    fs::write(&file, blob).unwrap();
+    let planned = sandbox.json(&[&update[..], &["--dry-run"]].concat());
+    let done = sandbox.json(&update);
+    assert_eq!(done["bytes"], planned["bytes"]);
+    let actions = [0, 1, 2].map(|at| done["layers"][at]["action"].clone());
+    assert_eq!(actions, ["reused", "reused", "patched"], "{done:#}");
+    assert_eq!(storage.digest(two.trim_start_matches("docker://")), digest(&sandbox, &two));
+    assert_eq!(waiting(&sandbox), 0);
+    sandbox.ok(&["verify", "--repo", &repo]);
+}
+
+/// Of layers that a delta carries whole nobody knows how they were compressed; on the way they are there.
+#[test]
+fn what_came_whole_goes_on_as_it_came() {
+    let sandbox = Sandbox::new();
+    let storage = Podman::new(sandbox.dir.path(), "storage", "vfs");
+    let layer = |seed, len| support::images::tar(&[(&format!("usr/f{seed}"), &noise(seed, len)[..])]);
+    let old = Image::new(vec![Layer::plain(layer(1, 9000))]);
+    let new = Image::new(vec![Layer::plain(layer(1, 9000)), Layer::gzip(layer(2, 7000))]);
+    let mut dir = OciDir::create(&sandbox.path("source"));
+    dir.image("old", &old).image("new", &new);
+    let delta = format!("oci:{}", sandbox.path("delta").display());
+    sandbox.ok(&["create", &dir.reference("old"), &dir.reference("new"), &delta, "--exact", "off"]);
+    let repo = storage.reference("");
+    sandbox.ok(&[&dir.reference("old"), "--tag", "localhost/app:1", "--repo", &repo]);
+    let folder = format!("dir:{}", sandbox.path("out").display());
+    sandbox.ok(&[&delta, "--tag", "localhost/app:2", "--repo", &repo, "--to", &folder]);
+    let published = new.manifest_digest().to_string();
+    assert_eq!(digest(&sandbox, &folder), published);
+    assert_eq!(storage.digest("localhost/app:2"), published);
+    assert_eq!(waiting(&sandbox), 0);
+    // Later it is gone.
+    let late = sandbox.run(&["export", "localhost/app:2", "--repo", &repo, "--to", &folder]);
+    assert_eq!((late.code, late.stderr.contains("cannot be made exactly")), (3, true), "{late:#?}");
 }
 
 /// The file that a storage's records of `what` are in.

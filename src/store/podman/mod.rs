@@ -1,48 +1,47 @@
 //! Podman's storage as a repository: read natively, written by skopeo alone.
 //!
-//! New layers are made in a layout of our own beside it. To publish is to lay out what changed as skopeo's `dir:`, with
-//! the image's manifest, and to [say](Handover) where skopeo takes it to: what the storage has already, skopeo does not
-//! ask for. Images are removed with podman.
+//! New layers are made in a [layout of our own](stage) beside it. To publish is to lay out what changed as skopeo's
+//! `dir:`, with the image's manifest, and to [say](Handover) where skopeo takes it to: what the storage has already,
+//! skopeo does not ask for. Images are removed with podman.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+mod stage;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use oci_spec::image::{Descriptor, MediaType};
-use tempfile::TempDir;
 
 use super::{
-    BlobSink, Fidelity, Handover, ImageTarget, Inventory, LayerSink, OciLayoutStore, Published, Repository,
-    StoredImage, Swept, Verified,
+    BlobSink, Fidelity, Handover, ImageTarget, Inventory, LayerSink, Published, Repository, StoredImage,
+    Swept, Verified,
 };
 use crate::artifact::{self, Image};
 use crate::base::{BaseLayer, LayerBlob, TarLayer, Unpacking};
 use crate::cancel::Cancel;
 use crate::digest::{DiffId, Digest, LayerHasher, digest_of};
 use crate::encoding::Encoding;
-use crate::error::{Error, IoContext, Kind, Result};
+use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::exact::{Recipes, Remake};
-use crate::layout::{Layout, write_folder};
-use crate::podman::{ImageRecord, Known, LayerRecord, Storage};
+use crate::layout::Layout;
+use crate::podman::{ImageRecord, Known, LayerRecord, Storage, is_out_of_reach};
 use crate::reference::{PodmanPlace, Reference};
 use crate::region::Region;
 use crate::session::Session;
+use stage::Stage;
 
-/// An image in the making, beside the storage.
-#[derive(Debug)]
-struct Stage {
-    layers: OciLayoutStore,
-    /// Removes all of it.
-    dir: TempDir,
-}
+/// Between two looks at an image that podman may be changing: longer than it is without its manifest.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// So many times it may be seen to change.
+const LOOKS: usize = 10;
 
 /// Podman's storage.
 #[derive(Debug)]
 pub(super) struct PodmanStore {
     storage: Arc<Storage>,
     layout: Arc<Layout>,
-    /// Not where images are only looked at.
+    /// Where images are only looked at, it is what a run that broke has left.
     stage: Option<Stage>,
     spool: PathBuf,
     cancel: Cancel,
@@ -54,7 +53,8 @@ impl PodmanStore {
     /// # Errors
     /// As [`Storage::open`].
     pub(super) fn open(place: &PodmanPlace, session: &Session) -> Result<Self> {
-        Ok(Self::of(Storage::open(place, &session.spool, &session.cancel)?, session))
+        let store = Self::of(Storage::open(place, &session.spool, &session.cancel)?, session);
+        Ok(PodmanStore { stage: Stage::open(store.storage.root(), session)?, ..store })
     }
 
     fn of(storage: Storage, session: &Session) -> Self {
@@ -70,9 +70,7 @@ impl PodmanStore {
     /// As [`open`](Self::open); local I/O errors.
     pub(super) fn open_to_add(place: &PodmanPlace, session: &Session) -> Result<Self> {
         let store = Self::of(Storage::open_to_add(place, &session.spool, &session.cancel)?, session);
-        let dir = tempfile::tempdir_in(&session.spool).at(session.spool.display())?;
-        let layers = OciLayoutStore::open_or_create(&dir.path().join("layers"), &session.cancel)?;
-        Ok(PodmanStore { stage: Some(Stage { layers, dir }), ..store })
+        Ok(PodmanStore { stage: Some(Stage::open_or_create(store.storage.root(), session)?), ..store })
     }
 
     fn stage(&self) -> Result<&Stage> {
@@ -111,18 +109,7 @@ impl PodmanStore {
 
     /// Lays out `image` with this manifest for skopeo: config, manifest, and of the layers what was made here.
     fn hand_over(&self, image: &Image, manifest: &[u8], name: Option<&str>) -> Result<Handover> {
-        let Stage { layers, dir } = self.stage()?;
-        let folder = dir.path().join("image");
-        fs::create_dir_all(&folder).at(folder.display())?;
-        let blobs = layers.path().join("blobs/sha256");
-        for blob in fs::read_dir(&blobs).at(blobs.display())? {
-            let blob = blob.at(blobs.display())?;
-            let link = folder.join(blob.file_name());
-            if !link.exists() {
-                symlink(blob.path(), &link).at(link.display())?;
-            }
-        }
-        write_folder(&folder, image, manifest)?;
+        let folder = self.stage()?.lay_out(image, manifest)?;
         let place = self.storage.place();
         let id = format!("@{}", image.config_digest.digest());
         Ok(Handover {
@@ -131,13 +118,27 @@ impl PodmanStore {
         })
     }
 
-    fn verify_record(
-        &self,
-        known: &Known,
-        record: &ImageRecord,
-        seen: &mut Vec<DiffId>,
-        verified: &mut Verified,
-    ) -> Result<()> {
+    /// Reads an image that podman may be adding or removing: what fails then is no damage.
+    fn verify_while_it_changes(&self, reading: &mut Reading, record: &ImageRecord) -> Result<()> {
+        let mut before = record.clone();
+        for _ in 0..LOOKS {
+            let Err(e) = self.verify_record(reading, &before) else { return Ok(()) };
+            self.cancel.sleep(PAUSE)?;
+            reading.known = self.storage.read()?;
+            match reading.known.images.iter().find(|image| image.id == before.id) {
+                None => {
+                    reading.verified.images -= 1;
+                    return Ok(());
+                }
+                Some(same) if *same == before => return Err(e),
+                Some(changed) => before = changed.clone(),
+            }
+        }
+        self.verify_record(reading, &before)
+    }
+
+    fn verify_record(&self, reading: &mut Reading, record: &ImageRecord) -> Result<()> {
+        let Reading { known, seen, verified } = reading;
         let mut count = |bytes: u64| {
             verified.blobs += 1;
             verified.bytes += bytes;
@@ -146,8 +147,6 @@ impl PodmanStore {
         let descriptor = Descriptor::new(MediaType::ImageManifest, 0, digest.clone());
         let incomplete = || Error::verification("the image is not complete");
         let image = self.layout.image(&descriptor)?.ok_or_else(incomplete)?;
-        count(image.manifest_raw.len() as u64);
-        count(image.config_raw.len() as u64);
         let layers = known.layers_of(record).ok_or_else(incomplete)?;
         if !has_layers(&image, &layers) {
             return Err(Error::verification("its layers are not those of its config"));
@@ -163,8 +162,17 @@ impl PodmanStore {
             count(tar.len());
             seen.push(diff_id.clone());
         }
+        count(image.manifest_raw.len() as u64);
+        count(image.config_raw.len() as u64);
         Ok(())
     }
+}
+
+/// What [`Repository::verify`] has read so far.
+struct Reading {
+    known: Arc<Known>,
+    seen: Vec<DiffId>,
+    verified: Verified,
 }
 
 fn has_layers(image: &Image, layers: &[&Arc<LayerRecord>]) -> bool {
@@ -211,9 +219,8 @@ impl ImageTarget for PodmanStore {
         self.stage()?.layers.begin_verbatim()
     }
 
-    /// What is beside the storage goes when the run ends.
-    fn note_finished(&self, _diff_id: &DiffId, _layer: &Descriptor) -> Result<()> {
-        Ok(())
+    fn note_finished(&self, diff_id: &DiffId, layer: &Descriptor) -> Result<()> {
+        self.stage()?.layers.note_finished(diff_id, layer)
     }
 
     fn publish(
@@ -273,6 +280,9 @@ impl Repository for PodmanStore {
             };
             inventory.add_verified(&layer.diff_id, &plain(&layer.diff_id, size));
         }
+        for (diff_id, layer) in self.stage.as_ref().map_or(Ok(Vec::new()), Stage::finished)? {
+            inventory.add_verified(&diff_id, &layer);
+        }
         Ok(inventory)
     }
 
@@ -290,12 +300,22 @@ impl Repository for PodmanStore {
         Ok(image.image.clone())
     }
 
-    fn layer(&self, diff_id: &DiffId, _stored: &Descriptor, _spool: &Path) -> Result<(Descriptor, Region)> {
-        let tar = self
-            .storage
-            .tar(diff_id)?
-            .ok_or_else(|| Error::misfit(format!("{}: layer {diff_id} is gone", self.storage.place())))?;
-        Ok((plain(diff_id, tar.len()), tar))
+    fn layer(&self, diff_id: &DiffId, stored: &Descriptor, spool: &Path) -> Result<(Descriptor, Region)> {
+        let gone = || Error::misfit(format!("{}: layer {diff_id} is gone", self.storage.place()));
+        match self.storage.tar(diff_id)? {
+            Some(tar) => Ok((plain(diff_id, tar.len()), tar)),
+            None => self.stage.as_ref().ok_or_else(gone)?.layers.layer(diff_id, stored, spool),
+        }
+    }
+
+    fn blob_file(&self, digest: &Digest) -> Option<PathBuf> {
+        self.stage.as_ref()?.layers.blob_file(digest)
+    }
+
+    fn tidy(&self) -> Result<()> {
+        let Some(stage) = &self.stage else { return Ok(()) };
+        let known = self.storage.read()?;
+        stage.tidy(|diff_id| known.layer(diff_id).is_some())
     }
 
     fn settle(&self, image: &StoredImage, name: Option<&str>) -> Result<Option<Handover>> {
@@ -305,7 +325,7 @@ impl Repository for PodmanStore {
 
     fn verify(&self, wanted: Option<&str>, broken: &mut dyn FnMut(&str)) -> Result<Verified> {
         let known = self.storage.read()?;
-        let (mut verified, mut seen) = (Verified::default(), Vec::new());
+        let mut reading = Reading { known: known.clone(), seen: Vec::new(), verified: Verified::default() };
         for record in &known.images {
             let digests: Vec<String> = record.manifests.iter().map(Digest::to_string).collect();
             let is_wanted = |wanted: &str| {
@@ -314,13 +334,19 @@ impl Repository for PodmanStore {
             if wanted.is_some_and(|wanted| !is_wanted(wanted)) {
                 continue;
             }
-            verified.images += 1;
-            if let Err(e) = self.verify_record(&known, record, &mut seen, &mut verified) {
-                self.cancel.check()?;
-                broken(&format!("{}: {e}", record.names.first().unwrap_or(&record.id)));
+            reading.verified.images += 1;
+            let name = record.names.first().unwrap_or(&record.id);
+            match self.verify_while_it_changes(&mut reading, record) {
+                // Whether it is damaged cannot be seen.
+                Err(e) if is_out_of_reach(&e) => return Err(e.context(name)),
+                Err(e) => {
+                    self.cancel.check()?;
+                    broken(&format!("{name}: {e}"));
+                }
+                Ok(()) => {}
             }
         }
-        Ok(verified)
+        Ok(reading.verified)
     }
 
     fn remove(&self, _name_or_digest: &str) -> Result<usize> {

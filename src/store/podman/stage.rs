@@ -1,0 +1,106 @@
+//! Layers on their way into podman's storage: a layout of our own beside it, and what skopeo takes on from there.
+//!
+//! In the user's cache it outlasts a run that broke, so that the next one goes on from the finished layers; what the
+//! storage has, and what is old, leaves it again.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use oci_spec::image::Descriptor;
+use tempfile::TempDir;
+
+use crate::artifact::Image;
+use crate::digest::{DiffId, digest_of};
+use crate::error::{Error, IoContext as _, Kind, Result};
+use crate::layout::write_folder;
+use crate::session::Session;
+use crate::store::{OciLayoutStore, Repository as _};
+
+/// For so long a layer waits for the run that goes on with it.
+const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub layers: OciLayoutStore,
+    /// Goes with this value: where skopeo finds an image, and the layout itself where it cannot last. None for readers.
+    temporary: Option<TempDir>,
+}
+
+impl Stage {
+    /// The stage of the storage in `root`, for new layers.
+    ///
+    /// # Errors
+    /// Local I/O errors; Interrupted.
+    pub(super) fn open_or_create(root: &Path, session: &Session) -> Result<Self> {
+        let temporary = tempfile::tempdir_in(&session.spool).at(session.spool.display())?;
+        let lasting = lasting(root, session).map(|dir| OciLayoutStore::open_or_create(&dir, &session.cancel));
+        let layers = match lasting {
+            Some(Err(e)) if e.kind() == Kind::Interrupted => return Err(e),
+            Some(Ok(layers)) => layers,
+            // A service may not write to its home.
+            _ => OciLayoutStore::open_or_create(&temporary.path().join("layers"), &session.cancel)?,
+        };
+        Ok(Stage { layers, temporary: Some(temporary) })
+    }
+
+    /// The same, to see what a run that broke has left; `None` when there is nothing.
+    ///
+    /// # Errors
+    /// Local I/O errors; Interrupted.
+    pub(super) fn open(root: &Path, session: &Session) -> Result<Option<Self>> {
+        let Some(dir) = lasting(root, session).filter(|dir| dir.join("oci-layout").exists()) else {
+            return Ok(None);
+        };
+        match OciLayoutStore::open(&dir, &session.cancel) {
+            Err(e) if e.kind() != Kind::Interrupted => Ok(None),
+            layers => Ok(Some(Stage { layers: layers?, temporary: None })),
+        }
+    }
+
+    /// Finished layers.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    pub(super) fn finished(&self) -> Result<Vec<(DiffId, Descriptor)>> {
+        self.layers.finished_layers()
+    }
+
+    /// Lays out `image` with this manifest as skopeo's `dir:`: config, manifest, and the layers that are here.
+    ///
+    /// # Errors
+    /// Local I/O errors, and where it was opened to be read.
+    pub(super) fn lay_out(&self, image: &Image, manifest: &[u8]) -> Result<PathBuf> {
+        let opened_to_read = || Error::local(format!("{}: opened to be read", self.layers.path().display()));
+        let folder = self.temporary.as_ref().ok_or_else(opened_to_read)?.path().join("image");
+        fs::create_dir_all(&folder).at(folder.display())?;
+        let blobs = self.layers.blobs_dir();
+        for blob in fs::read_dir(&blobs).at(blobs.display())? {
+            let blob = blob.at(blobs.display())?;
+            let link = folder.join(blob.file_name());
+            if !link.exists() {
+                symlink(blob.path(), &link).at(link.display())?;
+            }
+        }
+        write_folder(&folder, image, manifest)?;
+        Ok(folder)
+    }
+
+    /// Drops the layers that are in the storage, as `is_there` tells, and old ones; unless others are at work here.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    pub(super) fn tidy(&self, is_there: impl Fn(&DiffId) -> bool) -> Result<()> {
+        let is_old = |noted: SystemTime| noted.elapsed().is_ok_and(|age| age > LONGEST);
+        self.layers.forget(|diff_id, noted| is_there(diff_id) || is_old(noted))
+    }
+}
+
+/// Where it is, if there is a place that lasts: another one for each storage.
+fn lasting(root: &Path, session: &Session) -> Option<PathBuf> {
+    let root = std::path::absolute(root).ok()?;
+    let name = &digest_of(root.as_os_str().as_bytes()).digest()[..16].to_owned();
+    Some(session.notes.as_ref()?.join("podman").join(name))
+}
