@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Says what is at work while cargo says nothing.
 ALIVE = @contrib/ci/alive
 
-.PHONY: build install demo test test-lean check fmt clippy doc deny docs-check docs-generate fuzz-smoke \
+.PHONY: build install demo test test-rootless test-lean check fmt clippy doc deny docs-check docs-generate fuzz-smoke \
     tools demo-tools build-tools test-tools
 
 build: build-tools
@@ -24,6 +24,10 @@ demo: tools build-tools demo-tools
 
 test: test-tools
 	$(ALIVE) $(CARGO) test --locked
+
+# Podman of a user without rights. As root: it makes the user.
+test-rootless: test-tools
+	contrib/ci/rootless
 
 # Without composefs: it compiles, does the main job under the tests that are built already, and needs no OpenSSL. It is
 # checked with the features that users of it get, the library without the program's part as well. What runs shares its

@@ -38,6 +38,7 @@ mod registry;
 mod registry_answers;
 mod registry_images;
 mod resume;
+mod rootless;
 mod scheduler;
 mod serve;
 mod shared_repository;
