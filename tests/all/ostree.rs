@@ -5,7 +5,13 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use oci_delta_fetch::digest::digest_of;
+use serde_json::Value;
+
+use super::support::cli::ended;
 use super::support::images::{noise, tar};
+use super::support::podman::Podman;
+use super::support::registry::skopeo;
 use super::support::{Delta, Image, Layer, OciDir, Registry, Sandbox};
 
 const MODES: [&str; 4] = ["bare", "bare-user", "bare-user-only", "archive"];
@@ -247,4 +253,56 @@ fn a_delta_for_bootc_takes_what_ostree_keeps() {
     assert_eq!(report["layers"][0]["action"], "patched", "{report:#}");
     assert_eq!(report["image"]["config"], new.config_digest().to_string());
     sandbox.ok(&["verify"]);
+
+    // From such a base to every place.
+    let storage = Podman::new(sandbox.dir.path(), "storage", "vfs");
+    let at = |name: &str| sandbox.path(name).display().to_string();
+    let targets = [
+        registry.reference("copied:2"),
+        format!("oci:{}:x", at("layout")),
+        format!("oci-archive:{}:x", at("archive")),
+        format!("dir:{}", at("folder")),
+        storage.reference("localhost/os:2"),
+    ];
+    for (number, place) in targets.iter().enumerate() {
+        let own = at(&format!("own-{number}"));
+        let words = [&target, "--repo", &own, "--to", place, "--delta-policy", "only", "--ostree-repo", repo];
+        sandbox.ok(&[&words[..], &["--tls-verify=false", "--insecure-policy"]].concat());
+        let raw = skopeo(&["inspect", "--raw", "--tls-verify=false", place], sandbox.dir.path());
+        assert_eq!(digest_of(raw.as_bytes()), new.manifest_digest(), "{place}");
+    }
+    let (name, own) = (target.trim_start_matches("docker://"), storage.reference(""));
+    let words = [&target, "--repo", &own, "--delta-policy", "only", "--ostree-repo", repo];
+    sandbox.ok(&[&words[..], &["--tls-verify=false", "--insecure-policy"]].concat());
+    assert_eq!(storage.digest(name), new.manifest_digest().to_string());
+}
+
+/// What a manager of fleets has its server and its agents call, in its words.
+#[test]
+fn an_agent_applies_what_skopeo_copied() {
+    let mut case = Case::new();
+    case.source.image("old", &case.old);
+    let (sandbox, registry) = (&case.sandbox, Registry::start());
+    let at = |name: &str| sandbox.path(name).display().to_string();
+    let oci_delta = |args: &[&str]| {
+        let ended = ended(sandbox.oci_delta().args(args).output().unwrap());
+        assert_eq!(ended.code, 0, "{args:?}: {ended:#?}");
+    };
+    let made = format!("oci:{}:img", at("made"));
+    oci_delta(&["create", "--debug", &case.source.reference("old"), &case.source.reference("new"), &made]);
+    let delta = registry.reference("os:delta");
+    skopeo(&["copy", "--dest-tls-verify=false", &made, &delta], sandbox.dir.path());
+    // By this the agent's search knows a delta for what it has.
+    let raw = skopeo(&["inspect", "--raw", "--tls-verify=false", &delta], sandbox.dir.path());
+    let manifest: Value = serde_json::from_str(&raw).unwrap();
+    let annotations = manifest["annotations"].as_object().unwrap();
+    let source = annotations.iter().find(|(key, _)| key.ends_with("delta.source")).unwrap();
+    assert_eq!(*source.1, case.old.manifest_digest().to_string());
+    let (copied, out) = (format!("oci:{}", at("copied")), format!("oci:{}", at("out")));
+    skopeo(&["copy", "--src-tls-verify=false", &delta, &copied], sandbox.dir.path());
+    let repo = case.with_image("bare-user");
+    oci_delta(&["apply", "--ostree-repo", repo.to_str().unwrap(), &copied, &out]);
+    // What bootc switches to has the digest of the registry, which it is asked for next.
+    let raw = skopeo(&["inspect", "--raw", &out], sandbox.dir.path());
+    assert_eq!(digest_of(raw.as_bytes()), case.new.manifest_digest());
 }
