@@ -42,7 +42,7 @@ pub(crate) struct ImageRecord {
 }
 
 /// A layer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct LayerRecord {
     pub diff_id: DiffId,
     /// Bytes of its plain tar, where that is noted.

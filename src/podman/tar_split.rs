@@ -41,6 +41,9 @@ const MAX_NAMES: usize = 1 << 30;
 /// Files of one layer that are remembered as opened; how many are open is seen to elsewhere.
 const REMEMBERED: usize = 64;
 
+/// Beside the files of a layer that a newer storage keeps in another form.
+const COMPOSEFS: &str = "composefs-data";
+
 /// What to do where podman's storage is not what it was.
 const GONE: &str = "podman may have removed the image meanwhile; run again";
 
@@ -99,6 +102,13 @@ struct Files {
 
 impl VirtualTar {
     fn open(layer: &LayerRecord, spool: &Spool, cancel: &Cancel) -> Result<Self> {
+        // Files are kept by their digests then.
+        if layer.files.with_file_name(COMPOSEFS).exists() {
+            let what =
+                format!("layer {}: podman keeps it as composefs, which is not read here", layer.diff_id);
+            return Err(Error::misfit(what)
+                .with_hint("skopeo copy the image from containers-storage: to oci:DIR:NAME, then use that"));
+        }
         let path = &layer.tar_split;
         let shown = path.display();
         let file = File::open(path).map_err(|e| match e.kind() {
@@ -490,7 +500,10 @@ mod tests {
         let (dir, layer) = layer(fine.as_bytes(), None, &[("f", b"FILE")]);
         let cut = std::fs::read(&layer.tar_split).unwrap();
         std::fs::write(&layer.tar_split, &cut[..cut.len() - 9]).unwrap();
-        assert_eq!(read(layer, &dir).unwrap_err().kind(), Kind::Verification);
+        assert_eq!(read(layer.clone(), &dir).unwrap_err().kind(), Kind::Verification);
+        std::fs::create_dir(layer.files.with_file_name(COMPOSEFS)).unwrap();
+        let other = read(layer, &dir).unwrap_err();
+        assert!(other.kind() == Kind::Misfit && other.to_string().contains("as composefs"), "{other}");
         let gone = LayerRecord { tar_split: PathBuf::from("/nowhere"), ..self::layer(b"", None, &[]).1 };
         assert_eq!(read(gone, &dir).unwrap_err().kind(), Kind::Misfit);
     }
