@@ -336,6 +336,19 @@ fn deltas_are_imported_into_the_storage_that_has_their_base() {
     assert_eq!((imported.code, &imported.stdout), (0, &id), "{imported:#?}");
     assert_eq!(storage.manifest("localhost/os:2"), case.new.manifest);
 
+    // The next delta is made of two images in the storage, for the one that was imported.
+    let more = Layer::gzip(tar(&[("usr/lib/new", &noise(8, 3000))]));
+    let third = Image::new([&case.new.layers[..2], &[more]].concat());
+    OciDir::create(&case.sandbox.path("third")).image("third", &third);
+    storage.copy(&format!("oci:{}:third", case.path("third")), "localhost/os:3");
+    let (stored, next) = ("containers-storage:localhost/os", case.path("next.oci"));
+    let made = storage.oci_delta(&["create", &format!("{stored}:2"), &format!("{stored}:3"), &next]);
+    assert_eq!(made.code, 0, "{made:#?}");
+    storage.skopeo(&["delete", &format!("{stored}:3")]);
+    let imported = storage.oci_delta(&["import", "--tag", "localhost/os:3", &next]);
+    let expected = format!("{}\n", third.config_digest().digest());
+    assert_eq!((imported.code, imported.stdout.clone()), (0, expected), "{imported:#?}");
+
     // A base in other encodings, as if it had been built there. No tag: the id is the name.
     let plain = Image::new(case.old.layers.iter().map(|layer| Layer::plain(layer.tar.clone())).collect());
     OciDir::create(&case.sandbox.path("plain")).image("old", &plain);
