@@ -67,6 +67,28 @@ fn yes() -> bool {
     true
 }
 
+/// Digits of a version by how many there are, and what stands between them.
+type Run = (usize, String);
+
+impl HaveImage {
+    /// What orders names as versions: 1.10 after 1.9. Registries list tags in any order.
+    pub fn version(&self) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        for c in self.name.chars() {
+            let is_digit = c.is_ascii_digit();
+            match runs.last_mut().filter(|(digits, _)| (*digits > 0) == is_digit) {
+                Some((_, run)) if run == "0" && is_digit => *run = c.to_string(),
+                Some((digits, run)) => {
+                    *digits += usize::from(is_digit);
+                    run.push(c);
+                }
+                None => runs.push((usize::from(is_digit), c.to_string())),
+            }
+        }
+        runs
+    }
+}
+
 impl Have {
     /// Adds an image.
     pub fn add(&mut self, image: HaveImage) {
@@ -159,6 +181,13 @@ mod tests {
             platform: Some("linux/arm64".parse().unwrap()),
             is_image: false,
         }
+    }
+
+    #[test]
+    fn names_are_in_the_order_of_versions() {
+        let version = |tag: &str| HaveImage { name: format!("h:5000/app:{tag}"), ..image() }.version();
+        let tags = ["1", "1.2", "1.9", "1.010", "1.11-rc", "2", "10", "latest"];
+        assert!(tags.is_sorted_by(|a, b| version(a) < version(b)));
     }
 
     #[test]

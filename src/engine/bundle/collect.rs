@@ -234,8 +234,10 @@ impl Collector<'_> {
         let shared = |had: &&HaveImage| {
             image.layers.iter().filter(|layer| had.layers.contains(layer.digest())).count()
         };
-        // Of those that share as many layers the last one: versions are listed in their order, as a rule.
-        let Some(base) = self.request.have.images.iter().filter(serves).max_by_key(shared) else {
+        // Of those that share as many layers the latest version.
+        let Some(base) =
+            self.request.have.images.iter().filter(serves).max_by_key(|had| (shared(had), had.version()))
+        else {
             return Ok(None);
         };
         let pair = format!("{}-{}", base.config.digest(), image.manifest_digest.digest());

@@ -16,7 +16,7 @@ use crate::bundle::{BundledBase, BundledManifest, Referrer};
 use crate::digest::Digest;
 use crate::document::{self, DocumentKind};
 use crate::engine::in_registry::InRegistry;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::platform::Platform;
 use crate::proxy::ProxyOptions;
 use crate::reference::Reference;
@@ -94,10 +94,12 @@ impl<'a> Door<'a> {
                     // The list counts, and not the manifest: a run may have ended between the two.
                     let subject = document::subject(&self.raw(&digest)?).unwrap_or(root.clone());
                     if !lists.contains_key(&subject) {
-                        let listing = at.repository.referrers(&subject, "", u64::MAX).await?;
-                        lists.insert(subject.clone(), listing.entries);
+                        lists.insert(subject.clone(), at.list(&subject).await?);
                     }
-                    lists[&subject].iter().any(|entry: &Descriptor| *entry.digest() == digest)
+                    match &lists[&subject] {
+                        Some(list) => list.iter().any(|entry| *entry.digest() == digest),
+                        None => at.repository.has_manifest(&digest).await?,
+                    }
                 }
             };
             lacking.extend((!found).then_some(referrer));
@@ -314,5 +316,14 @@ impl At {
     /// Does the tag mean this manifest there?
     async fn means(&self, tag: &str, digest: &Digest) -> Result<bool> {
         Ok(self.repository.raw(tag).await?.is_some_and(|raw| raw.digest == *digest))
+    }
+
+    /// What points to `subject` there; `None` where the registry does not tell us, though it may take more.
+    async fn list(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
+        match self.repository.referrers(subject, "", u64::MAX).await {
+            Ok(listing) => Ok(Some(listing.entries)),
+            Err(e) if matches!(e.kind(), Kind::Transient | Kind::Interrupted) => Err(e),
+            Err(_) => Ok(None),
+        }
     }
 }
