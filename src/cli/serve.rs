@@ -7,10 +7,8 @@ use clap::Args;
 
 use super::fetch::ostree;
 use super::{LimitArgs, parse_size};
-use crate::engine::request::BaseChoice;
-use crate::reference::PodmanPlace;
+use crate::engine::request::OstreeChoice;
 use crate::serve::print::Engine;
-use crate::store::StoreRef;
 
 /// How to serve.
 #[derive(Debug, Clone, Args)]
@@ -65,14 +63,8 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// Where bases are, beside the repository: in podman's storage and in ostree.
-    pub fn base(&self, repository: &StoreRef) -> BaseChoice {
-        let storage = StoreRef::Podman(PodmanPlace::default());
-        let storage = Some(storage).filter(|storage| storage != repository);
-        BaseChoice {
-            ostree: ostree(self.ostree_repo.as_deref()),
-            repository: storage,
-            ..BaseChoice::default()
-        }
+    /// The ostree repository that is meant.
+    pub fn ostree(&self) -> OstreeChoice {
+        ostree(self.ostree_repo.as_deref())
     }
 }

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Context;
+use super::{Context, beside};
 use crate::cli::ProxyArgs;
 use crate::doors::{self, Settings};
 use crate::engine::request::{BaseChoice, PlaceOptions};
@@ -22,8 +22,12 @@ pub(super) fn run(context: &Context, args: &ProxyArgs) -> Result<()> {
     session.reporter = Arc::new(Silent);
     let settings = access(&args.arguments, &session)?.map(|proxy| Settings {
         place: PlaceOptions { proxy, ..PlaceOptions::default() },
-        base: BaseChoice { ostree: args.ostree(), ..BaseChoice::default() },
-        repository: Some(context.repo.clone()),
+        base: BaseChoice {
+            repository: beside(&context.repo),
+            ostree: args.ostree(),
+            ..BaseChoice::default()
+        },
+        repository: context.repo.clone(),
         session,
         log,
     });

@@ -25,6 +25,7 @@ use crate::cancel::Cancel;
 use crate::cli::{Command, Typed};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::progress::Event;
+use crate::reference::PodmanPlace;
 use crate::session::Session;
 use crate::store::StoreRef;
 use crate::terminal;
@@ -152,6 +153,11 @@ fn in_home(variable: &str, usual: &str) -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let dir = absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(usual)))?;
     Some(dir.join("oci-delta-fetch"))
+}
+
+/// Podman's storage, for those that look for bases wherever they may be; not beside itself.
+fn beside(repository: &StoreRef) -> Option<StoreRef> {
+    Some(StoreRef::Podman(PodmanPlace::default())).filter(|storage| storage != repository)
 }
 
 fn write_stdout(text: &str) -> Result<()> {

@@ -5,10 +5,11 @@ use std::net::{SocketAddr, TcpListener};
 
 use listenfd::ListenFd;
 
-use super::{Context, in_home, write_stdout};
+use super::{Context, beside, in_home, write_stdout};
 use crate::cli::ServeArgs;
-use crate::engine::request::{FetchRequest, PlaceOptions};
+use crate::engine::request::{BaseChoice, FetchRequest, PlaceOptions};
 use crate::error::{Error, IoContext as _, Result};
+use crate::exact::Exact;
 use crate::proxy::ProxyOptions;
 use crate::reference::Reference;
 use crate::serve::print::config;
@@ -40,7 +41,13 @@ pub(super) async fn run(context: &Context, args: &ServeArgs) -> Result<()> {
     let fetch = FetchRequest {
         place: PlaceOptions { proxy, ..PlaceOptions::default() },
         limits: args.limits.limits(),
-        base: args.base(&context.repo),
+        base: BaseChoice {
+            repository: beside(&context.repo),
+            ostree: args.ostree(),
+            ..BaseChoice::default()
+        },
+        // Engines check digests.
+        exact: Exact::Require,
         ..FetchRequest::new(any, context.repo.clone())
     };
     let request =

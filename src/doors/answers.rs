@@ -1,61 +1,31 @@
-//! What deltas give of an image that the client opened, and the answers that come of it.
+//! Answers to the requests for which there is a better one than skopeo's.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, PipeWriter, Write as _};
+use std::io::{self, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::Timespec;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::runtime::Builder;
 
+use super::Settings;
+use super::image::{Given, Image, Wanted};
 use super::wire::Packet;
-use crate::cancel::Cancel;
-use crate::digest::Digest;
-use crate::engine::aside::{Aside, AsideLayer, ByDelta, has_bases};
-use crate::engine::request::{BaseChoice, FetchRequest, PlaceOptions};
-use crate::error::{Error, IoContext as _, Kind, Result};
+use super::work::texts;
+use crate::encoding::EncodingWriter;
+use crate::error::{IoContext as _, Result};
 use crate::reference::Reference;
-use crate::session::Session;
-use crate::store::StoreRef;
-
-/// How long a client waits for it to be found out whether there is a delta. Without one, it waits for nothing.
-const SEARCH: Duration = Duration::from_secs(2);
-
-/// How often it is looked whether a client that waits is still there.
-const LOOK: Duration = Duration::from_millis(100);
-
-/// How long the work on an image gets to end when nobody wants it any more.
-const END: Duration = Duration::from_secs(1);
 
 /// Most images for which deltas are sought at once; clients open one or two.
 const MAX_IMAGES: usize = 8;
-
 /// Most blobs of ours that are on their way; clients ask for as many as there are cores.
 const MAX_PIPES: usize = 256;
-
 /// Where numbers of our pipes begin: those of skopeo are descriptors, which are far below.
 const FIRST_PIPE: u32 = 1 << 30;
-
-/// What deltas are looked for with.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// How registries are reached.
-    pub place: PlaceOptions,
-    /// Which bases there are beside `repository`.
-    pub base: BaseChoice,
-    /// A composefs repository that the client fills, or a layout with bases; `None`: neither.
-    pub repository: Option<StoreRef>,
-    /// Stops the work; where files may be put.
-    pub session: Session,
-    /// Is told of each answer from a delta, and why there is none, in a line of JSON.
-    pub log: fn(&str),
-}
+/// Bytes that are wrapped at once.
+const PIECE: usize = 256 << 10;
 
 /// Answers from deltas.
 #[derive(Debug)]
@@ -65,49 +35,6 @@ pub(super) struct Answers {
     images: HashMap<u64, Image>,
     pipes: HashMap<u32, JoinHandle<io::Result<u64>>>,
     next_pipe: u32,
-}
-
-/// An image that is open.
-#[derive(Debug)]
-struct Image {
-    reference: String,
-    opened: Instant,
-    shared: Arc<Shared>,
-    session: Session,
-    log: fn(&str),
-    /// Is the client's own repository filled? Else layers are made aside.
-    fills: bool,
-    /// The layers, while they are made and asked for.
-    _dir: Option<TempDir>,
-}
-
-/// What the thread that works on it has come to.
-#[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// What deltas give; `None` while that is not known.
-    found: Option<Found>,
-    /// Is nothing more to come?
-    is_over: bool,
-}
-
-#[derive(Debug, Default)]
-struct Found {
-    layers: HashMap<Digest, AsideLayer>,
-    deltas: Vec<Digest>,
-}
-
-/// A blob that is asked for.
-struct Wanted {
-    image: u64,
-    digest: Digest,
-    /// The bytes that it has for the client, which says so in one of two methods.
-    size: Option<u64>,
 }
 
 impl Answers {
@@ -122,24 +49,33 @@ impl Answers {
     /// Interrupted, when it goes meanwhile; the system's.
     pub fn to(&mut self, request: &Value, client: impl AsFd) -> Result<Option<Packet>> {
         let arguments = &request["args"];
+        let number = arguments[0].as_u64();
         match request["method"].as_str() {
             Some("GetManifest") => {
-                let image = arguments[0].as_u64().and_then(|id| self.images.get(&id));
-                if let Some(image) = image.filter(|image| image.fills) {
-                    image.wait(client, |state| state.is_over)?;
+                if let Some(image) = number.and_then(|id| self.images.get(&id)).filter(|image| image.fills) {
+                    image.filled(client)?;
                 }
                 Ok(None)
             }
-            Some(method @ ("GetBlob" | "GetRawBlob")) => match Wanted::read(arguments) {
-                Some(wanted) => self.blob(&wanted, method == "GetRawBlob", client),
-                None => Ok(None),
+            Some("GetFullConfig") => {
+                if let Some(image) = number.and_then(|id| self.images.get_mut(&id)) {
+                    image.knows_ostree = true;
+                }
+                Ok(None)
+            }
+            Some(method @ ("GetBlob" | "GetRawBlob")) => match arguments[1].as_str().map(str::parse) {
+                Some(Ok(digest)) => {
+                    let (size, is_raw) = (arguments[2].as_u64(), method == "GetRawBlob");
+                    self.blob(number, &Wanted { digest, size, is_raw }, client)
+                }
+                _ => Ok(None),
             },
             Some("FinishPipe") => {
-                let pipe = arguments[0].as_u64().and_then(|id| u32::try_from(id).ok());
+                let pipe = number.and_then(|id| u32::try_from(id).ok());
                 Ok(pipe.and_then(|id| self.pipes.remove(&id)).map(finished))
             }
             Some("CloseImage") => {
-                drop(arguments[0].as_u64().and_then(|id| self.images.remove(&id)));
+                drop(number.and_then(|id| self.images.remove(&id)));
                 Ok(None)
             }
             _ => Ok(None),
@@ -148,17 +84,30 @@ impl Answers {
 
     /// Takes note of skopeo's reply to a request.
     pub fn note(&mut self, request: &Value, reply: &[u8]) {
-        let is_open = matches!(request["method"].as_str(), Some("OpenImage" | "OpenImageOptional"));
-        let Some(settings) = self.settings.as_ref().filter(|_| is_open) else { return };
+        let method = request["method"].as_str();
+        if !matches!(method, Some("OpenImage" | "OpenImageOptional" | "GetManifest")) {
+            return;
+        }
         let reply: Value = serde_json::from_slice(reply).unwrap_or_default();
+        if reply["success"] != true {
+            return;
+        }
+        if method == Some("GetManifest") {
+            let image = request["args"][0].as_u64().and_then(|id| self.images.get_mut(&id));
+            if let Some(image) = image {
+                image.manifest = reply["value"].as_str().and_then(|digest| digest.parse().ok());
+            }
+            return;
+        }
         let (Some(id), Some(reference)) = (reply["value"].as_u64(), request["args"][0].as_str()) else {
             return;
         };
-        if reply["success"] != true || id == 0 || self.images.len() >= MAX_IMAGES {
+        if id == 0 || self.images.len() >= MAX_IMAGES {
             return;
         }
         // Not from a registry, it has no deltas; what cannot be begun is skopeo's.
-        if let Ok(parsed @ Reference::Docker { .. }) = reference.parse()
+        if let Some(settings) = &self.settings
+            && let Ok(parsed @ Reference::Docker { .. }) = reference.parse()
             && let Ok(image) = Image::open(reference, parsed, settings)
         {
             self.images.insert(id, image);
@@ -166,204 +115,67 @@ impl Answers {
     }
 
     /// The reply with a layer that a delta gave.
-    fn blob(&mut self, wanted: &Wanted, is_raw: bool, client: impl AsFd) -> Result<Option<Packet>> {
-        let Some(image) = self.images.get(&wanted.image).filter(|_| self.pipes.len() < MAX_PIPES) else {
-            return Ok(None);
-        };
-        let Some((layer, deltas)) = image.layer(wanted, client)? else { return Ok(None) };
-        let size = layer.published.size();
-        let Ok(file) = File::open(&layer.place) else { return Ok(None) };
+    fn blob(&mut self, image: Option<u64>, wanted: &Wanted, client: impl AsFd) -> Result<Option<Packet>> {
+        let image = image.and_then(|id| self.images.get_mut(&id)).filter(|_| self.pipes.len() < MAX_PIPES);
+        let Some(image) = image else { return Ok(None) };
+        let Some(given) = image.layer(wanted, client)? else { return Ok(None) };
+        (image.log)(&line(&image.reference, wanted, &given));
         let (reader, writer) = io::pipe().at("cannot make a pipe")?;
         let (fault, told) = io::pipe().at("cannot make a pipe")?;
-        let pass = move || pass(file, writer, is_raw.then_some(told));
-        let writing = thread::Builder::new().spawn(pass).at("cannot start a thread")?;
-        (image.log)(
-            &json!({
-                "event": "delta-answer",
-                "image": image.reference,
-                "blob": wanted.digest.to_string(),
-                "bytes": size,
-                "downloaded_bytes": layer.download_bytes,
-                "saved_bytes": size.saturating_sub(layer.download_bytes),
-                "deltas": texts(&deltas),
-            })
-            .to_string(),
-        );
-        if is_raw {
-            return Ok(Some(reply(json!(size), 0, vec![reader.into(), fault.into()])));
+        // What it is wrapped into, nobody has counted.
+        let size = given.wrapping.map_or(json!(given.size), |_| json!(-1));
+        let told = wanted.is_raw.then_some(told);
+        let writing =
+            thread::Builder::new().spawn(|| pass(given, writer, told)).at("cannot start a thread")?;
+        if wanted.is_raw {
+            return Ok(Some(reply(size, 0, vec![reader.into(), fault.into()])));
         }
         let pipe = self.next_pipe;
         self.next_pipe = pipe.checked_add(1).unwrap_or(FIRST_PIPE);
         self.pipes.insert(pipe, writing);
-        Ok(Some(reply(json!(size), pipe, vec![reader.into()])))
+        Ok(Some(reply(size, pipe, vec![reader.into()])))
     }
 }
 
-impl Image {
-    /// Begins to look for deltas.
-    fn open(reference: &str, parsed: Reference, settings: &Settings) -> Result<Self> {
-        let fills = settings.repository.as_ref().filter(|repo| matches!(repo, StoreRef::Composefs(_)));
-        let dir = match fills {
-            None => Some(tempfile::tempdir_in(&settings.session.spool).at(settings.session.spool.display())?),
-            Some(_) => None,
-        };
-        let aside = || dir.as_ref().map(|dir| StoreRef::Layout(dir.path().join("layers")));
-        let repository = fills.cloned().or_else(aside).ok_or_else(|| Error::local("no place for layers"))?;
-        let mut request = FetchRequest {
-            place: settings.place.clone(),
-            base: settings.base.clone(),
-            ..FetchRequest::new(parsed, repository)
-        };
-        if fills.is_none() {
-            request.base.repository = settings.repository.clone();
-        }
-        // A token of its own: closing one image stops the work for no other.
-        let mut session = settings.session.clone();
-        session.cancel = Cancel::default();
-        let shared = Arc::<Shared>::default();
-        let (told, name, working) = (shared.clone(), reference.to_owned(), session.clone());
-        let fills = fills.is_some();
-        let log = settings.log;
-        let work = move || {
-            match work(&working, &request, fills, &told, log) {
-                Err(e) if e.kind() != Kind::Interrupted => {
-                    log(&fallback(&name, &e.to_string()));
-                }
-                _ => {}
-            }
-            told.change(|state| {
-                state.is_over = true;
-                state.found.get_or_insert_default();
-            });
-        };
-        thread::Builder::new().name("deltas".into()).spawn(work).at("cannot start a thread")?;
-        Ok(Image {
-            reference: reference.to_owned(),
-            opened: Instant::now(),
-            shared,
-            session,
-            log,
-            fills,
-            _dir: dir,
-        })
-    }
-
-    /// The layer, as soon as it is made; and the deltas that gave it.
-    fn layer(&self, wanted: &Wanted, client: impl AsFd) -> Result<Option<(AsideLayer, Vec<Digest>)>> {
-        let mut found = None;
-        self.wait(client, |state| {
-            let Some(all) = &state.found else { return false };
-            let layer = all.layers.get(&wanted.digest);
-            let layer = layer.filter(|layer| wanted.size.is_none_or(|size| size == layer.published.size()));
-            let Some(layer) = layer else { return true };
-            if layer.place.exists() {
-                found = Some((layer.clone(), all.deltas.clone()));
-            }
-            found.is_some() || state.is_over
-        })?;
-        Ok(found)
-    }
-
-    /// Waits until it is so, or until the search has taken too long.
-    fn wait(&self, client: impl AsFd, mut so: impl FnMut(&State) -> bool) -> Result<()> {
-        let mut state = self.shared.lock();
-        loop {
-            if so(&state) {
-                return Ok(());
-            }
-            if state.found.is_none() && self.opened.elapsed() >= SEARCH {
-                self.session.cancel.cancel();
-                drop(state);
-                let reason = format!("not found out within {} seconds", SEARCH.as_secs());
-                (self.log)(&fallback(&self.reference, &reason));
-                return Ok(());
-            }
-            state = match self.shared.changed.wait_timeout(state, LOOK) {
-                Ok((state, _)) => state,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
-            if is_gone(&client) {
-                return Err(Error::new(Kind::Interrupted, "the client is gone"));
-            }
-        }
-    }
-}
-
-impl Drop for Image {
-    /// What works here ends before its directory goes.
-    fn drop(&mut self) {
-        self.session.cancel.cancel();
-        let state = self.shared.lock();
-        let _ = self.shared.changed.wait_timeout_while(state, END, |state| !state.is_over);
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.lock());
-        self.changed.notify_all();
-    }
-}
-
-impl Wanted {
-    fn read(arguments: &Value) -> Option<Self> {
-        let digest = arguments[1].as_str()?.parse().ok()?;
-        Some(Wanted { image: arguments[0].as_u64()?, digest, size: arguments[2].as_u64() })
-    }
-}
-
-/// Looks what deltas give, tells it, and makes that.
-fn work(
-    session: &Session,
-    request: &FetchRequest,
-    fills: bool,
-    shared: &Shared,
-    log: fn(&str),
-) -> Result<()> {
-    if !has_bases(session, request)? {
-        return Ok(());
-    }
-    let runtime = Builder::new_current_thread().enable_all().build().at("cannot start")?;
-    runtime.block_on(async {
-        if fills {
-            let Some(image) = ByDelta::look(session, request).await? else { return Ok(()) };
-            shared.change(|state| state.found = Some(Found::default()));
-            let outcome = image.fetch().await?;
-            log(&json!({
-                "event": "delta-filled",
-                "image": request.reference.to_string(),
-                "repository": request.repository.to_string(),
-                "downloaded_bytes": outcome.bytes.downloaded,
-                "saved_bytes": outcome.bytes.plain_pull.saturating_sub(outcome.bytes.downloaded),
-                "deltas": texts(&outcome.deltas),
-            })
-            .to_string());
-            return Ok(());
-        }
-        let Some(aside) = Aside::look(session, request).await? else { return Ok(()) };
-        let layers = aside.layers().into_iter().map(|layer| (layer.published.digest().clone(), layer));
-        let (layers, deltas) = (layers.collect(), aside.deltas());
-        shared.change(|state| state.found = Some(Found { layers, deltas }));
-        aside.make().await
+/// What is logged of an answer.
+fn line(image: &str, wanted: &Wanted, given: &Given) -> String {
+    json!({
+        "event": "delta-answer",
+        "image": image,
+        "blob": wanted.digest.to_string(),
+        "bytes": given.size,
+        "is_exact": given.wrapping.is_none(),
+        "downloaded_bytes": given.downloaded,
+        "saved_bytes": given.size.saturating_sub(given.downloaded),
+        "deltas": texts(&given.deltas),
     })
+    .to_string()
 }
 
-/// The line that says why a layer does not come from a delta.
-fn fallback(image: &str, reason: &str) -> String {
-    json!({ "event": "delta-fallback", "image": image, "reason": reason }).to_string()
+/// A file, read from its beginning, whoever else reads it.
+struct Reader {
+    file: Arc<File>,
+    at: u64,
 }
 
-fn texts(digests: &[Digest]) -> Vec<String> {
-    digests.iter().map(ToString::to_string).collect()
+impl Read for Reader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read_at(buf, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
 }
 
-/// Writes a file into a pipe; what goes wrong, into the one for errors, if there is one.
-fn pass(mut file: File, mut pipe: PipeWriter, fault: Option<PipeWriter>) -> io::Result<u64> {
-    let passed = io::copy(&mut file, &mut pipe);
+/// Writes a layer into a pipe; what goes wrong, into the one for errors, if there is one.
+fn pass(given: Given, mut pipe: PipeWriter, fault: Option<PipeWriter>) -> io::Result<u64> {
+    let mut reader = io::BufReader::with_capacity(PIECE, Reader { file: given.file, at: 0 });
+    let passed = match given.wrapping {
+        None => io::copy(&mut reader, &mut pipe),
+        Some(encoding) => EncodingWriter::new(pipe, encoding).and_then(|mut writer| {
+            let bytes = io::copy(&mut reader, &mut writer)?;
+            writer.finish().map(|_| bytes)
+        }),
+    };
     if let (Err(e), Some(mut fault)) = (&passed, fault) {
         let code = if e.kind() == io::ErrorKind::BrokenPipe { "EPIPE" } else { "other" };
         // Where nobody reads it, nobody wants it.
@@ -390,10 +202,4 @@ fn reply(value: Value, pipe: u32, descriptors: Vec<OwnedFd>) -> Packet {
 
 fn packet(document: &Value, descriptors: Vec<OwnedFd>) -> Packet {
     Packet { bytes: document.to_string().into_bytes(), descriptors }
-}
-
-fn is_gone(client: impl AsFd) -> bool {
-    let mut watched = [PollFd::new(&client, PollFlags::RDHUP)];
-    poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok()
-        && watched[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
 }

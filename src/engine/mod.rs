@@ -5,7 +5,6 @@
 //! ```
 
 pub mod apply;
-pub mod aside;
 pub(crate) mod base;
 mod base_image;
 mod bring;
@@ -14,6 +13,7 @@ mod carry;
 mod chain;
 pub(crate) mod decision;
 pub mod export;
+pub mod fill;
 mod in_registry;
 pub mod inspect;
 pub mod inventory;

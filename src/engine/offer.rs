@@ -1,5 +1,5 @@
 //! What deltas can give of an image that somebody else pulls: the blobs of changed layers, exactly as they were
-//! published, which may be read while they are made.
+//! published, which may be read while they are made; and where that is wanted, the plain tars of others.
 //!
 //! ```text
 //! workshop ─ offer (manifest → deltas, base, plan) ─ layer ─┬─ rebuild, once ─► cache
@@ -24,7 +24,7 @@ use super::base::Elsewhere;
 use super::bring::Bring;
 use super::decision::{Decision, Hand, Next, Purpose};
 use super::opened::Opened;
-use super::outcome::Reason;
+use super::outcome::{LayerEnd, Reason};
 use super::request::FetchRequest;
 use crate::artifact::Image;
 use crate::digest::{Digest, Hasher};
@@ -89,7 +89,8 @@ impl Workshop {
     }
 
     /// What deltas can give of the image of `request`, over a base in its repository or where else it says;
-    /// the reason where that is nothing. `seen` is its manifest, if it was read already.
+    /// the reason where that is nothing. `seen` is its manifest, if it was read already. Layers that cannot be made
+    /// as they were published are offered as tars, unless the request requires exact ones.
     ///
     /// # Errors
     /// As for [`plan`](super::plan).
@@ -103,12 +104,8 @@ impl Workshop {
         let (choice, told) = (request.base.clone(), session.clone());
         let elsewhere = on_thread(move || Elsewhere::open(&choice, &told)).await?;
         let nothing = Inventory::default();
-        // Kept as blobs that are what was published, wherever the base is.
-        let request = FetchRequest {
-            repository: StoreRef::Layout(self.cache.spool()),
-            exact: Exact::Require,
-            ..request.clone()
-        };
+        // Kept as blobs, wherever the base is.
+        let request = FetchRequest { repository: StoreRef::Layout(self.cache.spool()), ..request.clone() };
         let spool = self.cache.spool();
         let (reference, cancel) = (&request.reference, &session.cancel);
         let opened = match seen {
@@ -132,7 +129,7 @@ impl Workshop {
             // The registry is for whoever pulls to ask, and so it counts what comes from there.
             layer.ways.retain(|way| way.origin != Origin::Whole && (has_blobs || way.origin != Origin::Here));
         }
-        if !decision.plan.layers.iter().any(is_offered) {
+        if !decision.plan.layers.iter().any(|layer| is_offered(layer, request.exact)) {
             return Ok(Err(decision.fallback.unwrap_or(Reason::NotSmaller)));
         }
         let beside = decision.bytes_beside_layers() + opened.metadata_bytes();
@@ -169,14 +166,24 @@ async fn open(session: &Session, place: &StoreRef) -> Result<Option<Stock>> {
     .await
 }
 
-/// Can its blob be made here as it was published?
-fn is_offered(layer: &PlannedLayer) -> bool {
-    let published = layer.published.digest();
+/// Can it be made here, as it was published or as its tar, where that will do?
+fn is_offered(layer: &PlannedLayer, exact: Exact) -> bool {
     layer.same_as.is_none()
         && layer.ways.first().is_some_and(|way| {
-            way.blob.digest() == published && way.origin != Origin::Here
-                || way.blob.digest() != published && !matches!(layer.keep, Keep::Rewritten(_))
+            let is_whole = way.blob.digest() == layer.published.digest();
+            match (way.origin, is_whole) {
+                (Origin::Here, true) => false,
+                (_, true) => true,
+                (Origin::Here, false) => is_exact(layer),
+                (_, false) => exact != Exact::Require || is_exact(layer),
+            }
         })
+}
+
+/// Is it known how to make the blob that was published?
+fn is_exact(layer: &PlannedLayer) -> bool {
+    let is_whole = layer.ways.first().is_some_and(|way| way.blob.digest() == layer.published.digest());
+    is_whole || !matches!(layer.keep, Keep::Rewritten(_))
 }
 
 /// What deltas can give of an image. Its repositories stay open, so that nobody's gc takes the base away.
@@ -204,9 +211,12 @@ impl Offer {
         self.decision.deltas()
     }
 
-    /// The layers that can be read here.
-    pub fn layers(&self) -> impl Iterator<Item = &Descriptor> {
-        self.decision.plan.layers.iter().filter(|layer| is_offered(layer)).map(|layer| &layer.published)
+    /// The layers that can be read here, as they were published; and whether what is read is to be that, and not its
+    /// tar.
+    pub fn layers(&self) -> impl Iterator<Item = (&Descriptor, bool)> {
+        let layers = self.decision.plan.layers.iter();
+        let offered = layers.filter(|layer| is_offered(layer, self.request.exact));
+        offered.map(|layer| (&layer.published, is_exact(layer)))
     }
 
     /// Bytes that are read for it beside its layers: manifests, lists, links of a chain. The one who asks first
@@ -227,7 +237,9 @@ impl Offer {
     /// Local, where the cache cannot be read.
     pub fn read(self: &Arc<Self>, digest: &Digest) -> Result<Option<Reading>> {
         let layers = &self.decision.plan.layers;
-        let wanted = |layer: &PlannedLayer| layer.published.digest() == digest && is_offered(layer);
+        let wanted = |layer: &PlannedLayer| {
+            layer.published.digest() == digest && is_offered(layer, self.request.exact)
+        };
         let Some(index) = layers.iter().position(wanted).filter(|_| self.failure(digest).is_none()) else {
             return Ok(None);
         };
@@ -261,11 +273,11 @@ impl Offer {
         }
         // Whoever comes now looks into the cache.
         self.workshop.at_work.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
-        let end = made.map_err(|e| e.to_string());
+        let end = made.map(|layer| layer.stored.digest().clone()).map_err(|e| e.to_string());
         tell.0.send_modify(|progress| progress.end = Some(progress.end.take().unwrap_or(end)));
     }
 
-    async fn make(&self, index: usize, received: Received, tell: Arc<Teller>) -> Result<()> {
+    async fn make(&self, index: usize, received: Received, tell: Arc<Teller>) -> Result<LayerEnd> {
         let _turn = self.workshop.rebuilds.acquire().await.map_err(|e| Error::local(e.to_string()))?;
         let nothing = Inventory::default();
         let bring = Bring {
@@ -277,7 +289,7 @@ impl Offer {
             received: vec![received; self.decision.plan.layers.len()],
         };
         let files = self.files.get_or_try_init(|| bring.files(&self.decision)).await?;
-        bring.one(&self.decision, files.clone(), index).await.map(drop)
+        bring.one(&self.decision, files.clone(), index).await
     }
 }
 
@@ -288,8 +300,8 @@ struct Progress {
     /// Times that it was begun.
     begun: u32,
     bytes: u64,
-    /// How it ended: all bytes are right, or why they never will be.
-    end: Option<Result<(), String>>,
+    /// How it ended: all bytes are right, those of the blob with this digest; or why they never will be.
+    end: Option<Result<Digest, String>>,
     received: Received,
 }
 
@@ -313,14 +325,16 @@ impl Growth for Teller {
         });
     }
 
-    fn verified(&self) {
-        self.0.send_modify(|progress| progress.end = Some(Ok(())));
+    fn verified(&self, digest: &Digest) {
+        self.0.send_modify(|progress| progress.end = Some(Ok(digest.clone())));
     }
 }
 
 /// Follows the blob of a layer as it is made.
 #[derive(Debug)]
 pub struct Reading {
+    /// As published.
+    digest: Digest,
     size: u64,
     progress: watch::Receiver<Progress>,
     counts: Received,
@@ -339,11 +353,12 @@ impl Reading {
             (now.begun, now.received.clone())
         };
         let (started, prefix) = (Instant::now(), Hasher::default());
-        Reading { size: blob.size(), progress, counts, started, _teller: None, prefix, begun }
+        let (digest, size) = (blob.digest().clone(), blob.size());
+        Reading { digest, size, progress, counts, started, _teller: None, prefix, begun }
     }
 
     fn of_file(blob: &Descriptor, file: File) -> Self {
-        let (file, end) = (Some(Arc::new(file)), Some(Ok(())));
+        let (file, end) = (Some(Arc::new(file)), Some(Ok(blob.digest().clone())));
         let progress = Progress { file, begun: 1, bytes: blob.size(), end, ..Progress::default() };
         let (teller, progress) = watch::channel(progress);
         Reading { _teller: Some(teller), ..Reading::new(blob, progress) }
@@ -369,29 +384,31 @@ impl Reading {
         self.started.elapsed()
     }
 
-    /// The whole blob, once it is right; nothing of it was read before.
+    /// The whole blob, once it is right, and its digest, which is that of the tar for a layer that is no more than
+    /// that here; nothing of it was read before.
     ///
     /// # Errors
     /// Why it cannot be made.
-    pub async fn whole(&mut self) -> Result<Arc<File>> {
+    pub async fn whole(&mut self) -> Result<(Arc<File>, Digest)> {
         let progress = self.progress.wait_for(|progress| progress.end.is_some()).await.map_err(|_| gone())?;
         match (&progress.end, &progress.file) {
-            (Some(Ok(())), Some(file)) => Ok(file.clone()),
+            (Some(Ok(digest)), Some(file)) => Ok((file.clone(), digest.clone())),
             (Some(Err(why)), _) => Err(Error::misfit(why.clone())),
             _ => Err(gone()),
         }
     }
 
-    /// The next bytes, as soon as they may be given away; `None` after the last.
+    /// The next bytes, as soon as they may be given away; `None` after the last. For exact layers.
     ///
     /// # Errors
-    /// Why the blob cannot be made, or not from here on.
+    /// Why the blob cannot be made as it was published, or not from here on.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
         loop {
             let now = self.progress.borrow_and_update().clone();
             let ready = match &now.end {
                 Some(Err(why)) => return Err(Error::misfit(why.clone())),
-                Some(Ok(())) => self.size,
+                Some(Ok(made)) if *made != self.digest => return Err(Error::misfit("made as another blob")),
+                Some(Ok(_)) => self.size,
                 None => now.bytes.min(self.size.saturating_sub(HOLD_BACK)),
             };
             let at = self.prefix.bytes();

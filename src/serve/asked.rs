@@ -234,7 +234,7 @@ impl Asked<'_> {
         let Some((first, end)) = range.to_str().ok().and_then(|range| part(range, size)) else {
             return self.pass_on().await;
         };
-        let Ok(file) = reading.whole().await else { return self.pass_on().await };
+        let Ok((file, _)) = reading.whole().await else { return self.pass_on().await };
         let mut headers = blob_headers(end - first, digest);
         let content = HeaderValue::from_str(&format!("bytes {first}-{}/{size}", end - 1));
         headers.extend(content.ok().map(|range| (CONTENT_RANGE, range)));

@@ -166,5 +166,5 @@ impl Deltas {
 }
 
 fn gives(offer: &Offer, blob: &Digest) -> bool {
-    offer.image().config_digest == *blob || offer.layers().any(|layer| layer.digest() == blob)
+    offer.image().config_digest == *blob || offer.layers().any(|(layer, _)| layer.digest() == blob)
 }

@@ -30,8 +30,8 @@ pub trait Growth: Debug + Send + Sync {
     /// So many bytes of it are there; whether they are right is not known.
     fn grow(&self, bytes: u64);
 
-    /// All bytes are there, and they are those that were published.
-    fn verified(&self);
+    /// All bytes are there, and they are right: those of the blob with this digest.
+    fn verified(&self, digest: &Digest);
 }
 
 /// Where the file of a blob is written, under which name it is kept, and who is told.
@@ -55,7 +55,7 @@ impl Files {
     /// Gives a blob its name, whose digest was checked.
     fn keep(&self, growing: Growing, digest: &Digest) -> Result<()> {
         if let Some(growth) = &growing.growth {
-            growth.verified();
+            growth.verified(digest);
         }
         persist(growing.file, &self.blobs.join(digest.digest()))
     }

@@ -1,19 +1,23 @@
 //! The transport helper: clients of skopeo's image proxy that know nothing of us.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use containers_image_proxy::{ImageProxy, ImageProxyConfig};
 use oci_delta_fetch::digest::{Digest, digest_of};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tokio::runtime::Runtime;
 
 use super::ostree::{commit, manifest_of, ostree};
+use super::support::client::{Client, Reply};
 use super::support::fake::FakeSkopeo;
 use super::support::images::{noise, tree};
+use super::support::podman::Podman;
+use super::support::registry::skopeo;
 use super::support::relay::Relay;
 use super::support::running::wait_for;
 use super::support::{Delta, Image, Layer, OciDir, Registry, Sandbox};
@@ -184,14 +188,19 @@ struct Case {
 }
 
 impl Case {
+    /// One whose changed layer any recipe is for, and composefs takes.
     fn new() -> Self {
+        Self::with(Layer::plain, 500)
+    }
+
+    /// One whose changed layer is kept so, and has so much that is new.
+    fn with(keep: fn(Vec<u8>) -> Layer, news: usize) -> Self {
         let sandbox = Sandbox::new();
         let release = |seed| {
-            let file = [noise(7, 2_000_000), noise(seed, 500)].concat();
-            // Layers that any recipe is for, and that composefs takes.
+            let file = [noise(7, 2_000_000), noise(seed, news)].concat();
             Image::new(vec![
                 Layer::gzip(tree(&[("usr/lib/stays", &noise(1, 300_000))])),
-                Layer::plain(tree(&[("usr/lib/grows", &file)])),
+                keep(tree(&[("usr/lib/grows", &file)])),
             ])
         };
         let (old, new) = (release(2), release(3));
@@ -206,6 +215,23 @@ impl Case {
         self.source.delta("delta", delta);
         let (delta, os) = (self.source.reference("delta"), self.registry.reference("os"));
         self.sandbox.ok(&["push", &delta, &os, "--tls-verify=false", "--insecure-policy"]);
+    }
+
+    /// The changed layer, as a client asks for it.
+    fn changed(&self) -> (String, u64) {
+        let blob = &self.new.layers[1].blob;
+        (digest_of(blob).to_string(), blob.len() as u64)
+    }
+
+    /// The old image in ostree, the way the system has it.
+    fn have_old_in_ostree(&self) -> PathBuf {
+        let (root, repo) = (self.sandbox.path("root"), self.sandbox.path("ostree"));
+        for layer in &self.old.layers {
+            tar::Archive::new(&layer.tar[..]).unpack(&root).unwrap();
+        }
+        ostree(&repo, &["init", "--mode=bare-user"]);
+        commit(&repo, &root, &manifest_of(&self.old));
+        repo
     }
 
     fn have_old(&self) {
@@ -269,18 +295,176 @@ fn a_layer_comes_from_a_delta_and_the_client_sees_no_difference() {
 }
 
 #[test]
-fn the_base_may_be_in_ostree() {
+fn the_base_may_be_in_ostree_or_in_podmans_storage() {
     let mut case = Case::new();
     case.publish(&Delta::new(&case.old, &case.new));
-    let (root, repo) = (case.sandbox.path("root"), case.sandbox.path("ostree"));
-    for layer in &case.old.layers {
-        tar::Archive::new(&layer.tar[..]).unpack(&root).unwrap();
-    }
-    ostree(&repo, &["init", "--mode=bare-user"]);
-    commit(&repo, &root, &manifest_of(&case.old));
     let mut command = case.command();
-    command.env("OCI_DELTA_FETCH_OSTREE_REPO", &repo);
-    assert!(case.pull(command) < case.new.layers[1].blob.len() as u64);
+    command.env("OCI_DELTA_FETCH_OSTREE_REPO", case.have_old_in_ostree());
+    assert!(case.pull(command) < case.changed().1);
+
+    let podman = Podman::new(case.sandbox.dir.path(), "storage", "vfs");
+    let old = case.source.reference("old");
+    skopeo(&["copy", "--quiet", &old, &podman.reference("old")], case.sandbox.dir.path());
+    let conf = case.sandbox.path("storage.conf");
+    let text = format!(
+        "[storage]\ndriver = \"vfs\"\ngraphroot = {:?}\nrunroot = {:?}\n",
+        podman.root,
+        case.sandbox.path("run")
+    );
+    fs::write(&conf, text).unwrap();
+    let mut command = case.command();
+    command.env("CONTAINERS_STORAGE_CONF", conf);
+    assert!(case.pull(command) < case.changed().1);
+}
+
+#[test]
+fn a_client_over_ostree_gets_any_encoding_of_a_layer_that_cannot_be_exact() {
+    type Kind = (fn(Vec<u8>) -> Layer, &'static [u8]);
+    let kinds: [Kind; 2] = [(Layer::gzip, &[0x1f, 0x8b]), (Layer::zstd, &[0x28, 0xb5, 0x2f, 0xfd])];
+    for (keep, magic) in kinds {
+        let mut case = Case::with(keep, 500);
+        // Without recipes.
+        case.publish(&Delta::new(&case.old, &case.new));
+        let repo = case.have_old_in_ostree();
+        let relay = Relay::to(&case.registry.address);
+        let (digest, size) = case.changed();
+        let pull = |open: fn(&Client, &str) -> u64, method| {
+            let mut command = case.command();
+            command.arg("experimental-image-proxy").arg("--tls-verify=false");
+            command.env("OCI_DELTA_FETCH_OSTREE_REPO", &repo);
+            let client = Client::start(command);
+            let image = open(&client, &relay.reference("os:2"));
+            let reply = client.ask(method, json!([image, digest, size]));
+            let bytes = client.read(reply);
+            assert_eq!(client.vanish(), Some(0));
+            (bytes, relay.take().1)
+        };
+        let (bytes, came) = pull(Client::open_for_ostree, "GetBlob");
+        assert!(came < size / 10, "{came} of {size}");
+        assert!(bytes.starts_with(magic) && bytes != case.new.layers[1].blob);
+        assert_eq!(unpacked(&bytes), case.new.layers[1].tar);
+        let answer = case.events().into_iter().find(|event| event["event"] == "delta-answer").unwrap();
+        assert_eq!(answer["is_exact"], false);
+        // Others, of whom it is not known, get what was published.
+        let (bytes, came) = pull(Client::open, "GetBlob");
+        assert!(came > size && bytes == case.new.layers[1].blob, "{came}");
+    }
+}
+
+fn unpacked(blob: &[u8]) -> Vec<u8> {
+    let mut tar = Vec::new();
+    match blob.starts_with(&[0x1f, 0x8b]) {
+        true => flate2::read::GzDecoder::new(blob).read_to_end(&mut tar).map(drop).unwrap(),
+        false => zstd::stream::copy_decode(blob, &mut tar).unwrap(),
+    }
+    tar
+}
+
+/// The processes that it started and that run.
+fn children(pid: u32) -> Vec<String> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|process| process.file_name().into_string().ok());
+    let is_child = |child: &String| {
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
+        parent == Some(&pid.to_string())
+    };
+    pids.filter(is_child).collect()
+}
+
+#[test]
+fn blobs_in_any_order_several_at_once_twice_and_closed_early() {
+    let mut case = Case::new();
+    case.have_old();
+    case.publish(&Delta::new(&case.old, &case.new));
+    let start = || {
+        let mut command = case.command();
+        command.arg("experimental-image-proxy").arg("--tls-verify=false");
+        Client::start(command)
+    };
+    let client = start();
+    let image = client.open(&case.registry.reference("os:2"));
+    let ask = |client: &Client, method, blob: &[u8]| {
+        client.ask(method, json!([image, digest_of(blob).to_string(), blob.len()]))
+    };
+    let [stays, changed] = [0, 1].map(|at| &case.new.layers[at].blob[..]);
+    let wanted = [(changed, "GetBlob"), (stays, "GetBlob"), (changed, "GetRawBlob"), (changed, "GetBlob")];
+    let replies = wanted.map(|(blob, method)| ask(&client, method, blob));
+    let sizes: Vec<usize> = wanted.iter().map(|(blob, _)| blob.len()).collect();
+    let read = |mut reply: Reply, size: usize| {
+        let mut bytes = vec![0; size];
+        reply.files[0].read_exact(&mut bytes).unwrap();
+        (reply, digest_of(&bytes))
+    };
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = replies
+            .into_iter()
+            .zip(sizes)
+            .map(|(reply, size)| scope.spawn(move || read(reply, size)))
+            .collect();
+        for (reader, (blob, method)) in readers.into_iter().zip(wanted).rev() {
+            let (mut reply, digest) = reader.join().unwrap();
+            assert_eq!(digest, digest_of(blob));
+            match method {
+                "GetRawBlob" => {
+                    let mut fault = String::new();
+                    reply.files[1].read_to_string(&mut fault).unwrap();
+                    assert_eq!(fault, "");
+                }
+                _ => drop(client.ask("FinishPipe", json!([reply.pipe]))),
+            }
+        }
+    });
+    // One that is closed early says so, and does no harm.
+    let Reply { pipe, files, .. } = ask(&client, "GetBlob", changed);
+    drop(files);
+    let end = client.try_ask("FinishPipe", json!([pipe])).unwrap();
+    assert!(end.error.ends_with("broken pipe"), "{end:?}");
+    assert!(client.try_ask("FinishPipe", json!([pipe])).is_none_or(|again| !again.error.is_empty()));
+    assert_eq!(case.events().iter().filter(|event| event["event"] == "delta-answer").count(), 4);
+    client.vanish();
+    assert_eq!(fs::read_dir(case.sandbox.path("spool")).unwrap().count(), 0, "nothing is left");
+
+    // Killed in the middle, it gives no end that looks well.
+    let mut client = start();
+    client.open(&case.registry.reference("os:2"));
+    let Reply { pipe, files, .. } = ask(&client, "GetBlob", changed);
+    let [mut file] = <[File; 1]>::try_from(files).unwrap();
+    let skopeo = children(client.proxy.id());
+    assert!(!skopeo.is_empty());
+    client.proxy.kill().unwrap();
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).unwrap();
+    assert!(bytes.len() < changed.len());
+    assert!(client.try_ask("FinishPipe", json!([pipe])).is_none());
+    for pid in skopeo {
+        wait_for("skopeo to end", || !Path::new(&format!("/proc/{pid}/exe")).exists());
+    }
+    client.vanish();
+}
+
+#[test]
+fn an_update_costs_what_fetch_costs() {
+    let mut case = Case::with(Layer::plain, 700_000);
+    case.have_old();
+    case.publish(&Delta::new(&case.old, &case.new));
+    let relay = Relay::to(&case.registry.address);
+    let repo = case.sandbox.path("other");
+    let repo = ["--repo", repo.to_str().unwrap()];
+    case.sandbox.ok(&[&[&*case.source.reference("old"), "--tag", "old"], &repo[..]].concat());
+    let remote = ["--tls-verify=false", "--insecure-policy"];
+    case.sandbox.ok(&[&[&*relay.reference("os:2")], &repo[..], &remote].concat());
+    let (_, fetched) = relay.take();
+    assert!(fetched > 700_000);
+    let mut command = case.command();
+    command.arg("experimental-image-proxy").arg("--tls-verify=false");
+    let client = Client::start(command);
+    let image = client.open(&relay.reference("os:2"));
+    let (digest, size) = case.changed();
+    client.read(client.ask("GetBlob", json!([image, digest, size])));
+    let (_, bytes) = relay.take();
+    assert!(bytes * 100 <= fetched * 101, "{bytes} instead of {fetched}");
+    client.vanish();
 }
 
 #[test]

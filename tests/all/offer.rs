@@ -11,7 +11,7 @@ use oci_delta_fetch::offer::{HOLD_BACK, Offer, Reading, Seen, Workshop};
 use oci_delta_fetch::outcome::Reason;
 use oci_delta_fetch::registry::{Blobs, Guest, Guests};
 use oci_delta_fetch::store::BlobCache;
-use oci_delta_fetch::{FetchRequest, ProxyOptions, Reference, Session, StoreRef};
+use oci_delta_fetch::{Exact, FetchRequest, ProxyOptions, Reference, Session, StoreRef};
 use serde_json::Value;
 use support::images::{noise, tree};
 use support::registry::skopeo;
@@ -46,6 +46,11 @@ impl Case {
 
     /// `login` are the options that a registry with a password takes.
     pub fn with(registry: Registry, login: &[&str]) -> Self {
+        Self::of(version, registry, login)
+    }
+
+    /// The same with these versions.
+    pub fn of(version: fn(u8) -> Image, registry: Registry, login: &[&str]) -> Self {
         let sandbox = Sandbox::new();
         let mut dir = OciDir::create(&sandbox.path("source"));
         for (name, n) in [("1", 1), ("2", 2)] {
@@ -97,7 +102,10 @@ impl Case {
             place: Place::Remote(Arc::new(Blobs::direct(Arc::new(repository)))),
         };
         let session = Session::new(self.sandbox.dir.path());
-        let request = FetchRequest::new(reference, StoreRef::Layout(self.sandbox.repo()));
+        let request = FetchRequest {
+            exact: Exact::Require,
+            ..FetchRequest::new(reference, StoreRef::Layout(self.sandbox.repo()))
+        };
         works.offer(&session, &request, Some(seen)).await.unwrap()
     }
 
@@ -120,7 +128,7 @@ async fn a_changed_layer_is_made_once_for_all_who_read_it() {
     let works = case.workshop();
     let offer = case.offer(&works).await.unwrap();
     let (digest, size) = case.changed();
-    assert!(offer.layers().map(|layer| layer.digest()).eq([&digest]));
+    assert!(offer.layers().map(|(layer, is_exact)| (layer.digest(), is_exact)).eq([(&digest, true)]));
     let readings = [0; 3].map(|_| offer.read(&digest).unwrap().unwrap());
     let counts = readings.each_ref().map(|reading| reading.counts().clone());
     for reading in readings {

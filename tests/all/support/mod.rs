@@ -5,6 +5,7 @@ pub mod blobs;
 #[cfg(feature = "composefs")]
 pub mod cfsctl;
 pub mod cli;
+pub mod client;
 pub mod fake;
 pub mod gap;
 pub mod hostile;

@@ -20,8 +20,13 @@ pub struct Running {
 impl Running {
     /// Starts it and waits until it has caught SIGTERM.
     pub fn start(command: &mut Command) -> Self {
+        Self::with_input(command, Stdio::null())
+    }
+
+    /// The same with this standard input.
+    pub fn with_input(command: &mut Command, input: Stdio) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
