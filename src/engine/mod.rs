@@ -171,7 +171,7 @@ impl<'a> Plan<'a> {
                             ..request.clone()
                         };
                         Box::pin(fetch(session, &request)).await?;
-                        inventory = inventory_of(store.as_ref()).await?;
+                        inventory = inventory_of(store.as_ref(), &request).await?;
                     }
                 }
             },
@@ -314,14 +314,16 @@ async fn open_store(
         Purpose::Look => Ok(None),
     };
     let store = on_thread(open).await?;
-    let inventory = inventory_of(store.as_ref()).await?;
+    let inventory = inventory_of(store.as_ref(), request).await?;
     let spool = store.as_ref().map_or_else(|| session.spool.clone(), |store| store.spool());
     Ok((store, inventory, spool))
 }
 
-async fn inventory_of(store: Option<&Arc<dyn Repository>>) -> Result<Inventory> {
+async fn inventory_of(store: Option<&Arc<dyn Repository>>, request: &FetchRequest) -> Result<Inventory> {
     let Some(store) = store.cloned() else { return Ok(Inventory::default()) };
-    on_thread(move || store.inventory()).await
+    let inventory = on_thread(move || store.inventory()).await?;
+    // An image that goes on is in need of the delta's recipes, which nobody would read if all layers were here.
+    Ok(if request.goes_on { inventory.without_staged() } else { inventory })
 }
 
 /// The layers that the decision finds here, but that are not what others who put them here said.

@@ -120,6 +120,8 @@ pub struct Inventory {
     pub encodings: HashMap<(DiffId, Digest), Descriptor>,
     /// Those of them that others put here: that they have this diff_id was not seen yet.
     pub unverified: HashSet<DiffId>,
+    /// Those that a run which broke has left beside the images.
+    pub staged: Vec<DiffId>,
     /// Indexes, artifacts, and what is unknown.
     pub others: Vec<StoredOther>,
 }
@@ -157,6 +159,15 @@ impl Inventory {
         self.unverified.remove(diff_id);
         self.layers.insert(diff_id.clone(), layer.clone());
         self.encodings.insert((diff_id.clone(), layer.digest().clone()), layer.clone());
+    }
+
+    /// Without what a run that broke has left.
+    pub(crate) fn without_staged(mut self) -> Self {
+        for diff_id in std::mem::take(&mut self.staged) {
+            self.layers.remove(&diff_id);
+            self.encodings.retain(|(of, _), _| *of != diff_id);
+        }
+        self
     }
 
     /// The image with this config digest; config, unlike manifest, survives re-encoding.

@@ -418,6 +418,15 @@ fn what_came_whole_goes_on_as_it_came() {
     assert_eq!(digest(&sandbox, &folder), published);
     assert_eq!(storage.digest("localhost/app:2"), published);
     assert_eq!(waiting(&sandbox), 0);
+    // Also where the copy failed before, and the image went.
+    storage.podman(&["rmi", "localhost/app:2"]);
+    let again = [&delta, "--tag", "localhost/app:2", "--repo", &repo, "--to"];
+    let failed = sandbox.run(&[&again[..], &["docker://127.0.0.1:1/x", "--retries", "0"]].concat());
+    assert_ne!(failed.code, 0, "{failed:#?}");
+    assert_eq!(waiting(&sandbox), 1);
+    storage.podman(&["rmi", "localhost/app:2"]);
+    sandbox.ok(&[&again[..], &[&folder]].concat());
+    assert_eq!(waiting(&sandbox), 0);
     // Later it is gone.
     let late = sandbox.run(&["export", "localhost/app:2", "--repo", &repo, "--to", &folder]);
     assert_eq!((late.code, late.stderr.contains("cannot be made exactly")), (3, true), "{late:#?}");

@@ -280,8 +280,10 @@ impl Repository for PodmanStore {
             };
             inventory.add_verified(&layer.diff_id, &plain(&layer.diff_id, size));
         }
-        for (diff_id, layer) in self.stage.as_ref().map_or(Ok(Vec::new()), Stage::finished)? {
+        let staged = self.stage.as_ref().map_or(Ok(Vec::new()), Stage::finished)?;
+        for (diff_id, layer) in staged.into_iter().filter(|(diff_id, _)| known.layer(diff_id).is_none()) {
             inventory.add_verified(&diff_id, &layer);
+            inventory.staged.push(diff_id);
         }
         Ok(inventory)
     }
