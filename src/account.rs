@@ -13,6 +13,7 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use crate::base::{Held, SourcePath, members};
+use crate::digest::DiffId;
 use crate::error::{Error, IoContext, Result};
 use crate::patch::{self, Unpack, Visitor};
 use crate::region::Region;
@@ -115,6 +116,11 @@ impl Visitor for Reader<'_> {
 
     fn open(&mut self, _path: &SourcePath) -> Result<((), Option<u64>)> {
         Ok(((), None))
+    }
+
+    /// Where headers are copied, the members cannot be told without the base.
+    fn open_layer(&mut self, _diff_id: &DiffId) -> Result<((), Option<u64>)> {
+        Err(Error::misfit("an extended patch cannot be accounted for by file"))
     }
 
     fn carried(&mut self, payload: &mut impl Read, len: u64) -> Result<()> {

@@ -7,9 +7,10 @@ use std::io::Read;
 use std::sync::Arc;
 
 use crate::base::{Blocks, Held, SourceFile, SourcePath, View};
+use crate::digest::DiffId;
 use crate::error::{IoContext, Result};
 use crate::layer_write::LayerWrite;
-use crate::patch::{self, Unpack, Visitor, in_pieces};
+use crate::patch::{self, Operations, Unpack, Visitor, in_pieces};
 use crate::tardiff::Limits;
 
 /// What a patch was made of, in bytes of output.
@@ -44,6 +45,21 @@ pub fn apply_patch(
     Ok(applier.stats)
 }
 
+/// The same for operations that are read somehow.
+///
+/// # Errors
+/// As [`apply_patch`].
+pub(crate) fn apply_operations(
+    ops: impl Operations,
+    files: &View<'_>,
+    limits: &Limits,
+    out: &mut impl LayerWrite,
+) -> Result<ApplyStats> {
+    let mut applier = Applier { files, out, stats: ApplyStats::default(), blocks: Blocks::default() };
+    patch::run_operations(ops, limits, u64::MAX, &mut applier)?;
+    Ok(applier.stats)
+}
+
 struct Applier<'a, W> {
     files: &'a View<'a>,
     out: &'a mut W,
@@ -58,6 +74,12 @@ impl<W: LayerWrite> Visitor for Applier<'_, W> {
         let file = self.files.open(path)?;
         let size = file.size();
         Ok((file, Some(size)))
+    }
+
+    fn open_layer(&mut self, diff_id: &DiffId) -> Result<(Arc<SourceFile>, Option<u64>)> {
+        let tar = self.files.layer(diff_id)?;
+        let size = tar.size();
+        Ok((tar, Some(size)))
     }
 
     fn carried(&mut self, payload: &mut impl Read, len: u64) -> Result<()> {

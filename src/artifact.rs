@@ -62,6 +62,10 @@ pub(crate) const EXACT: &str = "io.github.oci-delta-fetch.exact";
 pub(crate) const EXACT_FIX: &str = "exact-fix";
 pub(crate) const EXACT_FIX_TYPE: &str = "application/vnd.io.github.oci-delta-fetch.exact-fix.v1";
 
+/// Ours: the content and the media type of an extended patch.
+pub(crate) const EXTENDED: &str = "extended-patch";
+pub(crate) const EXTENDED_TYPE: &str = "application/vnd.io.github.oci-delta-fetch.patch.v1";
+
 /// The manifest of a delta, by itself.
 #[derive(Debug, Clone)]
 pub struct DeltaManifest {
@@ -75,6 +79,8 @@ pub struct DeltaManifest {
     pub target_config: Descriptor,
     /// Blobs that rebuild layers, by the digest of the layer in the target manifest.
     pub layers: HashMap<Digest, Descriptor>,
+    /// Extended patches beside these, likewise.
+    pub extended: HashMap<Digest, Descriptor>,
     /// Embedded signature manifests.
     pub signatures: Vec<Descriptor>,
     /// How the target's layers become the blobs that were published.
@@ -93,9 +99,31 @@ pub struct Delta {
 }
 
 impl DeltaManifest {
-    /// Bytes of all blobs that rebuild layers.
+    /// The blobs that make a layer of the target, the smallest first. Extended patches are among them where the
+    /// base has its layers.
+    pub fn blobs_for(&self, layer: &Digest, layered_base: bool) -> Vec<&Descriptor> {
+        let extended = self.extended.get(layer).filter(|_| layered_base);
+        let mut blobs: Vec<_> = extended.into_iter().chain(self.layers.get(layer)).collect();
+        blobs.sort_by_key(|blob| blob.size());
+        blobs
+    }
+
+    /// Has it a blob that makes this layer of the target?
+    pub fn changes(&self, layer: &Digest) -> bool {
+        self.layers.contains_key(layer) || self.extended.contains_key(layer)
+    }
+
+    /// Bytes of the blobs that rebuild layers, of two for one the smaller.
     pub fn layer_bytes(&self) -> u64 {
-        self.layers.values().fold(0u64, |sum, blob| sum.saturating_add(blob.size()))
+        let least = |to: &Digest| self.blobs_for(to, true).first().map_or(0, |blob| blob.size());
+        let only_extended = self.extended.keys().filter(|to| !self.layers.contains_key(*to));
+        self.layers.keys().chain(only_extended).map(least).fold(0, u64::saturating_add)
+    }
+
+    /// Bytes of those that nobody needs who takes the smaller one.
+    pub fn spare_bytes(&self) -> u64 {
+        let both = self.extended.iter().filter_map(|(to, blob)| Some((blob, self.layers.get(to)?)));
+        both.map(|(a, b)| a.size().max(b.size())).fold(0, u64::saturating_add)
     }
 }
 
@@ -238,6 +266,7 @@ impl DeltaManifest {
             target_manifest: require(parts.manifest, "image-manifest")?,
             target_config: require(parts.config, "image-config")?,
             layers: parts.layers,
+            extended: parts.extended,
             signatures: parts.signatures,
             fixes: parts.fixes,
             recipes: annotation(EXACT).map(|text| Recipes::parse(text)).unwrap_or_default(),
@@ -259,8 +288,8 @@ impl DeltaManifest {
     pub fn with_target(self, target: Image) -> Result<Delta> {
         agree(&target.config_digest, self.target_config.digest(), "embedded config")?;
         agree(&target.manifest_digest, self.target_manifest.digest(), "embedded manifest")?;
-        if let Some(foreign) = self.layers.keys().find(|to| !target.layers.iter().any(|l| l.digest() == *to))
-        {
+        let mut named = self.layers.keys().chain(self.extended.keys());
+        if let Some(foreign) = named.find(|to| !target.layers.iter().any(|l| l.digest() == *to)) {
             return Err(Error::verification(format!(
                 "delta has a blob for layer {foreign}, which is not in the target image"
             )));
@@ -274,6 +303,7 @@ struct Parts {
     manifest: Option<Descriptor>,
     config: Option<Descriptor>,
     layers: HashMap<Digest, Descriptor>,
+    extended: HashMap<Digest, Descriptor>,
     fixes: HashMap<Digest, Descriptor>,
     signatures: Vec<Descriptor>,
 }
@@ -300,11 +330,12 @@ impl Parts {
                 self.fixes.insert(layer.digest().clone(), layer.clone());
                 Ok(())
             }
-            Some("image-layer") => {
+            Some(content @ ("image-layer" | EXTENDED)) => {
                 let Some(to) = annotation(TO) else { return Ok(()) };
                 let to = parse_digest(to, TO)?;
                 require_sha256(layer.digest(), "delta layer")?;
-                match self.layers.insert(to.clone(), layer.clone()) {
+                let of_kind = if content == EXTENDED { &mut self.extended } else { &mut self.layers };
+                match of_kind.insert(to.clone(), layer.clone()) {
                     Some(other) if other.digest() != layer.digest() => {
                         Err(Error::verification(format!("delta has two blobs for layer {to}")))
                     }

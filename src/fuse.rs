@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::base::path::Paths;
 use crate::base::{Held, SourceFile, SourcePath, View};
+use crate::digest::DiffId;
 use crate::error::{Error, IoContext, Result};
 use crate::patch::{self, Unpack, Visitor};
 use crate::region::{ReadAt, Region};
@@ -93,6 +94,14 @@ impl Visitor for Table<'_> {
         let file = self.files.open(path)?;
         let size = file.size();
         Ok((Opened { path: path.clone(), file, number: self.used.get(path).copied() }, Some(size)))
+    }
+
+    fn open_layer(&mut self, diff_id: &DiffId) -> Result<(Opened, Option<u64>)> {
+        let file = self.files.layer(diff_id)?;
+        let (size, path) = (file.size(), SourcePath::clean(diff_id.to_string().as_bytes())?);
+        // A patch that reads layers reads no files, so no file has this path.
+        let number = self.used.get(&path).copied();
+        Ok((Opened { path, file, number }, Some(size)))
     }
 
     fn carried(&mut self, payload: &mut impl Read, len: u64) -> Result<()> {

@@ -102,6 +102,8 @@ pub mod doors;
 #[doc(hidden)]
 pub mod engine;
 #[doc(hidden)]
+pub mod extended;
+#[doc(hidden)]
 pub mod fetch;
 #[doc(hidden)]
 pub mod fuse;

@@ -6,8 +6,10 @@
 use std::io::{self, Read, Write};
 
 use crate::base::{Held, SourcePath};
-use crate::error::{Advice, Error, Result};
-use crate::tardiff::{Limits, Op, OpReader, decode_frame};
+use crate::digest::DiffId;
+use crate::error::{Advice, Error, IoContext, Result};
+use crate::extended;
+use crate::tardiff::{self, Limits, Op, OpReader, decode_frame};
 
 /// Bytes that are handed on at once; large enough that a system call a piece does not show.
 const CHUNK: usize = 256 << 10;
@@ -19,6 +21,9 @@ pub(crate) trait Visitor {
 
     /// The base file at `path`, and its size; none where no base is looked into.
     fn open(&mut self, path: &SourcePath) -> Result<(Self::File, Option<u64>)>;
+
+    /// The tar of the layer of the base, and its size; none where no base is looked into.
+    fn open_layer(&mut self, diff_id: &DiffId) -> Result<(Self::File, Option<u64>)>;
 
     /// The next `len` bytes are carried by the patch: all of `payload`.
     fn carried(&mut self, payload: &mut impl Read, len: u64) -> Result<()>;
@@ -42,20 +47,113 @@ pub(crate) trait Visitor {
 /// Writes the content of a dictionary frame.
 pub(crate) type Unpack<'a> = dyn FnMut(&mut dyn Write) -> Result<u64> + 'a;
 
-/// Runs a patch to its end; gives the number of bytes of the layer, at most `max`.
+/// Bytes that tell a patch from a whole layer.
+pub(crate) const HEAD: u64 = 8;
+
+/// Do these first bytes begin a patch, of whatever format and version?
+pub(crate) fn is_patch(head: &[u8]) -> bool {
+    tardiff::is_patch(head) || extended::is_extended(head)
+}
+
+/// Tells by the first bytes of a blob whether it is a patch, and gives the blob back whole.
+///
+/// # Errors
+/// Those of `blob`.
+pub(crate) fn sniff<R: Read>(mut blob: R) -> io::Result<(bool, impl Read)> {
+    let head = head_of(&mut blob)?;
+    let patch = is_patch(&head);
+    Ok((patch, io::Cursor::new(head).chain(blob)))
+}
+
+fn head_of(blob: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    blob.take(HEAD).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// Where operations are read from: a format of patches.
+pub(crate) trait Operations {
+    /// The next operation; `None` at the proper end. Payload left unread is an error.
+    fn next_op(&mut self) -> Result<Option<Op>>;
+
+    /// The rest of the present operation's payload.
+    fn payload(&mut self) -> impl Read + '_;
+
+    /// How far it was read, in bytes of the decompressed patch.
+    fn offset(&self) -> u64;
+
+    /// A complaint about the patch at this place.
+    fn broken(&self, what: &str) -> Error;
+}
+
+impl<R: Read> Operations for OpReader<R> {
+    fn next_op(&mut self) -> Result<Option<Op>> {
+        self.next_op()
+    }
+
+    fn payload(&mut self) -> impl Read + '_ {
+        self.payload()
+    }
+
+    fn offset(&self) -> u64 {
+        self.offset()
+    }
+
+    fn broken(&self, what: &str) -> Error {
+        self.broken(what)
+    }
+}
+
+impl<B: extended::Blocks> Operations for extended::OpReader<B> {
+    fn next_op(&mut self) -> Result<Option<Op>> {
+        self.next_op()
+    }
+
+    fn payload(&mut self) -> impl Read + '_ {
+        self.payload()
+    }
+
+    fn offset(&self) -> u64 {
+        self.offset()
+    }
+
+    fn broken(&self, what: &str) -> Error {
+        self.broken(what)
+    }
+}
+
+/// Runs a patch to its end, by its first bytes; gives the number of bytes of the layer, at most `max`.
 ///
 /// # Errors
 /// Misfit when the base lacks a part of a file; Verification when the patch breaks its format or a limit;
 /// what reader and visitor report.
-pub(crate) fn run<V: Visitor>(patch: impl Read, limits: &Limits, max: u64, visitor: &mut V) -> Result<u64> {
-    let mut machine = Machine {
-        ops: OpReader::new(patch, limits)?,
-        limits,
-        left: max,
-        max,
-        current: None,
-        dictionary: None,
-    };
+pub(crate) fn run<V: Visitor>(
+    mut patch: impl Read,
+    limits: &Limits,
+    max: u64,
+    visitor: &mut V,
+) -> Result<u64> {
+    let head = head_of(&mut patch).at("patch")?;
+    let is_extended = extended::is_extended(&head);
+    let patch = io::Cursor::new(head).chain(patch);
+    if is_extended {
+        run_operations(extended::OpReader::new(patch, limits)?, limits, max, visitor)
+    } else {
+        run_operations(OpReader::new(patch, limits)?, limits, max, visitor)
+    }
+}
+
+/// The same for operations that are read somehow.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_operations<V: Visitor>(
+    ops: impl Operations,
+    limits: &Limits,
+    max: u64,
+    visitor: &mut V,
+) -> Result<u64> {
+    let mut machine = Machine { ops, limits, left: max, max, current: None, dictionary: None };
     let mut idle = 0;
     while let Some(op) = machine.ops.next_op()? {
         let made = machine.step(op, visitor)?;
@@ -70,8 +168,8 @@ pub(crate) fn run<V: Visitor>(patch: impl Read, limits: &Limits, max: u64, visit
     Ok(max - machine.left)
 }
 
-struct Machine<'a, R: Read, F> {
-    ops: OpReader<R>,
+struct Machine<'a, O, F> {
+    ops: O,
     limits: &'a Limits,
     /// Bytes that may still come of it.
     left: u64,
@@ -101,12 +199,18 @@ impl<F> Current<F> {
     }
 }
 
-impl<R: Read, F> Machine<'_, R, F> {
+impl<O: Operations, F> Machine<'_, O, F> {
     /// Does one operation; gives the number of bytes that came of it.
     fn step<V: Visitor<File = F>>(&mut self, op: Op, visitor: &mut V) -> Result<u64> {
         match op {
             Op::Open(path) => {
                 let (file, size) = visitor.open(&path)?;
+                self.current = Some(Current { path, file, size, cursor: 0 });
+                Ok(0)
+            }
+            Op::Layer(diff_id) => {
+                let (file, size) = visitor.open_layer(&diff_id)?;
+                let path = SourcePath::clean(diff_id.to_string().as_bytes())?;
                 self.current = Some(Current { path, file, size, cursor: 0 });
                 Ok(0)
             }
@@ -158,21 +262,21 @@ impl<R: Read, F> Machine<'_, R, F> {
             self.dictionary = Some((path.clone(), visitor.held(file)?));
         }
         let dictionary = self.dictionary.as_ref().map_or(&[][..], |(_, content)| &**content);
-        let (mut frame, left, max) = (self.ops.payload(), self.left, self.max);
-        let made = visitor.unpacked(&mut |out| {
-            let mut out = Bounded { inner: out, left, max };
-            decode_frame(&mut frame, len, dictionary, limits, &mut out)
-        })?;
+        let (left, max) = (self.left, self.max);
+        let made = {
+            let mut frame = self.ops.payload();
+            visitor.unpacked(&mut |out| {
+                let mut out = Bounded { inner: out, left, max };
+                decode_frame(&mut frame, len, dictionary, limits, &mut out)
+            })?
+        };
         self.grow(made)?;
         Ok(made)
     }
 }
 
 /// The current file; the machine's other parts can be used beside it.
-fn opened<'a, R: Read, F>(
-    current: &'a mut Option<Current<F>>,
-    ops: &OpReader<R>,
-) -> Result<&'a mut Current<F>> {
+fn opened<'a, F>(current: &'a mut Option<Current<F>>, ops: &impl Operations) -> Result<&'a mut Current<F>> {
     current.as_mut().ok_or_else(|| ops.broken("no base file is open"))
 }
 

@@ -222,6 +222,8 @@ pub struct Offer<'a> {
     pub is_patch: &'a dyn Fn(&Descriptor) -> bool,
     /// Is this blob of the delta there? A bundle brings those alone that are wanted.
     pub carries: &'a dyn Fn(&Descriptor) -> bool,
+    /// Has the base of the delta its layers, and not files alone?
+    pub layered_base: bool,
     /// Its blob in a base image outside the repository.
     pub base: &'a dyn Fn(&DiffId) -> Option<Descriptor>,
     /// May it be whole where the image is?
@@ -252,6 +254,7 @@ impl<'a> Offer<'a> {
             delta: None,
             is_patch: &claims_patch,
             carries: &|_| true,
+            layered_base: true,
             base: &|_| None,
             whole: &|_| true,
             preference: Preference::FewestBytes,
@@ -294,7 +297,7 @@ impl<'a> Offer<'a> {
     }
 
     fn stays_away(&self, published: &Descriptor) -> bool {
-        let changed = self.delta.is_some_and(|delta| delta.layers.contains_key(published.digest()));
+        let changed = self.delta.is_some_and(|delta| delta.changes(published.digest()));
         self.reused == Reused::Omit && !changed
     }
 
@@ -349,21 +352,27 @@ impl<'a> Offer<'a> {
     /// The ways to a layer that is not here.
     fn others(&self, diff_id: &DiffId, published: &Descriptor) -> Vec<Way> {
         let way = |origin, blob: &Descriptor| Way { origin, blob: blob.clone() };
-        let of_delta = self
-            .delta
-            .and_then(|delta| delta.layers.get(published.digest()))
+        let blobs = self.delta.map(|delta| delta.blobs_for(published.digest(), self.layered_base));
+        let mut of_delta: Vec<Way> = blobs
+            .into_iter()
+            .flatten()
             .filter(|blob| (self.carries)(blob))
-            .map(|blob| way(if (self.is_patch)(blob) { Origin::Patch } else { Origin::Carried }, blob));
+            .map(|blob| way(if (self.is_patch)(blob) { Origin::Patch } else { Origin::Carried }, blob))
+            .collect();
         let whole = (self.whole)(published).then(|| way(Origin::Whole, published));
-        let rest = match (of_delta, whole, self.preference) {
-            (Some(delta), _, Preference::DeltaOnly) => vec![delta],
-            (Some(delta), Some(whole), Preference::FewestBytes) if whole.blob.size() <= delta.blob.size() => {
-                vec![whole, delta]
+        let at = match self.preference {
+            Preference::FewestBytes => {
+                let size = whole.as_ref().map_or(u64::MAX, |whole| whole.blob.size());
+                of_delta.partition_point(|way| way.blob.size() < size)
             }
-            (delta, whole, _) => delta.into_iter().chain(whole).collect(),
+            Preference::Delta | Preference::DeltaOnly => of_delta.len(),
         };
+        let is_wanted = self.preference != Preference::DeltaOnly || of_delta.is_empty();
+        if let Some(whole) = whole.filter(|_| is_wanted) {
+            of_delta.insert(at, whole);
+        }
         let base = (self.base)(diff_id).map(|blob| way(Origin::Base, &blob));
-        let ways: Vec<Way> = base.into_iter().chain(rest).collect();
+        let ways: Vec<Way> = base.into_iter().chain(of_delta).collect();
         // To be looked for, though in vain: the error says where.
         if ways.is_empty() { vec![way(Origin::Whole, published)] } else { ways }
     }
@@ -412,6 +421,7 @@ mod tests {
                 .iter()
                 .map(|(at, blob)| (image.layers[*at].digest().clone(), blob.clone()))
                 .collect(),
+            extended: HashMap::new(),
             signatures: Vec::new(),
             recipes: Default::default(),
             fixes: Default::default(),
@@ -482,6 +492,26 @@ mod tests {
         assert_eq!(origins(&offer), [Origin::Patch, Origin::Carried], "by media type");
         let offer = Offer { is_patch: &|_| true, ..offer };
         assert_eq!(origins(&offer), [Origin::Patch, Origin::Patch], "by content");
+    }
+
+    #[test]
+    fn of_two_patches_the_smaller_one_that_fits_the_base_goes_first() {
+        let image = image(&[("a", 100)]);
+        let mut delta = delta(&image, &[(0, blob("standard", PATCH, 20))]);
+        let none = |_: &DiffId, _: &Descriptor| None;
+        let sizes = |delta: &DeltaManifest, layered_base: bool| -> Vec<u64> {
+            let offer = Offer { delta: Some(delta), layered_base, ..Offer::whole_layers(&none, u64::MAX) };
+            offer.plan(&image).layers[0].ways.iter().map(|way| way.blob.size()).collect()
+        };
+        for (extended, layered) in [(10, [10, 20, 100]), (30, [20, 30, 100]), (100, [20, 100, 100])] {
+            let to = image.layers[0].digest().clone();
+            delta.extended.insert(to, blob("extended", "application/octet-stream", extended));
+            assert_eq!(sizes(&delta, true), layered, "{extended}");
+            assert_eq!(sizes(&delta, false), [20, 100], "{extended}");
+            assert_eq!((delta.layer_bytes(), delta.spare_bytes()), (extended.min(20), extended.max(20)));
+        }
+        delta.layers.clear();
+        assert_eq!(sizes(&delta, false), [100]);
     }
 
     /// What becomes of a layer, in a word, and by which ways.

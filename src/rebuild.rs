@@ -19,6 +19,7 @@ use crate::encoding::{self, Encoding};
 use crate::error::{Error, IoContext, Kind, Result};
 use crate::exact::{Remake, is_inexact};
 use crate::fetch::{Job, Worked, Worker};
+use crate::patch;
 use crate::pipeline::Pipeline;
 use crate::plan::{Keep, Origin, PlannedLayer, Way};
 use crate::progress::{Event, Reporter};
@@ -186,7 +187,7 @@ impl LayerWorker {
         blob: &mut (impl Read + Send),
     ) -> Result<Worked<Made>> {
         let blob = Counted { inner: blob, index, reporter: &*self.reporter };
-        let (is_patch, blob) = tardiff::sniff(blob).at("blob")?;
+        let (is_patch, blob) = patch::sniff(blob).at("blob")?;
         if is_patch {
             return self.apply(&this.layer, round, blob);
         }

@@ -23,7 +23,7 @@ class Run:
     def __init__(self, argv, **kwargs):
         start = time.monotonic()
         with tempfile.TemporaryFile() as err:
-            process = subprocess.Popen([str(a) for a in argv], stdout=subprocess.DEVNULL, stderr=err, **kwargs)
+            process = subprocess.Popen([str(a) for a in argv], stderr=err, **{"stdout": subprocess.DEVNULL, **kwargs})
             self.started(process.pid)
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, LazyLock};
 
 use oci_delta_fetch::base::{Doubt, OpenedFile, SourceFile, SourceFiles, SourcePath};
+use oci_delta_fetch::digest::DiffId;
 use oci_delta_fetch::error::Result;
 use oci_delta_fetch::layer_write::LayerWrite;
 use oci_delta_fetch::region::Region;
@@ -22,6 +23,27 @@ impl SourceFiles for OneFile {
         let file = SourceFile::new(path.clone(), CONTENT.clone());
         Ok(OpenedFile { file: Arc::new(file), doubt: Doubt::None })
     }
+
+    fn layer(&self, _diff_id: &DiffId) -> Result<Arc<SourceFile>> {
+        self.open(&SourcePath::clean(b"layer")?, 0).map(|opened| opened.file)
+    }
+}
+
+/// An extended patch of two layers; each byte's lowest bits say which stream the next one belongs to.
+pub fn extended(data: &[u8]) -> Vec<u8> {
+    let mut streams: [Vec<u8>; 5] = Default::default();
+    for pair in data.chunks_exact(2) {
+        streams[usize::from(pair[0]) % 5].push(pair[1]);
+    }
+    let mut patch = b"odfpat1\n\x02".to_vec();
+    patch.extend([[1; 32], [2; 32]].concat());
+    for (number, stream) in streams.iter().enumerate() {
+        for block in zstd::encode_all(&stream[..], 1).unwrap().chunks(100) {
+            patch.extend([number as u8, block.len() as u8]);
+            patch.extend(block);
+        }
+    }
+    patch
 }
 
 /// A well-formed stream of the bytes behind the first, which picks the version.

@@ -36,6 +36,12 @@ pub trait LoadedLayer: Send + Sync + Debug {
     /// When it is not there any more.
     fn open(&self, path: &SourcePath, file: &FileNode) -> Result<SourceFile>;
 
+    /// Its plain tar, readable at any place.
+    ///
+    /// # Errors
+    /// When it is damaged, or cannot be had.
+    fn tar(&self) -> Result<Region>;
+
     /// Looks whether a file's content is still what the layer says, where that can be told.
     ///
     /// # Errors
@@ -133,5 +139,9 @@ impl LoadedLayer for LoadedTar {
     fn open(&self, path: &SourcePath, file: &FileNode) -> Result<SourceFile> {
         let content = self.tar.slice(file.offset, file.size);
         Ok(SourceFile::new(path.clone(), content))
+    }
+
+    fn tar(&self) -> Result<Region> {
+        Ok(self.tar.clone())
     }
 }

@@ -21,6 +21,7 @@ use super::tar_walk::{FileNode, Node};
 use super::tree;
 use super::{Doubt, OpenedFile, SourceFile, SourceFiles, SourcePath};
 use crate::cancel::Cancel;
+use crate::digest::DiffId;
 use crate::error::{Error, Result};
 use crate::parallel;
 use crate::region::Region;
@@ -38,6 +39,8 @@ pub struct Source {
     pub layer: usize,
     /// Its content.
     pub content: Region,
+    /// Where that begins in the layer's tar.
+    pub offset: u64,
 }
 
 /// The files of an image, by path.
@@ -87,7 +90,7 @@ impl LayeredFiles {
     /// When a layer is damaged or the disk is full.
     pub fn preload(&self, layers: Range<usize>, threads: usize) -> Result<()> {
         let first = layers.start;
-        parallel::for_each(layers.len(), threads, |at| self.layer(first + at).map(drop))
+        parallel::for_each(layers.len(), threads, |at| self.loaded(first + at).map(drop))
     }
 
     /// The regular files of the merged root file system that a patch may name.
@@ -95,16 +98,25 @@ impl LayeredFiles {
     /// # Errors
     /// When a layer is damaged or the disk is full.
     pub fn sources(&self) -> Result<Vec<Source>> {
-        let layers: Vec<_> = (0..self.layers.len()).map(|at| self.layer(at)).collect::<Result<_>>()?;
+        let layers: Vec<_> = (0..self.layers.len()).map(|at| self.loaded(at)).collect::<Result<_>>()?;
         let indexes: Vec<&LayerIndex> = layers.iter().map(|l| l.index()).collect();
         let found = tree::sources(&indexes).into_iter().map(|found| {
             let file = layers[found.layer].open(&found.names[0], &found.file)?;
-            Ok(Source { names: found.names, layer: found.layer, content: file.content })
+            let (layer, offset) = (found.layer, found.file.offset);
+            Ok(Source { names: found.names, layer, content: file.content, offset })
         });
         found.collect()
     }
 
-    fn layer(&self, at: usize) -> Result<&dyn LoadedLayer> {
+    /// The plain tar of layer `at`.
+    ///
+    /// # Errors
+    /// When the layer is damaged or the disk is full.
+    pub fn tar(&self, at: usize) -> Result<Region> {
+        self.loaded(at)?.tar()
+    }
+
+    fn loaded(&self, at: usize) -> Result<&dyn LoadedLayer> {
         let layer = &self.layers[at];
         if layer.loaded.get().is_none() {
             // A poisoned lock only means that another thread died; the work is done anew.
@@ -121,7 +133,7 @@ impl LayeredFiles {
     /// What stands at exactly this path in the root file system of layers `..top`.
     fn merged(&self, path: &SourcePath, top: usize) -> Result<Option<(usize, &Node)>> {
         for at in (0..top).rev() {
-            let index = self.layer(at)?.index();
+            let index = self.loaded(at)?.index();
             if let Some(node) = index.nodes.get(path) {
                 return Ok(Some((at, node)));
             }
@@ -151,7 +163,7 @@ impl LayeredFiles {
     /// The file that the Go generator would take for this path.
     fn producer_file(&self, path: &SourcePath) -> Result<Option<(usize, FileNode)>> {
         for at in (0..self.layers.len()).rev() {
-            let index = self.layer(at)?.index();
+            let index = self.loaded(at)?.index();
             if let Some(file) = usable(index, path) {
                 return Ok(Some((at, file)));
             }
@@ -165,7 +177,7 @@ impl LayeredFiles {
     /// The newest regular file that any layer has at this path, hidden or not.
     fn shadowed_file(&self, path: &SourcePath) -> Result<Option<(usize, FileNode)>> {
         for at in (0..self.layers.len()).rev() {
-            if let Some(Node::File(file)) = self.layer(at)?.index().nodes.get(path) {
+            if let Some(Node::File(file)) = self.loaded(at)?.index().nodes.get(path) {
                 return Ok(Some((at, *file)));
             }
         }
@@ -198,7 +210,7 @@ impl LayeredFiles {
 
     /// Opens a file of a layer, and remembers it.
     fn open_in(&self, at: usize, path: &SourcePath, file: &FileNode) -> Result<Arc<SourceFile>> {
-        let opened = self.layer(at)?.open(path, file)?;
+        let opened = self.loaded(at)?.open(path, file)?;
         let mut known = self.opened.lock().unwrap_or_else(|e| e.into_inner());
         known.entry((at, file.offset)).or_insert_with(|| (path.clone(), *file));
         Ok(Arc::new(opened))
@@ -251,10 +263,17 @@ impl SourceFiles for LayeredFiles {
         Ok(OpenedFile { file: self.open_in(*at, path, file)?, doubt })
     }
 
+    fn layer(&self, diff_id: &DiffId) -> Result<Arc<SourceFile>> {
+        let at = self.layers.iter().position(|layer| layer.source.diff_id() == diff_id);
+        let at = at.ok_or_else(|| Error::misfit(format!("the base image has no layer {diff_id}")))?;
+        let name = SourcePath::clean(diff_id.to_string().as_bytes())?;
+        Ok(Arc::new(SourceFile::new(name, self.tar(at)?)))
+    }
+
     fn check_opened(&self) -> Result<()> {
         let opened = self.opened.lock().unwrap_or_else(|e| e.into_inner()).clone();
         for ((at, _), (path, file)) in opened {
-            self.layer(at)?.check(&path, &file)?;
+            self.loaded(at)?.check(&path, &file)?;
         }
         Ok(())
     }

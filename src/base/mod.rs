@@ -16,8 +16,10 @@ mod tree;
 mod view;
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
+use crate::digest::DiffId;
 use crate::error::{Error, IoContext, Result};
 use crate::region::{Frozen, Region};
 pub use blocks::Blocks;
@@ -46,6 +48,14 @@ pub trait SourceFiles: Send + Sync + Debug {
     /// # Errors
     /// [`Kind::Misfit`](crate::error::Kind::Misfit) when the base has no such regular file.
     fn open(&self, path: &SourcePath, round: u32) -> Result<OpenedFile>;
+
+    /// The plain tar of one of the base's layers, readable at any place.
+    ///
+    /// # Errors
+    /// [`Kind::Misfit`](crate::error::Kind::Misfit) where there are only files, or no such layer.
+    fn layer(&self, diff_id: &DiffId) -> Result<Arc<SourceFile>> {
+        Err(Error::misfit(format!("the base has only files, and layer {diff_id} is wanted")))
+    }
 
     /// Looks again at what was opened, after a layer came out wrong, where damage can be told.
     ///
@@ -189,13 +199,32 @@ pub struct Member {
     pub size: u64,
 }
 
+/// What an entry of a layer tar is said to be: the blocks before its content, extension records included.
+#[derive(Debug, Clone)]
+pub struct Heading {
+    /// Its path.
+    pub path: SourcePath,
+    /// Where these blocks are in the tar.
+    pub range: Range<u64>,
+}
+
+/// The headings of a plain layer tar, in its order.
+///
+/// # Errors
+/// Verification when it is no sound tar.
+pub fn headings(tar: &Region) -> Result<Vec<Heading>> {
+    let mut found = Vec::new();
+    tar_walk::walk(tar, |path, _, range| found.push(Heading { path, range }))?;
+    Ok(found)
+}
+
 /// The regular files with content in a plain layer tar, in its order.
 ///
 /// # Errors
 /// Verification when it is no sound tar.
 pub fn members(tar: &Region) -> Result<Vec<Member>> {
     let mut found = Vec::new();
-    tar_walk::walk(tar, |path, node| {
+    tar_walk::walk(tar, |path, node, _| {
         if let tar_walk::Node::File(file) = node
             && file.size > 0
         {

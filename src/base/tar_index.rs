@@ -31,7 +31,7 @@ impl LayerIndex {
     /// Verification when it is no sound tar.
     pub fn read(tar: &Region) -> Result<Self> {
         let mut index = LayerIndex::default();
-        walk(tar, |path, node| index.insert(path, node))?;
+        walk(tar, |path, node, _| index.insert(path, node))?;
         Ok(index)
     }
 

@@ -5,6 +5,7 @@
 //! what would make us lose our place in the tar is an error.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use tar::{EntryType, Header};
 
@@ -52,21 +53,25 @@ pub struct FileNode {
     pub world_readable: bool,
 }
 
-/// Calls `each` for every entry that has a path, in the order of the tar.
+/// Calls `each` for every entry that has a path, in the order of the tar; the range is that of its header and of
+/// the extension records before it.
 ///
 /// # Errors
 /// Verification when it is no sound tar.
-pub(super) fn walk(tar: &Region, mut each: impl FnMut(SourcePath, Node)) -> Result<()> {
+pub(super) fn walk(tar: &Region, mut each: impl FnMut(SourcePath, Node, Range<u64>)) -> Result<()> {
     let mut headers = Headers { tar, blocks: vec![0; READ_AHEAD], start: 0, filled: 0 };
     let mut position = 0;
     let mut extensions = Extensions::default();
     let mut count = 0;
+    // The first record of the present entry.
+    let mut first = None;
     while let Some(header) = headers.at(position)? {
         count += 1;
         if count > MAX_ENTRIES {
             return Err(Error::verification(format!("tar has more than {MAX_ENTRIES} entries")));
         }
         let content = position + BLOCK;
+        let begin = *first.get_or_insert(position);
         let size = header.entry_size().map_err(|_| broken(position, "its size is no number"))?;
         position = match header.entry_type() {
             EntryType::XHeader | EntryType::GNULongName | EntryType::GNULongLink => {
@@ -78,8 +83,9 @@ pub(super) fn walk(tar: &Region, mut each: impl FnMut(SourcePath, Node)) -> Resu
                 let entry = Entry { header, extensions: std::mem::take(&mut extensions), content, size };
                 let path = entry.path();
                 let (node, next) = entry.node(tar, &path)?;
+                first = None;
                 if let Ok(path) = SourcePath::clean(&path) {
-                    each(path, node);
+                    each(path, node, begin..content);
                 }
                 next
             }

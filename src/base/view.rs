@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::path::Paths;
 use super::{Doubt, SourceFile, SourceFiles, SourcePath};
+use crate::digest::DiffId;
 use crate::error::{Error, Kind, Result};
 
 /// Rounds in which all combinations of the two views were taken.
@@ -50,6 +51,14 @@ impl<'a> View<'a> {
             producer || found.doubt == Doubt::ProducerIsLikelier,
         ));
         Ok(found.file)
+    }
+
+    /// The plain tar of a layer of the base.
+    ///
+    /// # Errors
+    /// As [`SourceFiles::layer`].
+    pub fn layer(&self, diff_id: &DiffId) -> Result<Arc<SourceFile>> {
+        self.files.layer(diff_id)
     }
 
     /// Was a path opened that has another candidate?

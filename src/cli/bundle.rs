@@ -95,6 +95,7 @@ impl BundleArgs {
             preset: self.preset,
             level: None,
             version: crate::tardiff::Version::V1,
+            extended: false,
             jobs: self.place.threads(),
             memory: self.memory,
             max_layer: self.limits.max_layer_size,

@@ -40,7 +40,7 @@ pub struct CreateArgs {
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(i32).range(0..=22), help_heading = "Delta")]
     pub compression_level: i32,
 
-    /// Version of the patches; every applier reads v1
+    /// Format of the patches; every applier reads v1, extended ones beside it are smaller and for our own fetch
     #[arg(long, value_enum, default_value = "v1", value_name = "VERSION", help_heading = "Delta")]
     pub format: Format,
 
@@ -108,6 +108,7 @@ impl CreateArgs {
                 (Format::V2, _) | (_, Some("zstd" | "auto")) => Version::V2,
                 _ => Version::V1,
             },
+            extended: self.format == Format::Both,
             jobs: self.place.threads(),
             memory: self.memory,
             max_layer: self.limits.max_layer_size,
@@ -120,11 +121,13 @@ impl CreateArgs {
     }
 }
 
-/// Version of the patches in a delta.
+/// Format of the patches in a delta.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// tardf1, which every applier reads
     V1,
     /// tardf2, with dictionary frames where they are smaller
     V2,
+    /// tardf1, and beside it extended patches, which read the layers of the old image
+    Both,
 }

@@ -8,7 +8,7 @@ use super::Context;
 use super::files::PatchAccount;
 use super::report::VERSION;
 use crate::cli::CreateArgs;
-use crate::create::Carried;
+use crate::create::{Beside, Carried};
 use crate::engine::make::{CreateRequest, Created, create};
 use crate::error::Result;
 use crate::exact::Maker;
@@ -25,6 +25,8 @@ struct CreateReport {
     target_manifest: String,
     /// Bytes of the artifact: manifest and distinct blobs.
     delta_bytes: u64,
+    /// Of these, what is read by those who take the smaller of two blobs for a layer.
+    needed_bytes: u64,
     /// Bytes of a pull of the whole new image.
     full_pull_bytes: u64,
     layers: Vec<CarriedReport>,
@@ -41,6 +43,8 @@ struct CarriedReport {
     carried: &'static str,
     /// Bytes in the artifact.
     bytes: u64,
+    /// Bytes of the extended patch beside it, if there is one.
+    extended_bytes: Option<u64>,
     /// Bytes of the layer's blob in the new image.
     target_bytes: u64,
     /// Why a patch was not used although one was made.
@@ -113,6 +117,10 @@ impl CreateReport {
                 diff_id: outcome.diff_id.to_string(),
                 carried,
                 bytes,
+                extended_bytes: match outcome.extended {
+                    Beside::Patch(bytes) => Some(bytes),
+                    Beside::None | Beside::Fault(_) => None,
+                },
                 target_bytes: outcome.published_bytes,
                 fault,
                 exact: outcome.maker,
@@ -126,6 +134,7 @@ impl CreateReport {
             base_config: made.old.config_digest.to_string(),
             target_manifest: made.new.manifest_digest.to_string(),
             delta_bytes: made.bytes,
+            needed_bytes: made.needed_bytes,
             full_pull_bytes: made.new.full_bytes(),
             layers,
             patches: made.accounts.into_iter().map(PatchAccount::new).collect(),
@@ -138,9 +147,9 @@ impl CreateReport {
         format!(
             "{}: {} of {} ({:.1} %), {} as patches, {:.1} s\n",
             self.output,
-            human_bytes(self.delta_bytes),
+            human_bytes(self.needed_bytes),
             human_bytes(self.full_pull_bytes),
-            self.delta_bytes as f64 * 100.0 / self.full_pull_bytes.max(1) as f64,
+            self.needed_bytes as f64 * 100.0 / self.full_pull_bytes.max(1) as f64,
             match self.layers.iter().filter(|l| l.carried == "patch").count() {
                 1 => "1 layer".to_owned(),
                 n => format!("{n} layers"),

@@ -72,11 +72,25 @@ pub(super) enum Origin {
 
 impl Origin {
     /// The old file, if there is one.
-    fn source(self) -> Option<usize> {
+    pub fn source(self) -> Option<usize> {
         match self {
             Origin::Same(source) => Some(source),
             Origin::Changed(twin) => twin,
         }
+    }
+}
+
+/// A place in an old layer's tar.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub layer: usize,
+    pub at: u64,
+}
+
+impl Place {
+    /// `by` bytes further on.
+    pub fn on(self, by: u64) -> Self {
+        Place { at: self.at + by, ..self }
     }
 }
 
@@ -137,6 +151,12 @@ impl Analysis {
     /// The span of the twin in the corpus.
     pub fn twin_span(&self, twin: Option<usize>) -> Option<Span> {
         self.corpus.span_of(twin?)
+    }
+
+    /// Where a source begins in the tar of its layer.
+    pub fn place_of(&self, source: usize) -> Place {
+        let Source { layer, offset, .. } = self.sources[source];
+        Place { layer, at: offset }
     }
 
     /// The name by which a source is opened for a file: its own, where the source has it.

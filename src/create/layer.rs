@@ -12,17 +12,19 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::analysis::{Analysis, NewLayer};
+use super::beside::OldLayers;
 use super::dictionary::Frames;
 use super::piece::Piece;
 use super::search::{Search, Weights};
-use crate::apply::apply_patch;
+use crate::apply::{apply_operations, apply_patch};
 use crate::base::{SourceFiles, View};
 use crate::cancel::Cancel;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, IoContext, Kind, Result};
+use crate::extended::{self, Parts};
 use crate::layer_write::LayerWrite;
 use crate::region::Region;
-use crate::spool::Spooled;
+use crate::spool::{Spool, Spooled};
 use crate::tardiff::{Limits, OpWriter, Version, WriterOptions};
 
 /// Small files are worked on together up to this many bytes.
@@ -47,6 +49,10 @@ pub(super) struct Encoder<'a> {
     pub options: WriterOptions,
     pub threads: usize,
     pub cancel: &'a Cancel,
+    /// For an extended patch beside the standard one.
+    pub old: Option<&'a OldLayers<'a>>,
+    /// Where its streams wait for each other.
+    pub spool: &'a Spool,
     /// Told how many bytes of the layer are done.
     pub progress: &'a (dyn Fn(u64) + Sync),
 }
@@ -60,7 +66,12 @@ pub(super) struct Patch {
     pub tar: Region,
     /// Why the patch must not be used, if it does not give the layer.
     pub fault: Option<Error>,
+    /// The extended patch, if there is one; or why it must not be used.
+    pub beside: Option<Result<(Region, Digest)>>,
 }
+
+/// What writing comes to: the standard patch, and the streams of the extended one.
+type Written = ((Region, Digest), Option<Parts>);
 
 impl Encoder<'_> {
     /// Makes the patch for a layer in `out`.
@@ -74,9 +85,27 @@ impl Encoder<'_> {
             let checker = scope.spawn(|| self.check(&layer.tar, checked));
             let written = self.write(layer, &ranges, out, chunks);
             let checked = checker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            let (content, digest) = written?;
-            Ok(Patch { content, digest, tar: layer.tar.clone(), fault: checked.err() })
+            let ((content, digest), parts) = written?;
+            let beside = parts.zip(self.old).map(|(parts, old)| self.weave(layer, parts, old));
+            // What is wrong with the patch alone is told; what is wrong with the disk ends it all.
+            let beside = match beside {
+                Some(Err(e)) if !matches!(e.kind(), Kind::Misfit | Kind::Verification) => return Err(e),
+                other => other,
+            };
+            Ok(Patch { content, digest, tar: layer.tar.clone(), fault: checked.err(), beside })
         })
+    }
+
+    /// The extended patch out of its streams: applied and compared with the layer while it is written.
+    fn weave(&self, layer: &NewLayer, parts: Parts, old: &OldLayers<'_>) -> Result<(Region, Digest)> {
+        let out = self.spool.begin().at("patch")?;
+        let mut sink = Sink { file: BufWriter::new(out), hasher: Hasher::default(), checker: None };
+        let limits = Limits::default();
+        let mut compare = Compare { tar: &layer.tar, position: 0, buf: Vec::new() };
+        let ops = parts.weave(&mut sink, |layer| old.name(layer), &limits)?;
+        apply_operations(ops, &View::new(self.files, 0), &limits, &mut compare)?;
+        compare.finish()?;
+        sink.finish()
     }
 
     fn write(
@@ -85,7 +114,7 @@ impl Encoder<'_> {
         ranges: &[Range<u64>],
         out: Spooled,
         chunks: SyncSender<Vec<u8>>,
-    ) -> Result<(Region, Digest)> {
+    ) -> Result<Written> {
         let search = Search {
             corpus: &self.analysis.corpus,
             index: &self.analysis.index,
@@ -94,18 +123,25 @@ impl Encoder<'_> {
         };
         let sink = Sink { file: BufWriter::new(out), hasher: Hasher::default(), checker: Some(chunks) };
         let mut writer = OpWriter::new(sink, self.version, self.options).at("patch")?;
-        let encode = |at: usize| Piece::encode(&search, self.analysis, layer, ranges[at].clone());
+        let pairs = self.old.map(|old| old.pairs(self.analysis, layer)).transpose()?.unwrap_or_default();
+        let beside = self.old.map(|old| (old, &pairs[..]));
+        let begin = |_| extended::OpWriter::new(&self.options.beside(), || self.spool.begin());
+        let mut extended = self.old.map(begin).transpose().at("patch")?;
+        let encode = |at: usize| Piece::encode(&search, self.analysis, layer, beside, ranges[at].clone());
         in_order(ranges.len(), self.threads, encode, |at, piece: Piece<'_>| {
             if self.cancel.is_cancelled() {
                 return Err(Error::new(Kind::Interrupted, "interrupted"));
             }
             piece.write(&mut writer).at("patch")?;
+            if let (Some(writer), Some(stretch)) = (&mut extended, &piece.beside) {
+                stretch.write(writer).at("patch")?;
+            }
             (self.progress)(ranges[at].end - ranges[at].start);
             Ok(())
         })?;
-        let sink = writer.finish().at("patch")?;
-        let file = sink.file.into_inner().map_err(|e| Error::from_io(e.into_error(), "patch"))?;
-        Ok((file.into_region(), sink.hasher.finish()))
+        let standard = writer.finish().at("patch")?.finish()?;
+        let parts = extended.map(|writer| writer.finish(|stream| Ok(stream.into_region()))).transpose()?;
+        Ok((standard, parts))
     }
 
     /// Applies the patch that comes through `chunks` and compares the result with the layer.
@@ -113,10 +149,7 @@ impl Encoder<'_> {
         let mut compare = Compare { tar, position: 0, buf: Vec::new() };
         let patch = Chunks { chunks, current: io::Cursor::default() };
         apply_patch(patch, &View::new(self.files, 0), &Limits::default(), &mut compare)?;
-        if compare.position == tar.len() {
-            return Ok(());
-        }
-        Err(Error::verification(format!("the patch gives {} bytes of {}", compare.position, tar.len())))
+        compare.finish()
     }
 }
 
@@ -246,6 +279,14 @@ struct Sink {
     checker: Option<SyncSender<Vec<u8>>>,
 }
 
+impl Sink {
+    /// What was written, and its digest.
+    fn finish(self) -> Result<(Region, Digest)> {
+        let file = self.file.into_inner().map_err(|e| Error::from_io(e.into_error(), "patch"))?;
+        Ok((file.into_region(), self.hasher.finish()))
+    }
+}
+
 impl Write for Sink {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let n = self.file.write(buf)?;
@@ -287,6 +328,15 @@ struct Compare<'a> {
     tar: &'a Region,
     position: u64,
     buf: Vec<u8>,
+}
+
+impl Compare<'_> {
+    fn finish(&self) -> Result<()> {
+        if self.position == self.tar.len() {
+            return Ok(());
+        }
+        Err(Error::verification(format!("the patch gives {} bytes of {}", self.position, self.tar.len())))
+    }
 }
 
 impl LayerWrite for Compare<'_> {}

@@ -6,8 +6,8 @@ use oci_spec::image::Descriptor;
 use serde_json::{Map, Value, json};
 
 use crate::artifact::{
-    self, ARTIFACT_TYPE, BYTES, CONTENT, EXACT, EXACT_FIX, EXACT_FIX_TYPE, Image, REUSED, REUSED_DIFF_ID,
-    SOURCE, SOURCE_CONFIG, TAR_DIFF, TARGET, TO,
+    self, ARTIFACT_TYPE, BYTES, CONTENT, EXACT, EXACT_FIX, EXACT_FIX_TYPE, EXTENDED, EXTENDED_TYPE, Image,
+    REUSED, REUSED_DIFF_ID, SOURCE, SOURCE_CONFIG, TAR_DIFF, TARGET, TO,
 };
 use crate::digest::{DiffId, Digest, Hasher, digest_of};
 use crate::document::{EMPTY, IMAGE_CONFIG, IMAGE_MANIFEST};
@@ -25,6 +25,8 @@ pub struct Artifact {
     pub manifest: Vec<u8>,
     /// Its blobs in the order of writing, the config last.
     pub blobs: Vec<Blob>,
+    /// Bytes of those that whoever can takes: of two for one layer the smaller.
+    pub bytes: u64,
 }
 
 /// A blob of the artifact.
@@ -62,6 +64,10 @@ impl Blob {
 
     pub(super) fn patch(digest: Digest, content: Region) -> Self {
         Blob { media_type: TAR_DIFF.into(), digest, content: Content::Region(content) }
+    }
+
+    pub(super) fn extended(digest: Digest, content: Region) -> Self {
+        Blob { media_type: EXTENDED_TYPE.into(), digest, content: Content::Region(content) }
     }
 
     /// Size in bytes.
@@ -130,6 +136,8 @@ pub(super) struct Builder {
     source_config: String,
     target: String,
     recipes: Recipes,
+    /// Bytes of blobs that stay away from whoever takes the smaller ones beside them.
+    spare: u64,
 }
 
 impl Builder {
@@ -153,6 +161,7 @@ impl Builder {
             source_config: old.config_digest.to_string(),
             target: new.manifest_digest.to_string(),
             recipes: Recipes::default(),
+            spare: 0,
         }
     }
 
@@ -161,6 +170,14 @@ impl Builder {
         let annotations = json!({CONTENT: "image-layer", TO: target.digest().to_string()});
         self.layers.push(blob.descriptor(annotations));
         self.blobs.push(blob);
+    }
+
+    /// Carries an extended patch for a layer of the target, which is smaller than what else is carried for it.
+    pub fn extended(&mut self, target: &Descriptor, blob: Blob, other: &Blob) {
+        let annotations = json!({CONTENT: EXTENDED, TO: target.digest().to_string()});
+        self.layers.push(blob.descriptor(annotations));
+        self.blobs.push(blob);
+        self.spare += other.size();
     }
 
     /// Notes a layer that the base has.
@@ -191,7 +208,7 @@ impl Builder {
 
     pub fn finish(mut self) -> Result<Artifact> {
         let config = Blob::bytes(EMPTY, b"{}");
-        let bytes: u64 = self.blobs.iter().map(Blob::size).sum();
+        let bytes = self.blobs.iter().map(Blob::size).sum::<u64>() - self.spare;
         let mut annotations = Map::new();
         annotations.insert(BYTES.into(), bytes.to_string().into());
         if !self.recipes.says_nothing() {
@@ -215,6 +232,6 @@ impl Builder {
         self.blobs.push(config);
         let manifest = serde_json::to_vec(&manifest)
             .map_err(|e| Error::local(format!("delta manifest: {e}")).with_source(e))?;
-        Ok(Artifact { manifest, blobs: self.blobs })
+        Ok(Artifact { manifest, blobs: self.blobs, bytes })
     }
 }

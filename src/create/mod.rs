@@ -8,6 +8,7 @@
 //! ```
 
 mod analysis;
+mod beside;
 mod corpus;
 mod dictionary;
 mod exact;
@@ -30,7 +31,7 @@ use oci_spec::image::Descriptor;
 use crate::artifact::Image;
 use crate::base::{self, LayerBlob, LayeredFiles, Unpacking};
 use crate::cancel::Cancel;
-use crate::digest::{DiffId, LayerHasher};
+use crate::digest::{DiffId, Digest, LayerHasher};
 use crate::encoding;
 use crate::error::{Error, IoContext, Result};
 use crate::exact::{Claim, Exact, Maker};
@@ -40,6 +41,7 @@ use crate::region::Region;
 use crate::spool::Spool;
 use crate::tardiff::Version;
 use analysis::{Analysis, Means};
+use beside::OldLayers;
 use layer::{Encoder, Patch};
 pub use manifest::{Artifact, Blob};
 pub use preset::Preset;
@@ -73,6 +75,8 @@ pub struct Options {
     pub level: Option<i32>,
     /// Version of the patches.
     pub version: Version,
+    /// Is there to be an extended patch beside each, for those who have the old image's layers?
+    pub extended: bool,
     /// Threads.
     pub jobs: usize,
     /// Anonymous memory in bytes.
@@ -100,10 +104,24 @@ pub struct CarriedLayer {
     pub published_bytes: u64,
     /// How it is carried.
     pub carried: Carried,
+    /// The extended patch beside that.
+    pub extended: Beside,
     /// Who made its blob in the new image.
     pub maker: Option<Maker>,
     /// Why that blob cannot be made again.
     pub inexact: Option<String>,
+}
+
+/// What became of an extended patch.
+#[derive(Debug, Clone, Default)]
+pub enum Beside {
+    /// None was wanted, or it is not smaller than what is carried anyway.
+    #[default]
+    None,
+    /// There is one, of so many bytes.
+    Patch(u64),
+    /// One was made and failed its check.
+    Fault(String),
 }
 
 /// How a delta carries a layer.
@@ -146,7 +164,9 @@ pub fn create(
     };
     let tars = changed.iter().copied().zip(patches.iter().map(|patch| patch.tar.clone())).collect();
     let mut carried: HashMap<usize, (Blob, Carried)> = HashMap::new();
-    for (at, patch) in patches.into_iter().enumerate() {
+    let mut besides: HashMap<usize, Result<(Region, Digest)>> = HashMap::new();
+    for (at, mut patch) in patches.into_iter().enumerate() {
+        besides.extend(patch.beside.take().map(|beside| (changed[at], beside)));
         let blob = new_layers[at].blob.clone();
         carried.insert(changed[at], choose(patch, &stored[at], blob)?);
     }
@@ -155,8 +175,18 @@ pub fn create(
     let mut artifact = manifest::Builder::new(old.image, new.image);
     let mut outcomes = Vec::new();
     for (at, (diff_id, target)) in new.image.diff_ids.iter().zip(&new.image.layers).enumerate() {
+        let mut extended = Beside::None;
         let kind = match carried.remove(&at) {
             Some((blob, kind)) => {
+                extended = match besides.remove(&at) {
+                    Some(Ok((patch, digest))) if patch.len() + LEAST_SAVED <= blob.size() => {
+                        let bytes = patch.len();
+                        artifact.extended(target, Blob::extended(digest, patch), &blob);
+                        Beside::Patch(bytes)
+                    }
+                    Some(Err(fault)) => Beside::Fault(fault.to_string()),
+                    _ => Beside::None,
+                };
                 artifact.layer(target, blob);
                 kind
             }
@@ -177,6 +207,7 @@ pub fn create(
             diff_id,
             published_bytes: target.size(),
             carried: kind,
+            extended,
             maker,
             inexact,
         });
@@ -240,6 +271,10 @@ fn make_patches(
     budget.share_window(layers.iter().map(|l| l.expected_patch()));
     reporter
         .event(Event::Start { total_bytes: layers.iter().map(|l| l.tar.len()).sum(), layers: layers.len() });
+    let old_layers = match options.extended {
+        true => Some(OldLayers::read(&files, &old.image.diff_ids, unchanged)?),
+        false => None,
+    };
     let mut patches = Vec::new();
     for (index, layer) in layers.iter().enumerate() {
         let label = new_layers[index].diff_id.to_string();
@@ -256,6 +291,8 @@ fn make_patches(
             options: budget.writer(layer.expected_patch(), options.jobs),
             threads: options.jobs,
             cancel,
+            old: old_layers.as_ref(),
+            spool: &spool,
             progress: &|delta| reporter.event(Event::LayerBytes { index, delta }),
         };
         let out = spool.begin().at(options.spool.display())?;

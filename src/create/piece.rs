@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 
 use super::analysis::{Analysis, NewFile, NewLayer, Origin};
+use super::beside::{OldLayers, Pair, Stretch};
 use super::search::{Cover, Search, common};
 use crate::base::SourcePath;
 use crate::error::{IoContext, Result};
@@ -14,7 +15,12 @@ use crate::tardiff::{OpWriter, Version, WriterOptions};
 pub(super) struct Piece<'a> {
     ops: Vec<PieceOp<'a>>,
     bytes: Vec<u8>,
+    /// The same for the extended patch, if there is to be one.
+    pub beside: Option<Stretch>,
 }
+
+/// What the extended patch of a layer is made with.
+pub(super) type Beside<'a> = (&'a OldLayers<'a>, &'a [Pair]);
 
 #[derive(Debug)]
 enum PieceOp<'a> {
@@ -36,11 +42,16 @@ impl<'a> Piece<'a> {
         search: &Search<'_>,
         analysis: &'a Analysis,
         layer: &NewLayer,
+        beside: Option<Beside<'_>>,
         range: Range<u64>,
     ) -> Result<Self> {
         // Payloads are not longer than what they make, and growing by doubling would take more.
-        let mut piece =
-            Piece { bytes: Vec::with_capacity((range.end - range.start) as usize), ..Piece::default() };
+        let mut piece = Piece {
+            bytes: Vec::with_capacity((range.end - range.start) as usize),
+            beside: beside.map(|_| Stretch::default()),
+            ..Piece::default()
+        };
+        let copy_from = search.weights.copy_from;
         let mut done = range.start;
         let first = layer.files.partition_point(|f| f.member.offset + f.member.size <= range.start);
         for file in &layer.files[first..] {
@@ -49,11 +60,11 @@ impl<'a> Piece<'a> {
                 break;
             }
             let part = member.offset.max(range.start)..(member.offset + member.size).min(range.end);
-            piece.literal(layer, done..part.start)?;
+            piece.between(layer, beside, done..part.start, copy_from)?;
             piece.file(search, analysis, layer, file, part.clone())?;
             done = part.end;
         }
-        piece.literal(layer, done..range.end)?;
+        piece.between(layer, beside, done..range.end, copy_from)?;
         Ok(piece)
     }
 
@@ -65,8 +76,18 @@ impl<'a> Piece<'a> {
         write(&self.ops, &self.bytes, writer)
     }
 
-    fn literal(&mut self, layer: &NewLayer, range: Range<u64>) -> Result<()> {
-        let start = self.read(layer, range)?;
+    /// Headers and padding, which are literal where only files can be read.
+    fn between(
+        &mut self,
+        layer: &NewLayer,
+        beside: Option<Beside<'_>>,
+        range: Range<u64>,
+        copy_from: usize,
+    ) -> Result<()> {
+        let start = self.read(layer, range.clone())?;
+        if let (Some(stretch), Some((old, pairs))) = (&mut self.beside, beside) {
+            stretch.between(old, pairs, range, &self.bytes[start..], copy_from)?;
+        }
         self.data(self.bytes.len() - start);
         Ok(())
     }
@@ -97,6 +118,9 @@ impl<'a> Piece<'a> {
         let within = part.start - member.offset;
         let twin = match file.origin {
             Origin::Same(source) => {
+                if let Some(stretch) = &mut self.beside {
+                    stretch.copy(analysis.place_of(source).on(within), part.end - part.start);
+                }
                 let name = analysis.name_for(source, member);
                 // Naming the source must not cost more than the content.
                 if member.size > name.as_bytes().len() as u64 + 4 {
@@ -113,6 +137,9 @@ impl<'a> Piece<'a> {
         layer.tar.read_exact_at(&mut content, part.start).at("layer")?;
         let (ops, bytes) = (self.ops.len(), self.bytes.len());
         let covers = search.covers(&content, twin.map(|span| (span, within)));
+        if let (Some(stretch), Origin::Changed(_)) = (&mut self.beside, file.origin) {
+            stretch.file(analysis, &content, &covers, search.weights.copy_from);
+        }
         let mut done = 0;
         for cover in &covers {
             self.copy_in(&content[done..cover.new]);

@@ -183,6 +183,7 @@ mod tests {
             preset: Preset::Default,
             level: None,
             version: crate::tardiff::Version::V1,
+            extended: false,
             jobs: 2,
             memory: 512 << 20,
             max_layer: u64::MAX,

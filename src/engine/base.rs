@@ -48,6 +48,15 @@ impl Homes<'_> {
             || ostree.as_ref().is_some_and(|ostree| ostree.has(config))
     }
 
+    /// Has an image with this config lost its layers, where it is?
+    pub fn has_only_files(&self, config: &Digest) -> bool {
+        let Elsewhere { repository, ostree } = self.elsewhere;
+        let inventories = self.repository.map(|(_, inventory)| inventory).into_iter();
+        let mut inventories = inventories.chain(repository.iter().map(|(_, inventory)| inventory));
+        inventories.all(|inventory| inventory.by_config(config).is_none())
+            && ostree.as_ref().is_some_and(|ostree| ostree.has(config))
+    }
+
     /// Is no image in any of them?
     pub fn are_empty(&self) -> bool {
         let Elsewhere { repository, ostree } = self.elsewhere;
@@ -174,6 +183,10 @@ impl BaseImage for Rootfs {
     fn files(&self, _: &Image, _: usize, _: &Unpacking) -> Result<Arc<dyn SourceFiles>> {
         Ok(self.0.clone())
     }
+
+    fn has_layers(&self) -> bool {
+        false
+    }
 }
 
 /// An image in an ostree repository, which has lost the layers.
@@ -189,6 +202,10 @@ impl BaseImage for InOstree {
             Some(files) => Ok(Arc::new(files)),
             None => Err(Error::misfit(format!("image {} is not in ostree", self.config))),
         }
+    }
+
+    fn has_layers(&self) -> bool {
+        false
     }
 }
 

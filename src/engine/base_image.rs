@@ -27,6 +27,11 @@ pub(crate) trait BaseImage: Debug + Send + Sync {
         None
     }
 
+    /// Has it its layers, and not files alone?
+    fn has_layers(&self) -> bool {
+        true
+    }
+
     /// Digest of its config, where that is known.
     fn config(&self) -> Option<&Digest> {
         None

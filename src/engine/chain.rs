@@ -15,6 +15,7 @@ use crate::discover::Candidate;
 use crate::error::{Error, IoContext, Result};
 use crate::fetch::{self, Concurrency, Download, Job, Place, Received, Worked, Worker};
 use crate::fuse::fuse;
+use crate::patch;
 use crate::region::Region;
 use crate::store::{Inventory, Repository};
 use crate::tardiff;
@@ -33,10 +34,12 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Reads what image a delta leads to. `have` tells which layers are there before it.
+    /// Reads what image a delta leads to. `layered_base` says whether the image before it has layers, `have` tells
+    /// which layers are there before it.
     pub(super) async fn read(
         candidate: &Candidate,
         place: Place,
+        layered_base: bool,
         have: impl Fn(&DiffId) -> bool,
     ) -> Result<Self> {
         let delta: &DeltaManifest = &candidate.manifest;
@@ -48,10 +51,11 @@ impl Link {
             if have(diff_id) || image.diff_ids[..at].contains(diff_id) {
                 continue;
             }
-            let blob = delta.layers.get(layer.digest()).ok_or_else(|| {
+            let blob = delta.blobs_for(layer.digest(), layered_base).first().copied().cloned();
+            let blob = blob.ok_or_else(|| {
                 Error::misfit(format!("delta {} does not bring layer {diff_id}", candidate.digest))
             })?;
-            needed.push((at, blob.clone()));
+            needed.push((at, blob));
         }
         Ok(Link {
             digest: candidate.digest.clone(),
@@ -165,7 +169,7 @@ impl Worker<Region> for Fuser {
         let diff_id = &self.image.diff_ids[job.index];
         let Unpacking { spool, max_layer, cancel } = &self.unpacking;
         let max = layer_size_bound(&self.image.layers[job.index], *max_layer);
-        let (is_patch, mut blob) = tardiff::sniff(job.blob).at("blob")?;
+        let (is_patch, mut blob) = patch::sniff(job.blob).at("blob")?;
         let view = View::new(&*self.files, job.round);
         let region = if is_patch {
             self.fuse(blob, &view, diff_id, max)

@@ -279,7 +279,9 @@ impl Hand<'_> {
             self.session.say(note);
         }
         let layer_here = |d: &DiffId, published: &Descriptor| self.here(d, published);
-        let chain = choose(&found, &whole, here, &layer_here, limit);
+        let has_layers =
+            |config: &Digest| local_base.as_ref() == Some(config) || !self.homes().has_only_files(config);
+        let chain = choose(&found, &whole, here, &has_layers, &layer_here, limit);
         let Some((candidate, way)) = chain.split_last() else {
             let reason = match &found {
                 Found { failure: Some(_), .. } => Reason::LookupFailed,
@@ -296,10 +298,11 @@ impl Hand<'_> {
             Some(place) => remote(Proxy::new(&place.pinned(&delta.digest).skopeo(), options.clone()), place),
             None => whole.places.image.clone(),
         };
+        let layered = |delta: &Candidate| has_layers(&delta.manifest.source_config);
         let mut links: Vec<Link> = Vec::new();
         for delta in way {
             let have = |d: &DiffId| self.has(d) || links.iter().any(|link| link.diff_ids().contains(d));
-            match Link::read(delta, place_of(delta), have).await {
+            match Link::read(delta, place_of(delta), layered(delta), have).await {
                 Ok(link) => links.push(link),
                 Err(e) if e.kind() == Kind::Interrupted => return Err(e),
                 Err(e) => {
@@ -383,6 +386,7 @@ impl Hand<'_> {
             delta: Some(last.manifest),
             exact: self.request.exact(),
             is_patch: &|blob| is_patch(&last.place, blob),
+            layered_base: base.has_layers(),
             carries: &|blob| !of_bundle || last.place.may_have(blob),
             base: &|diff_id| base.blob(diff_id),
             whole: &|layer| whole.places.image.may_have(layer),
@@ -448,6 +452,7 @@ fn choose<'a>(
     found: &'a Found,
     whole: &Decision,
     here: impl Fn(&Digest) -> bool,
+    has_layers: &dyn Fn(&Digest) -> bool,
     layer_here: &dyn Fn(&DiffId, &Descriptor) -> Option<Descriptor>,
     limit: u64,
 ) -> Vec<&'a Candidate> {
@@ -455,7 +460,8 @@ fn choose<'a>(
     let step = |candidate: &Candidate| {
         let delta = &candidate.manifest;
         let bytes = if delta.target_config.digest() == target {
-            Offer { delta: Some(delta), ..Offer::whole_layers(layer_here, u64::MAX) }
+            let layered_base = has_layers(&delta.source_config);
+            Offer { delta: Some(delta), layered_base, ..Offer::whole_layers(layer_here, u64::MAX) }
                 .plan(&whole.image)
                 .download_bytes()
         } else {

@@ -80,7 +80,6 @@ impl Look<'_> {
         let FetchRequest { base: choice, place, .. } = self.request;
         let signatures = manifest.signatures.len();
         let delta = opened.target_of(manifest).await?;
-        let plan = self.plan(opened, &delta);
         let spool = &self.session.spool;
         let wanted = delta.source_config();
         let remote = base::check_remote(choice, place, wanted, spool).await;
@@ -88,6 +87,8 @@ impl Look<'_> {
         let platform = place.platform.as_ref();
         let homes = Homes { repository, elsewhere: &self.elsewhere };
         let found = remote.and_then(|_| base::find(wanted, choice, platform, homes, spool));
+        let layered_base = found.as_ref().is_ok_and(|base| base.has_layers());
+        let plan = self.plan(opened, &delta, layered_base);
         let accounts = if accounts { Some(self.accounts(opened, &delta).await?) } else { None };
         Ok(Inspection {
             is_delta: true,
@@ -99,10 +100,11 @@ impl Look<'_> {
         })
     }
 
-    fn plan(&self, opened: &Opened, delta: &Delta) -> RebuildPlan {
+    fn plan(&self, opened: &Opened, delta: &Delta, layered_base: bool) -> RebuildPlan {
         let here = |diff_id: &_, published: &_| self.inventory.layer(diff_id, published).cloned();
         let offer = Offer {
             delta: Some(&delta.manifest),
+            layered_base,
             is_patch: &|blob| is_patch(&opened.place, blob),
             preference: Preference::Delta,
             exact: if self.keeps_blobs() { Exact::Auto } else { Exact::Off },

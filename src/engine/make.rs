@@ -11,7 +11,7 @@ use super::publish;
 use super::request::{FetchRequest, Limits, PlaceOptions};
 use crate::account::{LayerAccount, account};
 use crate::artifact::{Image, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, parse_manifest};
-use crate::create::{self, Artifact, Carried, CarriedLayer, Input, Layers, Options};
+use crate::create::{self, Artifact, Beside, Carried, CarriedLayer, Input, Layers, Options};
 use crate::digest::{DiffId, Digest, digest_of};
 use crate::error::{Error, Result};
 use crate::fetch::on_thread;
@@ -54,6 +54,8 @@ pub struct Created {
     pub digest: Digest,
     /// Bytes of manifest and distinct blobs.
     pub bytes: u64,
+    /// Those that whoever can takes: of two blobs for one layer the smaller.
+    pub needed_bytes: u64,
     /// The image it starts from.
     pub old: Image,
     /// The image it leads to.
@@ -85,7 +87,10 @@ pub async fn create(session: &Session, request: CreateRequest) -> Result<Created
         made.map(|made| (old.image, new.image, made))
     };
     let (old, new, (artifact, layers)) = on_thread(work).await?;
-    for CarriedLayer { diff_id, carried, .. } in &layers {
+    for CarriedLayer { diff_id, carried, extended, .. } in &layers {
+        if let Beside::Fault(fault) = extended {
+            session.say(&format!("layer {diff_id} has no extended patch: it failed the check: {fault}"));
+        }
         if let Carried::Original { fault: Some(fault), .. } = carried {
             session.say(&format!("layer {diff_id} is carried whole: its patch failed the check: {fault}"));
         }
@@ -95,7 +100,8 @@ pub async fn create(session: &Session, request: CreateRequest) -> Result<Created
     let accounts = if request.accounts { maker.accounts(&layers)? } else { Vec::new() };
     let blobs = artifact.blobs.iter().map(create::Blob::size).sum::<u64>();
     let (digest, bytes) = (digest_of(&artifact.manifest), artifact.manifest.len() as u64 + blobs);
-    Ok(Created { digest, bytes, old, new, layers, accounts, seconds })
+    let needed_bytes = artifact.manifest.len() as u64 + artifact.bytes;
+    Ok(Created { digest, bytes, needed_bytes, old, new, layers, accounts, seconds })
 }
 
 /// An image that is on this machine now.

@@ -13,12 +13,12 @@ use crate::digest::{Digest, digest_of};
 use crate::error::{Advice, Error, Result};
 use crate::fetch::Place;
 use crate::layout::Layout;
+use crate::patch;
 use crate::platform::Platform;
 use crate::proxy::{Proxy, inspect_raw};
 use crate::reference::Reference;
 use crate::registry::Blobs;
 use crate::store::{Inventory, StoredImage};
-use crate::tardiff;
 
 /// A manifest and the place that it and its blobs are in.
 #[derive(Debug)]
@@ -250,8 +250,8 @@ pub(crate) fn remote(proxy: Proxy, reference: &Reference) -> Place {
 
 /// Is this blob of a delta a patch? Its first bytes decide, where they can be had before it is fetched.
 pub(crate) fn is_patch(place: &Place, blob: &Descriptor) -> bool {
-    match place.head(blob, tardiff::HEAD) {
-        Some(head) => tardiff::is_patch(&head),
+    match place.head(blob, patch::HEAD) {
+        Some(head) => patch::is_patch(&head),
         None => artifact::claims_patch(blob),
     }
 }

@@ -126,7 +126,7 @@ fn with_subject(manifest: Vec<u8>) -> Result<Vec<u8>> {
 fn replaced_bytes(dir: &Path, delta: &DeltaManifest) -> Result<u64> {
     let path = dir.join("blobs/sha256").join(delta.target_manifest.digest().digest());
     let target = parse_manifest(&std::fs::read(&path).at(path.display())?)?;
-    let replaced = target.layers().iter().filter(|layer| delta.layers.contains_key(layer.digest()));
+    let replaced = target.layers().iter().filter(|layer| delta.changes(layer.digest()));
     Ok(replaced.map(Descriptor::size).sum())
 }
 
@@ -139,7 +139,8 @@ fn entry(manifest: &[u8]) -> Result<Descriptor> {
     let mut repeated: HashMap<String, String> =
         all.into_iter().filter(|(key, _)| REPEATED.contains(&key.as_str())).collect();
     let bytes: u64 = parsed.layers().iter().map(Descriptor::size).fold(0, u64::saturating_add);
-    repeated.insert(BYTES.to_owned(), bytes.to_string());
+    let spare = DeltaManifest::parse(manifest).map_or(0, |delta| delta.spare_bytes());
+    repeated.insert(BYTES.to_owned(), (bytes - spare.min(bytes)).to_string());
     entry.set_annotations(Some(repeated));
     entry.set_data((manifest.len() <= MAX_CARRIED).then(|| STANDARD.encode(manifest)));
     Ok(entry)

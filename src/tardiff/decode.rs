@@ -7,6 +7,7 @@ use zstd::zstd_safe::DParameter;
 use super::{ADD, COPY, DATA, DICTIONARY, Limits, MAGIC_LEN, OPEN, SEEK, Version};
 use crate::base::SourcePath;
 use crate::base::path::MAX_PATH;
+use crate::digest::DiffId;
 use crate::error::{Error, Result};
 
 /// Bytes decompressed at once.
@@ -19,6 +20,8 @@ pub enum Op {
     Data(u64),
     /// Make this the current base file.
     Open(SourcePath),
+    /// Make the tar of this layer of the base the current file. (Of extended patches.)
+    Layer(DiffId),
     /// Append this many bytes of the base file.
     Copy(u64),
     /// Append this many sums of base and payload bytes.
@@ -190,7 +193,7 @@ fn head(bytes: &[u8]) -> Option<(u8, u64, usize)> {
 }
 
 /// At most ten groups of seven bits; `None` from 2^63 on, as no file is that long.
-fn varint<E>(mut byte: impl FnMut() -> Result<u8, E>) -> Result<Option<u64>, E> {
+pub(crate) fn varint<E>(mut byte: impl FnMut() -> Result<u8, E>) -> Result<Option<u64>, E> {
     let mut value = 0u64;
     for shift in (0..63).step_by(7) {
         let group = byte()?;

@@ -59,6 +59,43 @@ impl Default for WriterOptions {
     }
 }
 
+impl WriterOptions {
+    /// The same for streams that share the content between them: together they have the window of one.
+    pub(crate) fn beside(&self) -> Self {
+        WriterOptions { window_log: self.window_log - 1, threads: self.threads.min(1), ..*self }
+    }
+
+    /// A stream with these settings, in `writer`.
+    ///
+    /// # Errors
+    /// Bad options.
+    pub(crate) fn encoder<W: Write>(&self, writer: W) -> io::Result<Encoder<'static, W>> {
+        let mut stream = Encoder::new(writer, self.level)?;
+        stream.set_parameter(CParameter::WindowLog(self.window_log))?;
+        stream.set_parameter(CParameter::EnableLongDistanceMatching(true))?;
+        if let Some(log) = self.hash_log {
+            stream.set_parameter(CParameter::HashLog(log))?;
+        }
+        if let Some(log) = self.chain_log {
+            stream.set_parameter(CParameter::ChainLog(log))?;
+        }
+        if let Some(length) = self.target_length {
+            stream.set_parameter(CParameter::TargetLength(length))?;
+        }
+        if let Some(length) = self.far_match {
+            stream.set_parameter(CParameter::LdmMinMatch(length))?;
+            stream.set_parameter(CParameter::LdmHashLog(FAR_TABLE_LOG))?;
+            stream.set_parameter(CParameter::LdmHashRateLog(FAR_RATE_LOG))?;
+        }
+        if self.threads > 0 {
+            stream.set_parameter(CParameter::NbWorkers(self.threads))?;
+            stream.set_parameter(CParameter::JobSize(self.job as u32))?;
+            stream.set_parameter(CParameter::OverlapSizeLog(OVERLAP_LOG))?;
+        }
+        Ok(stream)
+    }
+}
+
 /// Writes operations; those without effect are left out, neighbours are joined.
 pub struct OpWriter<W: Write> {
     stream: Encoder<'static, W>,
@@ -86,29 +123,8 @@ impl<W: Write> OpWriter<W> {
     /// The inner writer's; bad options.
     pub fn new(mut writer: W, version: Version, options: WriterOptions) -> io::Result<Self> {
         writer.write_all(&version.magic())?;
-        let mut stream = Encoder::new(writer, options.level)?;
+        let mut stream = options.encoder(writer)?;
         stream.include_checksum(true)?;
-        stream.set_parameter(CParameter::WindowLog(options.window_log))?;
-        stream.set_parameter(CParameter::EnableLongDistanceMatching(true))?;
-        if let Some(log) = options.hash_log {
-            stream.set_parameter(CParameter::HashLog(log))?;
-        }
-        if let Some(log) = options.chain_log {
-            stream.set_parameter(CParameter::ChainLog(log))?;
-        }
-        if let Some(length) = options.target_length {
-            stream.set_parameter(CParameter::TargetLength(length))?;
-        }
-        if let Some(length) = options.far_match {
-            stream.set_parameter(CParameter::LdmMinMatch(length))?;
-            stream.set_parameter(CParameter::LdmHashLog(FAR_TABLE_LOG))?;
-            stream.set_parameter(CParameter::LdmHashRateLog(FAR_RATE_LOG))?;
-        }
-        if options.threads > 0 {
-            stream.set_parameter(CParameter::NbWorkers(options.threads))?;
-            stream.set_parameter(CParameter::JobSize(options.job as u32))?;
-            stream.set_parameter(CParameter::OverlapSizeLog(OVERLAP_LOG))?;
-        }
         Ok(OpWriter { stream, version, data: Vec::new(), copy: 0, open: None, cursor: 0, wanted: 0 })
     }
 

@@ -16,13 +16,13 @@
 //! The output is a layer's plain tar. Nothing in the patch says how long it is
 //! or what its digest must be; whoever applies it compares the diff_id.
 
-use std::io::{self, Read};
 use std::path::PathBuf;
 
 mod decode;
 mod encode;
 mod frame;
 
+pub(crate) use decode::varint;
 pub use decode::{Op, OpReader};
 pub use encode::{OpWriter, WriterOptions};
 pub(crate) use frame::decode_frame;
@@ -63,20 +63,6 @@ impl Version {
 /// Do these first bytes begin a patch, of a known version or not?
 pub fn is_patch(head: &[u8]) -> bool {
     head.starts_with(b"tardf")
-}
-
-/// Bytes that tell a patch from a whole layer.
-pub const HEAD: u64 = 8;
-
-/// Tells by the first bytes of a blob whether it is a patch, and gives the blob back whole.
-///
-/// # Errors
-/// Those of `blob`.
-pub fn sniff<R: Read>(mut blob: R) -> io::Result<(bool, impl Read)> {
-    let mut head = Vec::new();
-    blob.by_ref().take(HEAD).read_to_end(&mut head)?;
-    let patch = is_patch(&head);
-    Ok((patch, io::Cursor::new(head).chain(blob)))
 }
 
 /// Bounds on what a patch may ask for.

@@ -18,6 +18,7 @@ mod create_property;
 mod discovery;
 mod embed;
 mod exact;
+mod extended;
 mod fetch;
 mod fuse;
 mod helper;

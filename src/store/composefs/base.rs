@@ -4,8 +4,6 @@
 //! The EROFS image is not used: it is made by a transformation that empties
 //! `/run` and fails without `/usr`.
 
-use std::error::Error as StdError;
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -16,14 +14,14 @@ use composefs::splitstream::SplitStreamReader;
 use composefs::tree::{LeafContent, RegularFile};
 use composefs_oci::tar::{TarItem, get_entry};
 use composefs_oci::{LAYER_CONTENT_TYPE, layer_content_id};
-use rustix::fs::{Mode, OFlags, openat};
 
-use super::foreign;
+use super::tar::{self, broken, open_object};
 use crate::base::{BaseLayer, FileNode, LayerIndex, LoadedLayer, Node, SourceFile, SourcePath};
 use crate::descriptors;
 use crate::digest::DiffId;
-use crate::error::{Error, IoContext, Kind, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::region::Region;
+use crate::spool::Spool;
 
 /// Bytes read at once when an object is hashed again.
 const CHUNK: usize = 256 << 10;
@@ -33,11 +31,12 @@ const CHUNK: usize = 256 << 10;
 pub(super) struct SplitLayer<H: FsVerityHashValue> {
     repo: Arc<Repository<H>>,
     diff_id: DiffId,
+    spool: Spool,
 }
 
 impl<H: FsVerityHashValue> SplitLayer<H> {
-    pub(super) fn new(repo: Arc<Repository<H>>, diff_id: DiffId) -> Self {
-        SplitLayer { repo, diff_id }
+    pub(super) fn new(repo: Arc<Repository<H>>, diff_id: DiffId, spool: Spool) -> Self {
+        SplitLayer { repo, diff_id, spool }
     }
 }
 
@@ -47,7 +46,7 @@ impl<H: FsVerityHashValue> BaseLayer for SplitLayer<H> {
     }
 
     fn load(&self) -> Result<Box<dyn LoadedLayer>> {
-        LoadedSplit::read(self.repo.clone(), &self.diff_id).map(|layer| Box::new(layer) as _)
+        LoadedSplit::read(self).map(|layer| Box::new(layer) as _)
     }
 }
 
@@ -67,10 +66,6 @@ fn open_layer<H: FsVerityHashValue>(repo: &Repository<H>, diff_id: &DiffId) -> R
     repo.open_stream(&name, None, Some(LAYER_CONTENT_TYPE)).map_err(broken)
 }
 
-fn broken(e: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
-    foreign(Kind::Verification, "split stream", e)
-}
-
 /// Where a file's content is.
 #[derive(Debug)]
 enum Content<H> {
@@ -87,15 +82,23 @@ struct LoadedSplit<H: FsVerityHashValue> {
     index: LayerIndex,
     contents: Vec<Content<H>>,
     inline: Region,
+    diff_id: DiffId,
+    /// Bytes of the objects, in the order of the stream.
+    sizes: Vec<u64>,
+    spool: Spool,
 }
 
 impl<H: FsVerityHashValue> LoadedSplit<H> {
-    fn read(repo: Arc<Repository<H>>, diff_id: &DiffId) -> Result<Self> {
-        let mut stream = open_layer(&repo, diff_id)?;
+    fn read(layer: &SplitLayer<H>) -> Result<Self> {
+        let SplitLayer { repo, diff_id, spool } = layer;
+        let mut stream = open_layer(repo, diff_id)?;
         let mut index = LayerIndex::default();
         let mut contents = Vec::new();
-        let mut inline = Vec::new();
+        let (mut inline, mut sizes) = (Vec::new(), Vec::new());
         while let Some(entry) = get_entry(&mut stream).map_err(broken)? {
+            if let TarItem::Leaf(LeafContent::Regular(RegularFile::External(_, size))) = &entry.item {
+                sizes.push(*size);
+            }
             let Ok(path) = SourcePath::clean(entry.path.as_os_str().as_bytes()) else { continue };
             let world_readable = entry.stat.st_mode & 0o004 != 0;
             let mut file = |content, size| {
@@ -120,7 +123,8 @@ impl<H: FsVerityHashValue> LoadedSplit<H> {
             };
             index.insert(path, node);
         }
-        Ok(LoadedSplit { repo, index, contents, inline: in_memory(inline) })
+        let (repo, diff_id, spool) = (repo.clone(), diff_id.clone(), spool.clone());
+        Ok(LoadedSplit { repo, index, contents, inline: in_memory(inline), diff_id, sizes, spool })
     }
 
     fn object(&self, path: &SourcePath, id: &H, size: u64) -> Result<SourceFile> {
@@ -138,16 +142,6 @@ impl<H: FsVerityHashValue> LoadedSplit<H> {
         }
         Ok(SourceFile::of_object(path.clone(), content, name.into()))
     }
-}
-
-/// With fs-verity the kernel checks what is read; without, the layer's diff_id does.
-fn open_object<H: FsVerityHashValue>(repo: &Repository<H>, id: &H) -> io::Result<File> {
-    if !repo.is_insecure() {
-        let opened = repo.open_object(id);
-        return Ok(opened.map_err(|e| foreign(Kind::Verification, id.to_object_pathname(), e))?.into());
-    }
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    Ok(openat(repo.objects_dir()?, id.to_object_pathname(), flags, Mode::empty())?.into())
 }
 
 /// What is nowhere but in memory.
@@ -169,6 +163,11 @@ impl<H: FsVerityHashValue> LoadedLayer for LoadedSplit<H> {
             }
             Content::Object(id) => self.object(path, id, file.size),
         }
+    }
+
+    fn tar(&self) -> Result<Region> {
+        let stream = open_layer(&self.repo, &self.diff_id)?;
+        tar::open(&self.repo, stream, &self.sizes, &self.spool)
     }
 
     fn check(&self, path: &SourcePath, file: &FileNode) -> Result<()> {

@@ -14,6 +14,7 @@ mod images;
 mod objects;
 mod sink;
 mod split;
+mod tar;
 mod verity;
 mod writers;
 
@@ -309,9 +310,9 @@ impl<H: FsVerityHashValue> super::Repository for ComposefsStore<H> {
         &self,
         diff_id: &DiffId,
         _stored: &Descriptor,
-        _unpacking: &Unpacking,
+        unpacking: &Unpacking,
     ) -> Result<Box<dyn BaseLayer>> {
-        Ok(Box::new(base::SplitLayer::new(self.repo().clone(), diff_id.clone())))
+        Ok(Box::new(base::SplitLayer::new(self.repo().clone(), diff_id.clone(), unpacking.spool.clone())))
     }
 
     /// Manifests are kept as they were published.

@@ -1,0 +1,79 @@
+//! The extended patch: one that reads the base's layers as the tars that they are, headers included.
+//!
+//! It stands beside the standard patch (`tardiff`) for those who have these tars. What its operations
+//! consist of is kept apart by kind, each kind in a zstd frame of its own, since like compresses best with like:
+//!
+//! | stream | holds |
+//! |---|---|
+//! | 0 commands | a byte for each operation |
+//! | 1 lengths | a number for each: of bytes, or of a layer |
+//! | 2 moves | how far places are from where the cursor is, signed |
+//! | 3 sums | bytes that are added to those of a layer |
+//! | 4 literals | bytes that are not in the base |
+//!
+//! Their compressed bytes come in blocks, in the order in which they are wanted, so a patch is applied as it
+//! arrives. `docs/formats.md` has the format byte for byte.
+
+mod decode;
+mod encode;
+mod streams;
+
+pub use decode::OpReader;
+pub use encode::{OpWriter, Parts};
+pub use streams::{Blocks, FromPatch};
+
+/// Bytes of the magic.
+pub(crate) const MAGIC_LEN: usize = 8;
+const MAGIC: [u8; MAGIC_LEN] = *b"odfpat1\n";
+/// That of all versions.
+const MAGIC_OF_ALL: &[u8] = b"odfpat";
+
+/// Do these first bytes begin an extended patch, of a known version or not?
+pub fn is_extended(head: &[u8]) -> bool {
+    head.starts_with(MAGIC_OF_ALL)
+}
+
+/// What a command does, in its two lowest bits.
+mod command {
+    /// Append literals; the cursor goes along.
+    pub const DATA: u8 = 0;
+    /// Append bytes of the layer.
+    pub const COPY: u8 = 1;
+    /// Append sums of bytes of the layer and those of the stream.
+    pub const ADD: u8 = 2;
+    /// Make a layer the current one, its cursor where it was left.
+    pub const LAYER: u8 = 3;
+    /// Before a COPY or ADD the cursor moves.
+    pub const MOVE: u8 = 4;
+}
+
+/// Streams, by their number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Commands = 0,
+    Lengths = 1,
+    Moves = 2,
+    Sums = 3,
+    Literals = 4,
+}
+
+const KINDS: [Kind; 5] = [Kind::Commands, Kind::Lengths, Kind::Moves, Kind::Sums, Kind::Literals];
+
+impl Kind {
+    /// Is it of numbers, not of content?
+    fn is_control(self) -> bool {
+        matches!(self, Kind::Commands | Kind::Lengths | Kind::Moves)
+    }
+}
+
+/// Longest block in bytes.
+const MAX_BLOCK: usize = 64 << 10;
+
+/// Bytes of blocks that may come before they are wanted; a writer that follows the rule needs none but at the end.
+const MAX_WAITING: usize = 16 << 20;
+
+/// Most layers that a patch reads, as of an image.
+const MAX_LAYERS: u64 = 4096;
+
+/// Largest window of a stream of numbers, as a power of two.
+const CONTROL_WINDOW_LOG: u32 = 23;

@@ -1,0 +1,256 @@
+//! The extended patch: what is written is read back, hostile ones are refused, `create` makes them beside the
+//! standard ones, and `fetch` takes them wherever the base has its layers.
+
+use crate::support;
+
+use std::io;
+use std::sync::Arc;
+
+use oci_delta_fetch::apply::apply_patch;
+use oci_delta_fetch::base::{LayerBlob, LayeredFiles, View};
+use oci_delta_fetch::digest::{DiffId, digest_of};
+use oci_delta_fetch::error::{Kind, Result};
+use oci_delta_fetch::extended::OpWriter;
+use oci_delta_fetch::fuse::fuse;
+use oci_delta_fetch::region::Region;
+use oci_delta_fetch::spool::Spool;
+use oci_delta_fetch::tardiff::{Limits, WriterOptions};
+use proptest::prelude::*;
+use serde_json::Value;
+use support::images::{noise, tar};
+use support::{Image, Layer, OciDir, Sandbox, oracle};
+
+const MAX: u64 = 1 << 30;
+
+fn region(bytes: Vec<u8>) -> Region {
+    let len = bytes.len() as u64;
+    Region::of(Arc::new(bytes.into_boxed_slice()), len)
+}
+
+/// Two layers.
+fn tars() -> [Vec<u8>; 2] {
+    [tar(&[("a", &noise(1, 70_000)), ("b", &noise(2, 100))]), tar(&[("c", &noise(3, 5_000))])]
+}
+
+fn diff_ids() -> [DiffId; 2] {
+    tars().map(|tar| DiffId::new(digest_of(&tar)))
+}
+
+fn base() -> LayeredFiles {
+    let layers = tars().into_iter().zip(diff_ids());
+    let layers = layers.map(|(tar, diff_id)| LayerBlob { diff_id, blob: region(tar) });
+    LayeredFiles::new(layers.collect(), &std::env::temp_dir(), MAX)
+}
+
+fn apply(patch: &[u8]) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    apply_patch(patch, &View::new(&base(), 0), &Limits::default(), &mut out)?;
+    Ok(out)
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Data(Vec<u8>),
+    Copy(usize, usize, usize),
+    Add(usize, usize, Vec<u8>),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let bytes = || proptest::collection::vec(any::<u8>(), 0..600);
+    let step = prop_oneof![
+        bytes().prop_map(Step::Data),
+        (0..2usize, 0..80_000usize, 0..70_000usize).prop_map(|(l, at, len)| Step::Copy(l, at, len)),
+        (0..2usize, 0..80_000usize, bytes()).prop_map(|(l, at, sums)| Step::Add(l, at, sums)),
+    ];
+    proptest::collection::vec(step, 0..30)
+}
+
+/// Writes the steps as a patch, and does them by hand.
+fn write(steps: &[Step]) -> (Vec<u8>, Vec<u8>) {
+    let (tars, ids) = (tars(), diff_ids());
+    let options = WriterOptions { level: 1, window_log: 20, ..Default::default() };
+    let mut writer = OpWriter::new(&options, || Ok(Vec::new())).unwrap();
+    let mut expected = Vec::new();
+    for step in steps {
+        match step {
+            Step::Data(bytes) => {
+                writer.data(bytes).unwrap();
+                expected.extend_from_slice(bytes);
+            }
+            Step::Copy(layer, at, len) => {
+                let tar = &tars[*layer];
+                let at = at % tar.len();
+                let len = (*len).min(tar.len() - at);
+                writer.copy(*layer, at as u64, len as u64).unwrap();
+                expected.extend_from_slice(&tar[at..at + len]);
+            }
+            Step::Add(layer, at, sums) => {
+                let tar = &tars[*layer];
+                let at = at % tar.len();
+                let sums = &sums[..sums.len().min(tar.len() - at)];
+                writer.add(*layer, at as u64, sums).unwrap();
+                expected.extend(sums.iter().zip(&tar[at..]).map(|(sum, byte)| sum.wrapping_add(*byte)));
+            }
+        }
+    }
+    let parts = writer.finish(|bytes| Ok(region(bytes))).unwrap();
+    let (mut patch, limits) = (Vec::new(), Limits::default());
+    let mut ops = parts.weave(&mut patch, |layer| ids[layer].clone(), &limits).unwrap();
+    while ops.next_op().unwrap().is_some() {
+        io::copy(&mut ops.payload(), &mut io::sink()).unwrap();
+    }
+    drop(ops);
+    (patch, expected)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn what_is_written_is_read_back(steps in steps(), at in any::<prop::sample::Index>()) {
+        let (patch, expected) = write(&steps);
+        prop_assert!(apply(&patch).unwrap() == expected);
+        let (view, spool) = (base(), Spool::in_dir(&std::env::temp_dir()));
+        let fused = fuse(&patch[..], &View::new(&view, 0), &Limits::default(), MAX, &spool).unwrap();
+        let mut found = vec![0; expected.len()];
+        fused.read_exact_at(&mut found, 0).unwrap();
+        prop_assert!(found == expected);
+        // Cut short or changed it is no panic.
+        let at = at.index(patch.len());
+        let _ = apply(&patch[..at]);
+        let mut changed = patch;
+        changed[at] ^= 0x55;
+        let _ = apply(&changed);
+    }
+}
+
+/// A patch of these streams: commands, lengths, moves, sums, literals.
+fn raw(streams: [&[u8]; 5]) -> Vec<u8> {
+    let mut patch = b"odfpat1\n\x02".to_vec();
+    for diff_id in diff_ids() {
+        let hex = diff_id.as_digest().digest().to_owned();
+        patch.extend((0..32).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()));
+    }
+    for (stream, bytes) in streams.into_iter().enumerate().filter(|(_, bytes)| !bytes.is_empty()) {
+        patch.extend(block(stream as u8, &zstd::encode_all(bytes, 1).unwrap()));
+    }
+    patch
+}
+
+fn block(stream: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut block = vec![stream];
+    let mut len = bytes.len();
+    while len >= 0x80 {
+        block.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    block.push(len as u8);
+    [&block[..], bytes].concat()
+}
+
+fn refuses(patch: &[u8], kind: Kind, text: &str) {
+    let error = apply(patch).unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    assert!(error.to_string().contains(text), "no {text:?} in {error}");
+}
+
+#[test]
+fn what_a_hostile_patch_does_is_refused() {
+    const LAYER: u8 = 3;
+    let bad = Kind::Verification;
+    refuses(&raw([&[1], &[1], b"", b"", b""]), bad, "no layer is open");
+    refuses(&raw([&[LAYER], &[2], b"", b"", b""]), bad, "layer 2 of the base, the table has 2");
+    refuses(&raw([&[8], &[1], b"", b"", b""]), Kind::Misfit, "unknown command 8");
+    refuses(&raw([&[4], &[1], b"", b"", b""]), Kind::Misfit, "unknown command 4");
+    refuses(&raw([&[LAYER, 5], &[0, 1], &[1], b"", b""]), bad, "it moves out of a layer");
+    refuses(&raw([&[LAYER, 5], &[0, 1], &[0x80; 10], b"", b""]), bad, "a number of 2^63 or more");
+    refuses(
+        &raw([&[LAYER, 5], &[0, 1], &[0xfe, 0xff, 0x7f], b"", b""]),
+        Kind::Misfit,
+        "the patch wants 1 at",
+    );
+    refuses(&raw([&[0], &[9], b"", b"", b"short"]), bad, "truncated inside an operation");
+    refuses(&raw([&[0], b"", b"", b"", b""]), bad, "the stream of Lengths ends early");
+    refuses(&raw([b"", b"", b"", b"", b"left"]), bad, "bytes that no operation takes");
+    let switches = vec![LAYER; 200_000];
+    refuses(&raw([&switches, &vec![0u8; 200_000], b"", b"", b""]), bad, "operations in a row without effect");
+    refuses(&[&raw([b""; 5])[..], &[9, 1, 0]].concat(), bad, "a block of stream 9");
+    refuses(&[&raw([b""; 5])[..], &[1, 0]].concat(), bad, "a block without 1 to 65536 bytes");
+    refuses(&[&raw([b""; 5])[..], &[0, 0xff, 0xff, 0x7f]].concat(), bad, "a block without 1 to 65536 bytes");
+    refuses(b"odfpat1\n\xff\xff\x7f", bad, "more than 4096 layers");
+    refuses(b"odfpat9\n", Kind::Misfit, "known is odfpat1");
+    // Blocks for later fill no memory.
+    let later: Vec<u8> = (0..300).flat_map(|_| block(4, &[0; 65_536])).collect();
+    refuses(&[&raw([b""; 5])[..], &later].concat(), bad, "come before they are wanted");
+}
+
+/// An image of small files, some of which changed, with a shared layer below and a changed one above.
+fn pair(sandbox: &Sandbox) -> (OciDir, Image, Image) {
+    let image = |version: u64| {
+        let names: Vec<String> = (0..400).map(|n| format!("usr/share/doc/package-{n}/copyright")).collect();
+        let content =
+            |n: u64| noise(if n.is_multiple_of(40) { n + 1000 * version } else { n }, 40 + n as usize % 90);
+        let contents: Vec<Vec<u8>> = (0..400).map(content).collect();
+        let files: Vec<(&str, &[u8])> =
+            names.iter().zip(&contents).map(|(name, content)| (name.as_str(), &content[..])).collect();
+        let shared = Layer::gzip(tar(&[("usr/lib/shared", &noise(9999, 50_000))]));
+        Image::new(vec![shared, Layer::gzip(tar(&files))])
+    };
+    let (old, new) = (image(1), image(2));
+    let mut images = OciDir::create(&sandbox.path("images"));
+    images.image("old", &old).image("new", &new);
+    (images, old, new)
+}
+
+fn create(sandbox: &Sandbox, images: &OciDir, options: &[&str]) -> Value {
+    let (old, new, delta) = (images.reference("old"), images.reference("new"), sandbox.path("delta.oci"));
+    let mut args = vec!["create", &old, &new, delta.to_str().unwrap()];
+    args.extend(options);
+    sandbox.json(&args)
+}
+
+/// Sizes of the two patches of the layer that changed.
+fn sizes(report: &Value) -> (u64, u64) {
+    let layer = &report["layers"][1];
+    (layer["bytes"].as_u64().unwrap(), layer["extended_bytes"].as_u64().unwrap())
+}
+
+#[test]
+fn every_store_takes_the_smaller_patch_and_others_still_read_the_delta() {
+    for sandbox in Sandbox::of_each_store() {
+        let (images, old, new) = pair(&sandbox);
+        let (standard, extended) = sizes(&create(&sandbox, &images, &["--format", "both"]));
+        assert!(extended < standard / 2, "{extended} of {standard}: headers are copied");
+        let delta = format!("oci-archive:{}", sandbox.path("delta.oci").display());
+        oracle::check(&delta, &old, &new);
+        sandbox.ok(&[&images.reference("old")]);
+        let planned = sandbox.json(&[&delta, "--tag", "new", "--dry-run"]);
+        let report = sandbox.json(&[&delta, "--tag", "new"]);
+        assert_eq!(planned["bytes"], report["bytes"]);
+        assert_eq!(report["layers"][1]["action"], "patched");
+        assert_eq!(report["layers"][1]["bytes"], extended);
+        assert_eq!(report["image"]["config"], new.config_digest().to_string());
+        sandbox.ok(&["verify"]);
+    }
+}
+
+#[test]
+fn a_base_of_files_alone_takes_the_standard_patch() {
+    let sandbox = Sandbox::new();
+    let (images, old, _) = pair(&sandbox);
+    let (standard, _) = sizes(&create(&sandbox, &images, &["--format", "both"]));
+    let (root, out) = (oracle::unpack(&old), sandbox.path("out.oci"));
+    let delta = sandbox.path("delta.oci");
+    let [root, delta, out] = [root.path(), &delta, &out].map(|path| path.to_str().unwrap());
+    let report = sandbox.json(&["apply", "--rootfs", root, delta, out]);
+    assert_eq!(report["layers"][1]["bytes"], standard);
+    assert_eq!(report["image"]["fidelity"], "verbatim");
+}
+
+#[test]
+fn the_same_bytes_for_any_number_of_threads() {
+    let sandbox = Sandbox::new();
+    let (images, ..) = pair(&sandbox);
+    let made = ["1", "2", "5"]
+        .map(|jobs| create(&sandbox, &images, &["--format", "both", "--jobs", jobs])["digest"].clone());
+    assert!(made.iter().all(|digest| *digest == made[0]), "{made:?}");
+}
