@@ -15,11 +15,13 @@ mod exact;
 mod index;
 mod layer;
 mod manifest;
+mod nearby;
 mod piece;
 mod preset;
 mod price;
 mod proven;
 mod search;
+mod seeds;
 mod user;
 
 use std::collections::HashMap;

@@ -34,7 +34,12 @@ impl Preset {
             Preset::Default | Preset::Best => 14,
         };
         let copy_from = if self == Preset::Best { 1024 } else { 256 };
-        Weights { seed_same: 16, seed_other: 48, patience, literal: 0.9, copy_from }
+        let nearby = match self {
+            Preset::Fast => 0,
+            Preset::Default => 256 << 10,
+            Preset::Best => usize::MAX,
+        };
+        Weights { seed_same: 16, seed_other: 48, patience, literal: 0.9, nearby, copy_from }
     }
 
     fn writer(self) -> WriterOptions {

@@ -16,6 +16,37 @@ const SUMS_LEVEL: i32 = 3;
 const EXPONENT: i32 = 2;
 const FACTOR: f64 = 0.88;
 
+/// A stretch that is tried has at least so many bytes: shorter ones live on what stands before them in the patch.
+const SHORTEST_TRIAL: usize = 192;
+
+/// What the literals of a stretch cost in the patch, as a share of what level 1 makes of them alone.
+const LITERALS: f64 = 0.9;
+
+/// Compresses both ways of writing a stretch.
+#[derive(Default)]
+pub(super) struct Trial {
+    compressor: Option<zstd::bulk::Compressor<'static>>,
+    sums: Vec<u8>,
+}
+
+impl Trial {
+    /// Bytes saved by adding to `old` instead of writing `new`; `None` where no trial can tell.
+    pub fn saving(&mut self, new: &[u8], old: &[u8]) -> Option<f64> {
+        if new.len() < SHORTEST_TRIAL {
+            return None;
+        }
+        if self.compressor.is_none() {
+            self.compressor = zstd::bulk::Compressor::new(1).ok();
+        }
+        let compressor = self.compressor.as_mut()?;
+        self.sums.clear();
+        self.sums.extend(new.iter().zip(old).map(|(new, old)| new.wrapping_sub(*old)));
+        let literals = compressor.compress(new).ok()?.len() as f64;
+        let sums = compressor.compress(&self.sums).ok()?.len() as f64;
+        Some(LITERALS * literals - sums)
+    }
+}
+
 /// A literal byte of this content: what level 1 of zstd makes of it.
 pub(super) fn of_literals(content: &[u8]) -> f64 {
     let sample = match content.len() <= SAMPLE {
@@ -45,6 +76,18 @@ pub(super) fn of_differences(sums: &[u8]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trial_tells_a_moved_table_from_another_one() {
+        let entry =
+            |n: u64, moved: u64| [n * n * 24 + moved, n * 0x9e37_79b9, n % 7].map(u64::to_le_bytes).concat();
+        let table =
+            |moved: u64, skip: u64| (skip..skip + 100).flat_map(|n| entry(n, moved)).collect::<Vec<u8>>();
+        let mut trial = Trial::default();
+        assert!(trial.saving(&table(64, 0), &table(0, 0)).unwrap() > 100.0);
+        assert!(trial.saving(&table(64, 0), &table(0, 900)).unwrap() < 0.0);
+        assert_eq!(trial.saving(&[1; 10], &[1; 10]), None);
+    }
 
     #[test]
     fn what_repeats_is_cheaper_than_noise() {

@@ -1,6 +1,6 @@
 //! Finds, for a piece of a new file, the old bytes that it is made of.
 //!
-//! First exact seeds, along the diagonal that was last good (the twin's to begin
+//! First seeds (`seeds`), along the diagonal that was last good (the twin's to begin
 //! with: the old file of the same name) or from the index; then seeds of one
 //! diagonal are joined over their differences, all are grown into the gaps, and
 //! those that cost more than they save are dropped.
@@ -8,7 +8,7 @@
 use super::corpus::{Corpus, Span};
 use super::dictionary::Frames;
 use super::index::GramIndex;
-use super::price;
+use super::price::{self, Trial};
 
 /// A stretch of a new piece that resembles a stretch of the corpus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +24,11 @@ pub(super) struct Cover {
 }
 
 impl Cover {
-    fn end(&self) -> usize {
+    pub(super) fn end(&self) -> usize {
         self.new + self.len
     }
 
-    fn old_end(&self) -> u64 {
+    pub(super) fn old_end(&self) -> u64 {
         self.old + self.len as u64
     }
 
@@ -49,26 +49,13 @@ pub(super) struct Weights {
     pub patience: u32,
     /// What a literal byte costs, as a share of what level 1 of zstd makes of it.
     pub literal: f64,
+    /// Short seeds are looked for where an old file has up to so many bytes beside the piece, and in tables
+    /// always: beyond them that takes more time than it saves the compressor.
+    pub nearby: usize,
     /// Equal bytes in a row that are worth a COPY of their own within an ADD: zeros in an ADD compress so
     /// well that shorter runs may be cheaper there, while those copied need not be decompressed and added.
     pub copy_from: usize,
 }
-
-/// Bytes equal on the current diagonal that are taken without asking the index.
-const STAY: usize = 32;
-
-/// Candidates are compared over at most this many bytes, so that repetitive input costs no more than other.
-const GLANCE: usize = 256;
-
-/// Furthest that a miss moves on, in bytes.
-const MAX_STRIDE: usize = 32;
-
-/// A new place must beat the current diagonal by this many bytes, in the same file and in another.
-const BETTER_SAME: usize = 8;
-const BETTER_OTHER: usize = 16;
-
-/// Of two candidates the one in the current file may be this many bytes shorter: it needs no OPEN, nor another back.
-const AT_HOME: usize = 12;
 
 /// Cost of a byte that differs within a cover, an ADD payload byte that is not zero: until
 /// it is estimated, and the bounds of the estimate.
@@ -77,6 +64,9 @@ const DIFFERENCES: std::ops::RangeInclusive<f64> = 0.4..=1.6;
 
 /// What it costs more when a cover as a whole is judged.
 const KEPT: f64 = 0.1;
+
+/// Where more than one byte of so many differs, a trial decides whether the cover is worth its price.
+const DOUBTFUL: usize = 16;
 
 /// Of a run of zeros in a row so many count for the estimate; longer ones cost no more.
 const ZEROS: usize = 64;
@@ -118,18 +108,24 @@ impl Search<'_> {
         let literal = (price::of_literals(piece) * self.weights.literal).clamp(0.1, 1.0);
         let usual = Prices { literal, difference: DIFFERENCE };
         let seeds = self.seeds(piece, twin);
-        let covers = self.settle(piece, seeds.clone(), usual);
+        let covers = self.settle(piece, seeds.clone(), usual, None);
         let Some(difference) = price::of_differences(&self.sums(piece, &covers)) else { return covers };
         let difference = difference.clamp(*DIFFERENCES.start(), *DIFFERENCES.end());
-        self.settle(piece, seeds, Prices { difference, ..usual })
+        self.settle(piece, seeds, Prices { difference, ..usual }, Some(Trial::default()))
     }
 
-    /// Makes seeds into covers, which are worth their price.
-    fn settle(&self, piece: &[u8], mut covers: Vec<Cover>, prices: Prices) -> Vec<Cover> {
+    /// Makes seeds into covers, which are worth their price: by estimate, or by trial where that is in doubt.
+    fn settle(
+        &self,
+        piece: &[u8],
+        mut covers: Vec<Cover>,
+        prices: Prices,
+        trial: Option<Trial>,
+    ) -> Vec<Cover> {
         self.join(piece, &mut covers, prices);
         self.grow(piece, &mut covers);
         self.join(piece, &mut covers, prices);
-        self.drop_dear(piece, &mut covers, prices);
+        self.drop_dear(piece, &mut covers, prices, trial);
         covers
     }
 
@@ -150,91 +146,6 @@ impl Search<'_> {
             }
         }
         sums
-    }
-
-    fn seeds(&self, piece: &[u8], twin: Option<(Span, u64)>) -> Vec<Cover> {
-        let old = self.corpus.bytes();
-        let mut seeds: Vec<Cover> = Vec::new();
-        // The current diagonal: the old position opposite to byte 0 of the piece, and its file.
-        let mut diagonal = twin.map(|(span, offset)| (span, span.start.wrapping_add(offset)));
-        let (mut at, mut end, mut misses) = (0, 0, 0usize);
-        let gram = self.index.gram();
-        while at + STAY <= piece.len() {
-            if let Some((span, base)) = diagonal
-                && let Some(here) = opposite(span, base, at)
-            {
-                let room = (span.end - here) as usize;
-                let forward =
-                    common(&piece[at..], &old[here as usize..here as usize + room.min(piece.len() - at)]);
-                if forward >= STAY {
-                    let cover = backwards(piece, old, Cover { new: at, len: forward, old: here, span }, end);
-                    end = cover.end();
-                    seeds.push(cover);
-                    (at, misses) = (end, 0);
-                    continue;
-                }
-            }
-            if at + gram <= piece.len()
-                && let Some(found) = self.best(piece, at, end, diagonal)
-            {
-                end = found.end();
-                diagonal = Some((found.span, found.old.wrapping_sub(found.new as u64)));
-                seeds.push(found);
-                (at, misses) = (end, 0);
-                continue;
-            }
-            misses += 1;
-            at += 1 + (misses >> self.weights.patience).min(MAX_STRIDE);
-        }
-        seeds
-    }
-
-    /// The longest candidate at `at` that is worth leaving the current diagonal for.
-    fn best(&self, piece: &[u8], at: usize, end: usize, diagonal: Option<(Span, u64)>) -> Option<Cover> {
-        let old = self.corpus.bytes();
-        let mut best: Option<Cover> = None;
-        let gram = self.index.gram();
-        let is_home = |cover: &Cover| diagonal.is_some_and(|(span, _)| span.source == cover.span.source);
-        let worth = |cover: &Cover| cover.len + if is_home(cover) { AT_HOME } else { 0 };
-        for position in self.index.candidates(&piece[at..]) {
-            let text = &old[position as usize..];
-            if text.len() < gram || text[..gram] != piece[at..at + gram] {
-                continue;
-            }
-            let Some(span) = self.corpus.span_at(position) else { continue };
-            let reach = GLANCE.min((span.end - position) as usize).min(piece.len() - at);
-            let len = common(&piece[at..at + reach], &text[..reach]);
-            let cover = backwards(
-                piece,
-                old,
-                Cover { new: at, len, old: position, span },
-                end.max(at.saturating_sub(GLANCE)),
-            );
-            if best.is_none_or(|b| worth(&cover) > worth(&b)) {
-                best = Some(cover);
-            }
-        }
-        let mut best = best?;
-        let (least, margin) = match is_home(&best) {
-            true => (self.weights.seed_same, BETTER_SAME),
-            false => (self.weights.seed_other, BETTER_OTHER),
-        };
-        if best.len < least {
-            return None;
-        }
-        if let Some((span, base)) = diagonal {
-            let equal = (best.new..best.end())
-                .filter(|i| opposite(span, base, *i).is_some_and(|o| old[o as usize] == piece[*i]))
-                .count();
-            if best.len < equal + margin {
-                return None;
-            }
-        }
-        let room = (best.span.end - best.old_end()) as usize;
-        let tail = &piece[best.end()..];
-        let behind = best.old_end() as usize;
-        best.len += common(tail, &old[behind..behind + room.min(tail.len())]);
-        Some(backwards(piece, old, best, end))
     }
 
     /// Joins neighbours on one diagonal where the differences between them cost less than two covers.
@@ -297,13 +208,12 @@ impl Search<'_> {
         }
     }
 
-    fn drop_dear(&self, piece: &[u8], covers: &mut Vec<Cover>, prices: Prices) {
+    fn drop_dear(&self, piece: &[u8], covers: &mut Vec<Cover>, prices: Prices, mut trial: Option<Trial>) {
         let old = self.corpus.bytes();
         let mut open: Option<usize> = None;
         let mut kept: Vec<Cover> = Vec::with_capacity(covers.len());
         for (at, cover) in covers.iter().enumerate() {
             let from = cover.old as usize;
-            let differing = mismatches(&piece[cover.new..cover.end()], &old[from..from + cover.len]);
             let source = cover.span.source;
             let returns =
                 open.is_some() && covers.get(at + 1).is_some_and(|next| Some(next.span.source) == open);
@@ -312,27 +222,20 @@ impl Search<'_> {
                 _ if returns => COVER_OTHER * RETURNING,
                 _ => COVER_OTHER,
             };
-            if cover.len as f64 * prices.literal - (prices.difference + KEPT) * differing as f64 > overhead {
+            let (new, old) = (&piece[cover.new..cover.end()], &old[from..from + cover.len]);
+            let differing = mismatches(new, old);
+            let doubted = trial.as_mut().filter(|_| differing * DOUBTFUL > cover.len);
+            let tried = doubted.and_then(|trial| trial.saving(new, old));
+            let saving = tried.unwrap_or_else(|| {
+                cover.len as f64 * prices.literal - (prices.difference + KEPT) * differing as f64
+            });
+            if saving > overhead {
                 open = Some(source);
                 kept.push(*cover);
             }
         }
         *covers = kept;
     }
-}
-
-/// The old position opposite byte `at` of the piece, if it is in the file.
-fn opposite(span: Span, base: u64, at: usize) -> Option<u64> {
-    let here = base.wrapping_add(at as u64);
-    (span.start <= here && here < span.end).then_some(here)
-}
-
-/// Grows a cover backwards over equal bytes, not before `end`.
-fn backwards(piece: &[u8], old: &[u8], cover: Cover, end: usize) -> Cover {
-    let room = (cover.new - end).min((cover.old - cover.span.start) as usize);
-    let from = cover.old as usize;
-    let back = (1..=room).take_while(|n| piece[cover.new - n] == old[from - n]).count();
-    Cover { new: cover.new - back, len: cover.len + back, old: cover.old - back as u64, span: cover.span }
 }
 
 /// Length of the common start.
@@ -355,7 +258,7 @@ fn word(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(word)
 }
 
-fn mismatches(a: &[u8], b: &[u8]) -> usize {
+pub(super) fn mismatches(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).filter(|(x, y)| x != y).count()
 }
 
