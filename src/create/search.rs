@@ -226,10 +226,8 @@ impl Search<'_> {
             let differing = mismatches(new, old);
             let doubted = trial.as_mut().filter(|_| differing * DOUBTFUL > cover.len);
             let tried = doubted.and_then(|trial| trial.saving(new, old));
-            let saving = tried.unwrap_or_else(|| {
-                cover.len as f64 * prices.literal - (prices.difference + KEPT) * differing as f64
-            });
-            if saving > overhead {
+            let estimate = cover.len as f64 * prices.literal - (prices.difference + KEPT) * differing as f64;
+            if tried.unwrap_or(estimate) > overhead {
                 open = Some(source);
                 kept.push(*cover);
             }
