@@ -1,10 +1,8 @@
 //! Answers to the requests for which there is a better one than skopeo's.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, PipeWriter, Read, Write};
+use std::io::{self, PipeWriter, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -17,6 +15,7 @@ use super::work::texts;
 use crate::encoding::EncodingWriter;
 use crate::error::{IoContext as _, Result};
 use crate::reference::Reference;
+use crate::region::Region;
 
 /// Most images for which deltas are sought at once; clients open one or two.
 const MAX_IMAGES: usize = 8;
@@ -152,36 +151,27 @@ fn line(image: &str, wanted: &Wanted, given: &Given) -> String {
     .to_string()
 }
 
-/// A file, read from its beginning, whoever else reads it.
-struct Reader {
-    file: Arc<File>,
-    at: u64,
-}
-
-impl Read for Reader {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.file.read_at(buf, self.at)?;
-        self.at += n as u64;
-        Ok(n)
-    }
-}
-
 /// Writes a layer into a pipe; what goes wrong, into the one for errors, if there is one.
-fn pass(given: Given, mut pipe: PipeWriter, fault: Option<PipeWriter>) -> io::Result<u64> {
-    let mut reader = io::BufReader::with_capacity(PIECE, Reader { file: given.file, at: 0 });
-    let passed = match given.wrapping {
-        None => io::copy(&mut reader, &mut pipe),
-        Some(encoding) => EncodingWriter::new(pipe, encoding).and_then(|mut writer| {
-            let bytes = io::copy(&mut reader, &mut writer)?;
-            writer.finish().map(|_| bytes)
-        }),
-    };
+fn pass(given: Given, pipe: PipeWriter, fault: Option<PipeWriter>) -> io::Result<u64> {
+    let passed = copy(given, pipe);
     if let (Err(e), Some(mut fault)) = (&passed, fault) {
         let code = if e.kind() == io::ErrorKind::BrokenPipe { "EPIPE" } else { "other" };
         // Where nobody reads it, nobody wants it.
         let _ = write!(fault, "{}", json!({ "code": code, "message": e.to_string() }));
     }
     passed
+}
+
+fn copy(given: Given, mut pipe: PipeWriter) -> io::Result<u64> {
+    let len = given.file.metadata()?.len();
+    // Others may read the same file.
+    let layer = Region::of(Arc::new(given.file), len).reader();
+    let mut layer = io::BufReader::with_capacity(PIECE, layer);
+    let Some(encoding) = given.wrapping else { return io::copy(&mut layer, &mut pipe) };
+    let mut writer = EncodingWriter::new(pipe, encoding)?;
+    let bytes = io::copy(&mut layer, &mut writer)?;
+    writer.finish()?;
+    Ok(bytes)
 }
 
 /// The reply to `FinishPipe`.
