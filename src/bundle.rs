@@ -14,4 +14,4 @@ pub use have::MAX_LIST;
 pub use have::{Have, HaveImage};
 #[cfg(feature = "cli")]
 pub use images::images;
-pub use table::{Bundled, BundledBase, BundledManifest, Referrer, TABLE, Table, TableBlob};
+pub use table::{Bundled, BundledBase, BundledManifest, MAX_DEPTH, Referrer, TABLE, Table, TableBlob};

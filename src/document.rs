@@ -197,6 +197,15 @@ pub(crate) fn named_type(bytes: &[u8]) -> Option<String> {
     Some(field(&object(bytes)?, "mediaType")?.as_str()?.to_owned())
 }
 
+/// What a list of referrers says of a document of any sort: its artifact type and its annotations.
+pub(crate) fn listed(bytes: &[u8]) -> (Option<MediaType>, Option<HashMap<String, String>>) {
+    let Some(document) = object(bytes) else { return (None, None) };
+    let kind = field(&document, "artifactType").and_then(Value::as_str).filter(|kind| !kind.is_empty());
+    let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+    let notes = field(&document, "annotations").and_then(Value::as_object);
+    (kind.map(MediaType::from), notes.map(|notes| notes.iter().filter_map(text).collect()))
+}
+
 fn digest_in(descriptor: &Value) -> Option<Digest> {
     Digest::from_str(field(descriptor.as_object()?, "digest")?.as_str()?).ok()
 }

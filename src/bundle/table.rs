@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 /// Its file, beside `index.json`.
 pub const TABLE: &str = "bundle.json";
 
+/// Deepest row of things that point to each other, or list each other: a signature of an SBOM of an image.
+pub const MAX_DEPTH: usize = 4;
+
 /// Version of the format.
 const VERSION: u32 = 1;
 

@@ -127,7 +127,8 @@ fn what_points_to_an_image_comes_along() {
     for inner in [Registry::start(), Registry::with_referrers()] {
         let mut gap = Gap::to(inner);
         let one = gap.release(1);
-        // An SBOM by the fallback tag of the referrers, and a signature by cosign's tag; their blobs are in the repository.
+        // An SBOM by the fallback tag of the referrers, an index of two likewise, and a signature by cosign's tag; their
+        // blobs are in the repository.
         let image: Value = serde_json::from_str(&skopeo(
             &["inspect", "--raw", "--tls-verify=false", &gap.os(1)],
             gap.sandbox.dir.path(),
@@ -143,9 +144,26 @@ fn what_points_to_an_image_comes_along() {
             assert!(status.contains("201"), "{status}");
         };
         put(&sbom_digest, MANIFEST, &sbom);
+        let listed = ["a", "b"].map(|of| {
+            let report = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/x-report",
+                "config": image["config"], "layers": [blob], "annotations": {"of": of}})
+            .to_string();
+            let digest = digest_of(report.as_bytes()).to_string();
+            put(&digest, MANIFEST, &report);
+            json!({"mediaType": MANIFEST, "digest": digest, "size": report.len()})
+        });
+        let reports = json!({"schemaVersion": 2, "mediaType": INDEX, "artifactType": "application/x-reports",
+            "manifests": listed, "annotations": {"made": "today"},
+            "subject": {"mediaType": MANIFEST, "digest": one, "size": 1}})
+        .to_string();
+        let reports_digest = digest_of(reports.as_bytes()).to_string();
+        put(&reports_digest, INDEX, &reports);
         let list = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [{"mediaType": MANIFEST,
-            "digest": sbom_digest, "size": sbom.len(), "artifactType": "application/spdx+json"}]});
+            "digest": sbom_digest, "size": sbom.len(), "artifactType": "application/spdx+json"},
+            {"mediaType": INDEX, "digest": reports_digest, "size": reports.len()}]});
         put(&one.replacen(':', "-", 1), INDEX, &list.to_string());
+        // A list may say anything: this one, that the SBOM points to itself.
+        put(&sbom_digest.replacen(':', "-", 1), INDEX, &list.to_string());
         let signature =
             json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": image["config"], "layers": [blob]})
                 .to_string();
@@ -153,14 +171,18 @@ fn what_points_to_an_image_comes_along() {
 
         let medium = gap.medium("medium");
         let bundled = gap.bundle(&[&gap.os(1)], &["--to", &medium]);
-        assert_eq!(bundled["images"][0]["referrers"], 2, "{bundled:#}");
+        assert_eq!(bundled["images"][0]["referrers"], 3, "{bundled:#}");
+        gap.sandbox.ok(&["verify", &medium]);
         let done = gap.unbundle(&medium);
         assert_eq!(
             (done[0]["status"].as_str(), done[0]["referrers"].as_u64()),
-            (Some("brought"), Some(2)),
+            (Some("brought"), Some(3)),
             "{done:#?}"
         );
-        assert_eq!(gap.digest_inside(&format!("org/os@{sbom_digest}")), sbom_digest);
+        let of_reports = listed.iter().map(|report| report["digest"].as_str().unwrap());
+        for digest in of_reports.chain([&*sbom_digest, &*reports_digest]) {
+            assert_eq!(gap.digest_inside(&format!("org/os@{digest}")), digest);
+        }
         let tag = format!("org/os:{}.sig", one.replacen(':', "-", 1));
         assert_eq!(gap.digest_inside(&tag), digest_of(signature.as_bytes()).to_string());
         assert_eq!(gap.unbundle(&medium)[0]["status"], "present");
@@ -200,13 +222,13 @@ fn the_scripts_of_a_mirror_pair_carry_an_update() {
     let medium = gap.medium("medium");
     fs::create_dir(&medium).unwrap();
     let images = gap.medium("images.txt");
+    let contrib = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/mirror");
     let script = |name: &str, sandbox: &Sandbox, inner: &str| {
         let command = sandbox.command();
         let program = Path::new(command.get_program()).parent().unwrap();
-        let contrib = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/mirror");
         let path = format!("{}:{}:{}", program.display(), contrib.display(), std::env::var("PATH").unwrap());
         let mut script = std::process::Command::new("sh");
-        script.args(["-c", name]).env("PATH", path);
+        script.args(["-ec", name]).env("PATH", path).current_dir(sandbox.dir.path());
         for (key, value) in command.get_envs().filter_map(|(key, value)| Some((key, value?))) {
             script.env(key, value);
         }
@@ -214,22 +236,31 @@ fn the_scripts_of_a_mirror_pair_carry_an_update() {
         let output = script.env("OPTIONS", REMOTE.join(" ")).output().unwrap();
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     };
-    for (n, digest) in [(1, one), (2, two)] {
+    let file = |name: &str| fs::read_to_string(contrib.join(name)).unwrap();
+    // What the units start, and what the jobs run.
+    let unit = |name: &str| {
+        let text = file(name);
+        let start = text.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/libexec/oci-delta-fetch/"));
+        start.unwrap().to_owned()
+    };
+    let job = |name: &str, head: &str, indent: &str| {
+        let text = file(name);
+        let lines = text.split_once(head).unwrap().1.lines();
+        let script: Vec<&str> = lines.map_while(|line| line.strip_prefix(indent)).collect();
+        script.join("\n")
+    };
+    let units = [unit("oci-delta-fetch-outside.service"), unit("oci-delta-fetch-inside.service")];
+    let jobs = [
+        job("gitlab-ci.yml", "\n  script:\n", "    - "),
+        job("tekton.yaml", "\n      script: |\n", "        "),
+    ];
+    for (n, digest, [outside, inside]) in [(1, one, units), (2, two, jobs)] {
         fs::write(&images, format!("# this month\n{}\n", gap.os(n))).unwrap();
-        script("outside", &gap.sandbox, &gap.target());
-        script("inside", &gap.sandbox, &gap.target());
+        script(&outside, &gap.sandbox, &gap.target());
+        script(&inside, &gap.sandbox, &gap.target());
         assert_eq!(gap.digest_inside(&format!("org/os:{n}")), digest);
         let have = fs::read_to_string(Path::new(&medium).join("inner.json")).unwrap();
         assert!(have.contains(&digest), "{have}");
-    }
-    let contrib = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/mirror");
-    for (file, calls) in [
-        ("gitlab-ci.yml", "- outside"),
-        ("tekton.yaml", "exec inside"),
-        ("oci-delta-fetch-outside.service", "/usr/libexec/oci-delta-fetch/outside"),
-        ("oci-delta-fetch-inside.service", "/usr/libexec/oci-delta-fetch/inside"),
-    ] {
-        assert!(fs::read_to_string(contrib.join(file)).unwrap().contains(calls), "{file}");
     }
 }
 
@@ -245,8 +276,23 @@ fn all_platforms_of_an_index_come_along_under_its_digest() {
         json!({"mediaType": MANIFEST, "digest": digest, "size": raw(digest).len(),
             "platform": {"os": "linux", "architecture": architecture}})
     };
-    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry(&one, "amd64"), entry(&two, "arm64")]})
-        .to_string();
+    // What BuildKit adds: an attestation in the form of an image for no platform.
+    let image: Value = serde_json::from_str(&raw(&one)).unwrap();
+    let mut statement = image["layers"][0].clone();
+    statement["mediaType"] = "application/vnd.in-toto+json".into();
+    let attestation =
+        json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": image["config"], "layers": [statement]})
+            .to_string();
+    let attested = digest_of(attestation.as_bytes()).to_string();
+    let status =
+        put_manifest(&gap.outer.address, "org/os", &attested, MANIFEST, attestation.as_bytes());
+    assert!(status.contains("201"), "{status}");
+    let beside = json!({"mediaType": MANIFEST, "digest": attested, "size": attestation.len(),
+        "platform": {"os": "unknown", "architecture": "unknown"},
+        "annotations": {"vnd.docker.reference.digest": one, "vnd.docker.reference.type": "attestation-manifest"}});
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX,
+        "manifests": [entry(&one, "amd64"), entry(&two, "arm64"), beside]})
+    .to_string();
     let status = put_manifest(&gap.outer.address, "org/os", "multi", INDEX, index.as_bytes());
     assert!(status.contains("201"), "{status}");
     let multi = gap.outer.reference("org/os:multi");
@@ -254,7 +300,9 @@ fn all_platforms_of_an_index_come_along_under_its_digest() {
     gap.bundle(&[&multi], &["--to", &medium]);
     assert_eq!(gap.unbundle(&medium)[0]["status"], "brought");
     assert_eq!(gap.digest_inside("org/os:multi"), digest_of(index.as_bytes()).to_string());
-    assert_eq!(gap.digest_inside(&format!("org/os@{two}")), two);
+    for digest in [&two, &attested] {
+        assert_eq!(&gap.digest_inside(&format!("org/os@{digest}")), digest);
+    }
     let single = gap.medium("single");
     gap.bundle(&[&multi], &["--to", &single, "--platform", "linux/arm64"]);
     let table: Value =

@@ -1,5 +1,6 @@
 //! What one image brings into a bundle.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use oci_spec::image::Descriptor;
 
 use super::{BundleRequest, BundledImage, Collected, From, Making, Piece, Referrers};
 use crate::artifact::{self, DeltaManifest, Image, MAX_MANIFEST_SIZE, parse_manifest};
-use crate::bundle::{Bundled, BundledBase, BundledManifest, HaveImage, Referrer};
+use crate::bundle::{Bundled, BundledBase, BundledManifest, HaveImage};
 use crate::digest::{DiffId, Digest, digest_of};
 use crate::discover::deltas_for;
 use crate::document::{self, DocumentKind};
@@ -26,15 +27,6 @@ use crate::reference::Reference;
 use crate::registry::{RawManifest, RemoteRepository};
 use crate::session::Session;
 use crate::store::StoreRef;
-
-/// Deepest row of things that point to each other: a signature of an SBOM of an image.
-const MAX_DEPTH: usize = 4;
-
-/// Most things that point to one image.
-const MAX_REFERRERS: usize = 256;
-
-/// How cosign ends the tags of what belongs to an image.
-const TAGS: [&str; 3] = ["sig", "att", "sbom"];
 
 /// Collects images.
 pub(super) struct Collector<'a> {
@@ -80,11 +72,13 @@ impl Collector<'_> {
                 referrers: Vec::new(),
             },
             pieces: Vec::new(),
+            whole: HashSet::new(),
             entries: vec![(root.entry(), Some(whole_name))],
         };
         collected.document(&root);
         for image in images_of(&root)? {
-            self.platform(reference, &repository, &image, &mut collected).await?;
+            let here = (image == root.digest).then_some(&root);
+            self.listed(reference, &repository, &image, here, &mut collected).await?;
         }
         if self.request.referrers == Referrers::Required {
             let subjects = collected.bundled.manifests.iter().map(|m| m.digest.clone());
@@ -103,10 +97,6 @@ impl Collector<'_> {
         repository: &RemoteRepository,
         root: RawManifest,
     ) -> Result<(RawManifest, String)> {
-        if artifact::is_schema1(&root.bytes) {
-            return Err(Error::misfit(format!("{}: a Docker manifest of schema version 1", name.whole()))
-                .with_hint("skopeo copy --format oci makes an OCI image of it"));
-        }
         let Some(platform) = self.request.platform.as_ref().filter(|_| root.kind() == DocumentKind::Index)
         else {
             return Ok((root, name.whole()));
@@ -117,35 +107,59 @@ impl Collector<'_> {
         Ok((repository.raw(&digest).await?.ok_or_else(gone)?, name.whole()))
     }
 
-    /// The image `digest`, by a delta where one serves.
-    async fn platform(
+    /// What the name means, or an index under it lists: an image, or something that is listed beside images, as the
+    /// attestations of BuildKit are.
+    async fn listed(
         &self,
         reference: &Reference,
         repository: &RemoteRepository,
         digest: &Digest,
+        read: Option<&RawManifest>,
         collected: &mut Collected,
     ) -> Result<()> {
-        let have = &self.request.have;
-        if have.has_manifest(digest) {
-            collected.bundled.manifests.push(BundledManifest {
-                digest: digest.to_string(),
-                delta: None,
-                base: None,
-            });
+        let known = BundledManifest { digest: digest.to_string(), delta: None, base: None };
+        if self.request.have.has_manifest(digest) {
+            collected.bundled.manifests.push(known);
             return Ok(());
         }
         let pinned = reference.pinned(digest);
         // It was chosen already.
         let place = PlaceOptions { platform: None, ..self.request.place.clone() };
+        let gone = || Error::misfit(format!("{pinned} is not there"));
+        let raw = match read {
+            Some(raw) => raw.clone(),
+            None => repository.raw(digest.as_ref()).await?.ok_or_else(gone)?,
+        };
+        if artifact::is_schema1(&raw.bytes) {
+            return Err(Error::misfit(format!("{pinned}: a Docker manifest of schema version 1"))
+                .with_hint("skopeo copy --format oci makes an OCI image of it"));
+        }
+        if !artifact::is_runnable(&raw.bytes) {
+            collected.bundled.manifests.push(known);
+            return self.all_of(reference, repository, &raw, collected, 0).await;
+        }
         let opened = Opened::open(&pinned, &place, &self.session.spool).await?;
+        self.platform(&pinned, repository, &opened, collected).await
+    }
+
+    /// An image, by a delta where one serves.
+    async fn platform(
+        &self,
+        pinned: &Reference,
+        repository: &RemoteRepository,
+        opened: &Opened,
+        collected: &mut Collected,
+    ) -> Result<()> {
+        let have = &self.request.have;
         let image = opened.image().await?;
-        collected.bytes(&image.manifest_digest, &image.manifest_raw);
+        let digest = &image.manifest_digest;
+        collected.bytes(digest, &image.manifest_raw);
         collected.bytes(&image.config_digest, &image.config_raw);
         let lacking = image.layers.iter().filter(|layer| !have.has_blob(layer.digest()));
         collected.outcome.whole_bytes += lacking.map(Descriptor::size).sum::<u64>();
         let mut best = self.plan(&image, None, &opened.place);
         let mut by: Option<Offered> = None;
-        for offered in self.deltas(&pinned, repository, &image, &best, collected).await? {
+        for offered in self.deltas(pinned, repository, &image, &best, collected).await? {
             let plan = self.plan(&image, Some(&offered), &opened.place);
             if plan.uses_delta() && bytes_of(&plan) + (offered.raw.len() as u64) < bytes_of(&best) {
                 (best, by) = (plan, Some(offered));
@@ -260,66 +274,6 @@ impl Collector<'_> {
         }
         made_before(&dir).map(Some)
     }
-
-    /// Everything that points to `subject`, and what points to that.
-    async fn referrers(
-        &self,
-        name: &DockerReference,
-        repository: &RemoteRepository,
-        subject: &str,
-        collected: &mut Collected,
-        depth: usize,
-    ) -> Result<()> {
-        let digest = crate::digest::parse_digest(subject, "subject")?;
-        let listed = repository.referrers(&digest, "", u64::MAX).await?;
-        let mut found: Vec<(Option<String>, String)> =
-            listed.entries.iter().map(|entry| (None, entry.digest().to_string())).collect();
-        for ending in TAGS {
-            let tag = format!("{}.{ending}", subject.replacen(':', "-", 1));
-            found.push((Some(tag.clone()), tag));
-        }
-        for (tag, what) in found {
-            let raw = match repository.raw(&what).await? {
-                Some(raw) => raw,
-                None if tag.is_some() => continue,
-                None => {
-                    return Err(Error::misfit(format!(
-                        "{}: {what} points to {subject}, but is not there",
-                        name.whole()
-                    ))
-                    .with_hint("a bundle can be made without what points to its images"));
-                }
-            };
-            if artifact::is_delta(&raw.bytes).unwrap_or(false) || self.request.have.has_manifest(&raw.digest)
-            {
-                continue;
-            }
-            let known =
-                |referrer: &Referrer| referrer.digest == raw.digest.to_string() && referrer.tag == tag;
-            if collected.bundled.referrers.iter().any(known) {
-                continue;
-            }
-            if collected.bundled.referrers.len() >= MAX_REFERRERS || depth >= MAX_DEPTH {
-                return Err(Error::verification(format!(
-                    "{}: more than {MAX_REFERRERS} things point to it, or in rows longer than {MAX_DEPTH}",
-                    name.whole()
-                )));
-            }
-            collected.outcome.referrers += 1;
-            let shown = tag.as_ref().map(|tag| format!("{}/{}:{tag}", name.registry(), name.repository()));
-            collected.bundled.referrers.push(Referrer { digest: raw.digest.to_string(), tag });
-            collected.entries.push((raw.entry(), shown));
-            collected.document(&raw);
-            let at = Reference::Docker { name: name.clone() }.pinned(&raw.digest);
-            let options = self.request.place.skopeo(Platform::host());
-            let place = remote(Proxy::new(&at.skopeo(), options), &at);
-            for part in document::parts(&raw.bytes) {
-                collected.blob(&part, &place);
-            }
-            Box::pin(self.referrers(name, repository, raw.digest.as_ref(), collected, depth + 1)).await?;
-        }
-        Ok(())
-    }
 }
 
 /// The delta in a layout that was made for it.
@@ -358,7 +312,7 @@ fn images_of(root: &RawManifest) -> Result<Vec<Digest>> {
 }
 
 impl RawManifest {
-    fn kind(&self) -> DocumentKind {
+    pub(super) fn kind(&self) -> DocumentKind {
         match DocumentKind::of(&self.media_type.as_str().into()) {
             DocumentKind::Other => DocumentKind::sniff(&self.bytes),
             known => known,
@@ -366,12 +320,10 @@ impl RawManifest {
     }
 
     /// What an index says of it.
-    fn entry(&self) -> Descriptor {
+    pub(super) fn entry(&self) -> Descriptor {
         let size = self.bytes.len() as u64;
         let mut entry = Descriptor::new(self.media_type.as_str().into(), size, self.digest.clone());
-        if let Ok(manifest) = parse_manifest(&self.bytes) {
-            entry.set_artifact_type(manifest.artifact_type().clone());
-        }
+        entry.set_artifact_type(document::listed(&self.bytes).0);
         entry
     }
 }
@@ -383,11 +335,11 @@ impl Collected {
         self.pieces.push(piece);
     }
 
-    fn document(&mut self, raw: &RawManifest) {
+    pub(super) fn document(&mut self, raw: &RawManifest) {
         self.bytes(&raw.digest, &raw.bytes);
     }
 
-    fn blob(&mut self, blob: &Descriptor, place: &Place) {
+    pub(super) fn blob(&mut self, blob: &Descriptor, place: &Place) {
         let from = From::Place(Box::new(blob.clone()), place.clone());
         self.pieces.push(Piece { digest: blob.digest().clone(), size: blob.size(), from });
     }

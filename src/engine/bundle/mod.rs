@@ -5,8 +5,9 @@
 //! ```
 
 mod collect;
+mod referrers;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -121,6 +122,8 @@ struct Collected {
     bundled: Bundled,
     outcome: BundledImage,
     pieces: Vec<Piece>,
+    /// Documents that go along as they are, with all that they name.
+    whole: HashSet<String>,
     /// For the index.
     entries: Vec<(Descriptor, Option<String>)>,
 }

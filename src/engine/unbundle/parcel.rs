@@ -8,9 +8,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use oci_spec::image::Descriptor;
 
 use super::Task;
-use crate::artifact::parse_manifest;
 use crate::cancel::Cancel;
 use crate::digest::{Digest, VerifyReader};
+use crate::document;
 use crate::engine::fetch_changed;
 use crate::engine::in_registry::InRegistry;
 use crate::engine::request::{BaseChoice, DeltaPolicy, Deltas, FetchRequest};
@@ -189,10 +189,9 @@ async fn list(at: &RemoteRepository, subject: &Digest, document: &Document) -> R
     }
     let Document { digest, media_type, raw, .. } = document;
     let mut entry = Descriptor::new(media_type.as_str().into(), raw.len() as u64, digest.clone());
-    if let Ok(manifest) = parse_manifest(raw) {
-        entry.set_artifact_type(manifest.artifact_type().clone());
-        entry.set_annotations(manifest.annotations().clone());
-    }
+    let (artifact_type, annotations) = document::listed(raw);
+    entry.set_artifact_type(artifact_type);
+    entry.set_annotations(annotations);
     let change = Change::Add { entry: Box::new(entry), room: u64::MAX };
     at.change_list(subject, &change).await
 }

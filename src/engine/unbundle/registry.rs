@@ -12,7 +12,7 @@ use oci_spec::image::Descriptor;
 use super::parcel::{Document, From, Make, Parcel, Under, absent};
 use super::{Bundled, End, Task, Unbundled, digest_in, mapped};
 use crate::artifact::MAX_MANIFEST_SIZE;
-use crate::bundle::{BundledBase, BundledManifest, Referrer};
+use crate::bundle::{BundledBase, BundledManifest, MAX_DEPTH, Referrer};
 use crate::digest::Digest;
 use crate::document::{self, DocumentKind};
 use crate::engine::in_registry::InRegistry;
@@ -148,14 +148,12 @@ impl<'a> Door<'a> {
         }
         for referrer in &seen.lacking {
             let digest = digest_in(&referrer.digest)?;
-            let (media_type, raw) = self.document(&digest)?;
-            let blobs = self.lacking(&document::parts(&raw), None, &seen.at, &parcel).await?;
-            let under = match (&referrer.tag, document::subject(&raw)) {
+            let under = match (&referrer.tag, document::subject(&self.raw(&digest)?)) {
                 (Some(tag), _) => Under::Tag(tag.clone()),
                 (None, Some(subject)) => Under::Subject(subject),
                 (None, None) => Under::Digest,
             };
-            parcel.documents.push(Document { digest, media_type, raw, under, blobs });
+            self.all_of(digest, under, &seen.at, &mut parcel, 0).await?;
         }
         if let (false, Some(tag)) = (seen.is_there, seen.at.name.tag()) {
             let (media_type, raw) = self.document(&seen.root)?;
@@ -172,6 +170,9 @@ impl<'a> Door<'a> {
             return Ok(());
         }
         let (media_type, raw) = self.document(&digest)?;
+        if is_index(&media_type, &raw) {
+            return self.all_of(digest, Under::Digest, at, parcel, 0).await;
+        }
         let base = manifest.base.as_ref().map(|base| self.base(base)).transpose()?;
         let staging = self.task.request.staging.join(digest.digest());
         let by_delta = base.as_ref().map(|base| (base.repository(), &*staging));
@@ -185,6 +186,37 @@ impl<'a> Door<'a> {
             parcel.makes.push(Make { delta: digest_in(delta)?, base, staging, base_bytes });
         }
         parcel.documents.push(Document { digest, media_type, raw, under: Under::Digest, blobs });
+        Ok(())
+    }
+
+    /// Adds a document with its blobs; of an index its manifests before it.
+    async fn all_of(
+        &self,
+        digest: Digest,
+        under: Under,
+        at: &At,
+        parcel: &mut Parcel,
+        depth: usize,
+    ) -> Result<()> {
+        if depth >= MAX_DEPTH {
+            return Err(Error::verification(format!(
+                "{digest} is listed in a row of more than {MAX_DEPTH} indexes"
+            )));
+        }
+        let (media_type, raw) = self.document(&digest)?;
+        let is_index = is_index(&media_type, &raw);
+        let is_listed =
+            |part: &Descriptor| is_index && DocumentKind::of(part.media_type()) != DocumentKind::Other;
+        let (listed, blobs): (Vec<_>, Vec<_>) = document::parts(&raw).into_iter().partition(is_listed);
+        for part in listed {
+            let known = parcel.documents.iter().any(|document| document.digest == *part.digest());
+            if !known && !at.repository.has_manifest(part.digest()).await? {
+                let under = Under::Digest;
+                Box::pin(self.all_of(part.digest().clone(), under, at, parcel, depth + 1)).await?;
+            }
+        }
+        let blobs = self.lacking(&blobs, None, at, parcel).await?;
+        parcel.documents.push(Document { digest, media_type, raw, under, blobs });
         Ok(())
     }
 
@@ -298,6 +330,13 @@ impl<'a> Door<'a> {
 
     fn raw(&self, digest: &Digest) -> Result<Vec<u8>> {
         self.task.bundle.layout.read_blob(&of_digest(digest), MAX_MANIFEST_SIZE)
+    }
+}
+
+fn is_index(media_type: &str, raw: &[u8]) -> bool {
+    match DocumentKind::of(&media_type.into()) {
+        DocumentKind::Other => DocumentKind::sniff(raw) == DocumentKind::Index,
+        known => known == DocumentKind::Index,
     }
 }
 
