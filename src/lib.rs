@@ -78,6 +78,7 @@ mod podman;
 mod pool;
 mod rate;
 mod rebuild;
+mod scratch;
 
 // For the program, tests and fuzz targets of this package: no promises.
 #[doc(hidden)]

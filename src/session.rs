@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tempfile::TempDir;
-
 use crate::cancel::Cancel;
 use crate::error::{IoContext as _, Result};
 use crate::progress::{Event, Reporter, Silent};
+use crate::scratch::Scratch;
 
 /// How to stop the work, whom to tell about it, and where it may put files. Nothing of it is taken from the
 /// environment.
@@ -21,7 +20,7 @@ pub struct Session {
     pub spool: PathBuf,
     /// Where it is noted what registries can do, and which recipes were proven; `None`: nowhere.
     pub notes: Option<PathBuf>,
-    scratch: Arc<Mutex<Vec<TempDir>>>,
+    scratch: Arc<Mutex<Vec<Scratch>>>,
 }
 
 impl Session {
@@ -39,10 +38,15 @@ impl Session {
     /// A directory for large files, which is there as long as a clone of this session: threads that still work when
     /// a call is dropped find it.
     pub(crate) fn scratch(&self) -> Result<PathBuf> {
-        let dir = tempfile::tempdir_in(&self.spool).at(self.spool.display())?;
+        let dir = self.scratch_dir()?;
         let path = dir.path().to_owned();
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(dir);
         Ok(path)
+    }
+
+    /// The same, for as long as the value lives.
+    pub(crate) fn scratch_dir(&self) -> Result<Scratch> {
+        Scratch::in_dir(&self.spool).at(self.spool.display())
     }
 
     /// Tells people a line.

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use oci_spec::image::{Descriptor, MediaType};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Timespec;
-use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::Settings;
@@ -21,6 +20,7 @@ use crate::encoding::Encoding;
 use crate::engine::request::{FetchRequest, OstreeChoice};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::reference::Reference;
+use crate::scratch::Scratch;
 use crate::session::Session;
 use crate::store::StoreRef;
 
@@ -54,7 +54,7 @@ pub(super) struct Image {
     /// Begins the work on the layers, also on those that will be no more than tars.
     begin: Option<oneshot::Sender<bool>>,
     /// The layers, while they are made and asked for.
-    _dir: Option<TempDir>,
+    _dir: Option<Scratch>,
 }
 
 /// A blob that is asked for.
@@ -86,11 +86,7 @@ impl Image {
     /// The system's.
     pub fn open(reference: &str, parsed: Reference, settings: &Settings) -> Result<Self> {
         let fills = matches!(settings.repository, StoreRef::Composefs(_));
-        let spool = &settings.session.spool;
-        let dir = match fills {
-            false => Some(tempfile::tempdir_in(spool).at(spool.display())?),
-            true => None,
-        };
+        let dir = (!fills).then(|| settings.session.scratch_dir()).transpose()?;
         let request = FetchRequest {
             place: settings.place.clone(),
             base: settings.base.clone(),

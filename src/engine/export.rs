@@ -78,7 +78,7 @@ pub struct Exported {
 /// Misfit when there is no such image, or it cannot be made as published; Usage when layers are to stay away from
 /// something that must have them; what the destination says.
 pub async fn export(session: &Session, request: &ExportRequest) -> Result<Exported> {
-    let dir = tempfile::tempdir_in(&session.spool).at(session.spool.display())?;
+    let dir = session.scratch_dir()?;
     // What misses layers is written by us: skopeo copies whole images only.
     let written = match request.reused {
         Reused::Keep => None,

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, IoContext, Result};
+use crate::scratch;
 
-/// An archive under work, which has no name yet.
+/// An archive under work, which has not its name yet.
 #[derive(Debug)]
 pub struct Archive {
     path: PathBuf,
@@ -33,8 +34,7 @@ impl Archive {
             return Err(Error::usage("an archive is not written to standard output")
                 .with_hint("oci-archive:FILE, or oci-archive:./- for a file of this name"));
         }
-        let parent = parent(path);
-        let file = NamedTempFile::new_in(parent).at(parent.display())?;
+        let file = scratch::file_for(path).at(parent(path).display())?;
         Ok(Archive { path: path.to_owned(), tar: Tar(tar::Builder::new(BufWriter::new(file))) })
     }
 

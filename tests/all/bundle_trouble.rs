@@ -90,6 +90,17 @@ fn a_run_that_is_killed_goes_on_on_either_side() {
     killed_at(&gap, &["bundle", &gap.os(1), "--to", &medium]);
     gap.bundle(&[&gap.os(1)], &["--to", &medium]);
     gap.sandbox.ok(&["verify", &medium]);
+    let (archive, other) = (gap.medium("archive.tar"), gap.medium("archive.tar.gz"));
+    fs::write(&other, "of somebody else").unwrap();
+    killed_at(&gap, &["bundle", &gap.os(1), "--to", &archive]);
+    gap.bundle(&[&gap.os(1)], &["--to", &archive]);
+    // Nothing is left of either that is not the bundle.
+    let names = |dir: &Path| fs::read_dir(dir).unwrap().flatten().map(|entry| entry.file_name());
+    let (medium_names, beside) = (names(Path::new(&medium)), names(gap.sandbox.dir.path()));
+    for name in medium_names.chain(beside).map(|name| name.into_string().unwrap()) {
+        assert!(!name.starts_with('.') && !name.ends_with(".part"), "{name}");
+    }
+    assert_eq!(fs::read_to_string(&other).unwrap(), "of somebody else");
     let target = gap.target();
     killed_at(&gap, &["unbundle", &medium, &target]);
     assert_eq!(gap.unbundle(&medium)[0]["status"], "brought");

@@ -1,7 +1,7 @@
 //! Writes the parts of a bundle: each blob once, checked before, and what makes it a layout last.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 use crate::bundle::{TABLE, Table, TableBlob};
 use crate::digest::{Digest, VerifyReader};
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::layout::{Archive, IndexEdit, MARKER, persist, sync_dir, write_durably};
+use crate::layout::{Archive, IndexEdit, MARKER, persist, sync_dir};
 use crate::region::Region;
 
 /// Where stretches of blobs are that are too large for a part: `ranges/sha256/HEX/OFFSET`.
@@ -160,9 +160,9 @@ impl Writer {
                     let blobs = root.join("blobs/sha256");
                     fs::create_dir_all(&blobs).at(blobs.display())?;
                     sync_dir(&blobs)?;
-                    write_once(&root.join("oci-layout"), MARKER, &root)?;
-                    write_once(&root.join(TABLE), &table, &root)?;
-                    write_once(&root.join("index.json"), &index, &root)?;
+                    write_once(&root, "oci-layout", MARKER)?;
+                    write_once(&root, TABLE, &table)?;
+                    write_once(&root, "index.json", &index)?;
                     sync_dir(&root)?;
                     paths.push(root);
                 }
@@ -251,6 +251,12 @@ fn occupied(path: &Path) -> Error {
 }
 
 /// Media that are written once take no second one.
-fn write_once(path: &Path, bytes: &[u8], tmp: &Path) -> Result<()> {
-    if fs::read(path).is_ok_and(|there| there == bytes) { Ok(()) } else { write_durably(path, bytes, tmp) }
+fn write_once(root: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let path = root.join(name);
+    if fs::read(&path).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    let mut file = begin_file(root, name).at(path.display())?;
+    file.write_all(bytes).at(path.display())?;
+    persist(file, &path)
 }

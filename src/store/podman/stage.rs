@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use oci_spec::image::Descriptor;
-use tempfile::TempDir;
 
 use crate::artifact::Image;
 use crate::digest::{DiffId, digest_of};
 use crate::error::{Error, IoContext as _, Kind, Result};
 use crate::layout::write_folder;
+use crate::scratch::Scratch;
 use crate::session::Session;
 use crate::store::{OciLayoutStore, Repository as _};
 
@@ -26,7 +26,7 @@ const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 pub(super) struct Stage {
     pub layers: OciLayoutStore,
     /// Goes with this value: where skopeo finds an image, and the layout itself where it cannot last. None for readers.
-    temporary: Option<TempDir>,
+    temporary: Option<Scratch>,
 }
 
 impl Stage {
@@ -35,7 +35,7 @@ impl Stage {
     /// # Errors
     /// Local I/O errors; Interrupted.
     pub(super) fn open_or_create(root: &Path, session: &Session) -> Result<Self> {
-        let temporary = tempfile::tempdir_in(&session.spool).at(session.spool.display())?;
+        let temporary = session.scratch_dir()?;
         let lasting = lasting(root, session).map(|dir| OciLayoutStore::open_or_create(&dir, &session.cancel));
         let layers = match lasting {
             Some(Err(e)) if e.kind() == Kind::Interrupted => return Err(e),
