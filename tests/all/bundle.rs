@@ -145,9 +145,10 @@ fn what_points_to_an_image_comes_along() {
         };
         put(&sbom_digest, MANIFEST, &sbom);
         let listed = ["a", "b"].map(|of| {
-            let report = json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/x-report",
+            let report =
+                json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/x-report",
                 "config": image["config"], "layers": [blob], "annotations": {"of": of}})
-            .to_string();
+                .to_string();
             let digest = digest_of(report.as_bytes()).to_string();
             put(&digest, MANIFEST, &report);
             json!({"mediaType": MANIFEST, "digest": digest, "size": report.len()})
@@ -240,7 +241,8 @@ fn the_scripts_of_a_mirror_pair_carry_an_update() {
     // What the units start, and what the jobs run.
     let unit = |name: &str| {
         let text = file(name);
-        let start = text.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/libexec/oci-delta-fetch/"));
+        let start =
+            text.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/libexec/oci-delta-fetch/"));
         start.unwrap().to_owned()
     };
     let job = |name: &str, head: &str, indent: &str| {
@@ -284,8 +286,7 @@ fn all_platforms_of_an_index_come_along_under_its_digest() {
         json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": image["config"], "layers": [statement]})
             .to_string();
     let attested = digest_of(attestation.as_bytes()).to_string();
-    let status =
-        put_manifest(&gap.outer.address, "org/os", &attested, MANIFEST, attestation.as_bytes());
+    let status = put_manifest(&gap.outer.address, "org/os", &attested, MANIFEST, attestation.as_bytes());
     assert!(status.contains("201"), "{status}");
     let beside = json!({"mediaType": MANIFEST, "digest": attested, "size": attestation.len(),
         "platform": {"os": "unknown", "architecture": "unknown"},
