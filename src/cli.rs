@@ -307,9 +307,20 @@ pub struct DoctorArgs {
     #[arg(value_name = "REF", value_parser = parse_reference)]
     pub reference: Option<Reference>,
 
+    /// ostree repository with base images [default: /ostree/repo where it is]
+    #[arg(long, value_name = "DIR", env = fetch::OSTREE_VARIABLE, hide_env_values = true)]
+    pub ostree_repo: Option<PathBuf>,
+
     /// How the source is reached.
     #[command(flatten)]
     pub place: PlaceArgs,
+}
+
+impl DoctorArgs {
+    /// The ostree repository that is meant.
+    pub fn ostree(&self) -> OstreeChoice {
+        fetch::ostree(self.ostree_repo.as_deref())
+    }
 }
 
 /// What to make.

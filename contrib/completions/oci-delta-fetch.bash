@@ -695,12 +695,16 @@ _oci__delta__fetch() {
             return 0
             ;;
         oci__subcmd__delta__subcmd__fetch__subcmd__doctor)
-            opts="-j -q -v -h --platform --authfile --creds --cert-dir --tls-verify --registries-conf --insecure-policy --skopeo --retries --stall-timeout --jobs --repo --json --progress --quiet --verbose --help"
+            opts="-j -q -v -h --ostree-repo --platform --authfile --creds --cert-dir --tls-verify --registries-conf --insecure-policy --skopeo --retries --stall-timeout --jobs --repo --json --progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --ostree-repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --platform)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -492,6 +492,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand serve" -
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand serve" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand serve" -s v -l verbose -d 'Print the causes of errors, too'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand doctor" -l ostree-repo -d 'ostree repository with base images [default: /ostree/repo where it is]' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand doctor" -l platform -d 'Platform to choose from a multi-arch image: os/arch[/variant] [default: this machine\'s]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand doctor" -l authfile -d 'Registry credentials file [default: skopeo\'s]' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand doctor" -l creds -d 'Registry credentials; they beat --authfile' -r

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::Context;
 use super::report::VERSION;
+use super::{Context, beside};
 use crate::cli::DoctorArgs;
+use crate::engine::fill::images_in_ostree;
 use crate::engine::outcome::{Outcome, Reason};
 use crate::engine::plan;
-use crate::engine::request::FetchRequest;
+use crate::engine::request::{BaseChoice, FetchRequest, OstreeChoice};
 use crate::error::{Error, Result};
 use crate::platform::Platform;
 use crate::proxy::probe;
@@ -22,9 +23,8 @@ use crate::terminal::human_bytes;
 
 /// Bytes of a list that are read to see whether a registry has the referrers API.
 const MAX_LIST: u64 = 64 << 10;
-/// Where an operating system that is an image keeps them.
+/// Where an operating system that is an image keeps its objects.
 const COMPOSEFS: &str = "/sysroot/composefs";
-const OSTREE: &str = "/ostree/repo";
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -60,7 +60,7 @@ struct Found {
 struct StoreReport {
     place: String,
     kind: &'static str,
-    /// Images in it that can be bases; null where it is not read.
+    /// Images in it that can be bases; null where it cannot be read.
     images: Option<usize>,
     trouble: Option<String>,
 }
@@ -84,7 +84,7 @@ struct ImageReport {
 pub(super) async fn run(context: &Context, args: &DoctorArgs) -> Result<()> {
     let place = args.place.options()?;
     let skopeo = look_at_skopeo(&place.proxy.skopeo);
-    let stores = look_at_stores(context);
+    let stores = look_at_stores(context, &args.ostree());
     let image = match &args.reference {
         Some(reference) => Some(look_at_image(context, reference, args).await?),
         None => None,
@@ -138,16 +138,13 @@ fn look_at_skopeo(program: &Path) -> SkopeoReport {
 }
 
 /// The repository, and where others keep images on this machine.
-fn look_at_stores(context: &Context) -> Vec<StoreReport> {
+fn look_at_stores(context: &Context, ostree: &OstreeChoice) -> Vec<StoreReport> {
     let others = [StoreRef::Podman(PodmanPlace::default()), StoreRef::Composefs(PathBuf::from(COMPOSEFS))];
     let others = others.into_iter().filter(|store| *store != context.repo && store.exists());
-    let mut stores: Vec<StoreReport> = std::iter::once(context.repo.clone())
-        .chain(others)
-        .map(|store| look_at_store(context, &store))
-        .collect();
-    if Path::new(OSTREE).exists() {
-        // Which images are in it, a fetch finds out.
-        stores.push(StoreReport { place: OSTREE.to_owned(), kind: "ostree", images: None, trouble: None });
+    let stores = std::iter::once(context.repo.clone()).chain(others);
+    let mut stores: Vec<StoreReport> = stores.map(|store| look_at_store(context, &store)).collect();
+    if let Some(path) = ostree.path().filter(|path| path.exists()) {
+        stores.push(StoreReport::new(path.display().to_string(), "ostree", images_in_ostree(path)));
     }
     stores
 }
@@ -158,23 +155,31 @@ fn look_at_store(context: &Context, store: &StoreRef) -> StoreReport {
         StoreRef::Composefs(_) => "composefs",
         StoreRef::Podman(_) => "containers-storage",
     };
-    let count = || -> Result<usize> {
-        if !store.exists() {
-            return Ok(0);
-        }
-        Ok(store.open(&context.session)?.inventory()?.images.len())
+    let images = match store.exists() {
+        true => store.open(&context.session).and_then(|store| Ok(store.inventory()?.images.len())),
+        false => Ok(0),
     };
-    let (images, trouble) = match count() {
-        Ok(images) => (Some(images), None),
-        Err(e) => (None, Some(e.to_string())),
-    };
-    StoreReport { place: store.to_string(), kind, images, trouble }
+    StoreReport::new(store.to_string(), kind, images)
+}
+
+impl StoreReport {
+    fn new(place: String, kind: &'static str, images: Result<usize>) -> Self {
+        let (images, trouble) = match images {
+            Ok(images) => (Some(images), None),
+            Err(e) => (None, Some(e.to_string())),
+        };
+        StoreReport { place, kind, images, trouble }
+    }
 }
 
 async fn look_at_image(context: &Context, reference: &Reference, args: &DoctorArgs) -> Result<ImageReport> {
     let place = args.place.options()?;
     let options = place.skopeo(Platform::host());
-    let request = FetchRequest { place, ..FetchRequest::new(reference.clone(), context.repo.clone()) };
+    // Wherever `serve` and the helper look for them; storage that this user may not read is none of ours.
+    let storage =
+        beside(&context.repo).filter(|store| store.exists() && store.open(&context.session).is_ok());
+    let base = BaseChoice { repository: storage, ostree: args.ostree(), ..BaseChoice::default() };
+    let request = FetchRequest { place, base, ..FetchRequest::new(reference.clone(), context.repo.clone()) };
     let outcome = plan(&context.session, &request).await?;
     let referrers_api = match reference {
         Reference::Docker { name } => {
@@ -219,8 +224,7 @@ impl Report {
         for store in &self.stores {
             let what = match (store.images, &store.trouble) {
                 (Some(images), _) => format!("{images} images"),
-                (None, Some(why)) => why.clone(),
-                (None, None) => "is there".to_owned(),
+                (None, why) => why.clone().unwrap_or_default(),
             };
             let _ = writeln!(text, "store     {} ({}): {what}", store.place, store.kind);
         }

@@ -1,11 +1,14 @@
 //! An image that a client is about to bring into its repository, brought there before, where deltas help.
 
+use std::path::Path;
+
 use super::base::{Elsewhere, Homes};
 use super::decision::Purpose;
 use super::outcome::Outcome;
 use super::request::FetchRequest;
 use super::{Decided, Plan};
 use crate::error::Result;
+use crate::ostree::OstreeRepository;
 use crate::session::Session;
 
 /// Is there any image here that deltas could start from? Nothing is asked of anybody.
@@ -19,6 +22,14 @@ pub fn has_bases(session: &Session, request: &FetchRequest) -> Result<bool> {
     let inventory = repository.as_ref().map(|repository| repository.inventory()).transpose()?;
     let homes = Homes { repository: repository.as_ref().zip(inventory.as_ref()), elsewhere: &elsewhere };
     Ok(!homes.are_empty())
+}
+
+/// How many images of the ostree repository at `path` can be bases.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn images_in_ostree(path: &Path) -> Result<usize> {
+    OstreeRepository::open(path).map(|repository| repository.count())
 }
 
 /// An image that deltas help to bring into a repository.

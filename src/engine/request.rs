@@ -1,6 +1,6 @@
 //! What is asked of the engine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::base_image::BaseImage;
@@ -149,6 +149,16 @@ pub enum OstreeChoice {
     IfThere(PathBuf),
     /// Those of this one.
     At(PathBuf),
+}
+
+impl OstreeChoice {
+    /// The repository that is meant.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            OstreeChoice::None => None,
+            OstreeChoice::IfThere(path) | OstreeChoice::At(path) => Some(path),
+        }
+    }
 }
 
 /// How a place is reached.

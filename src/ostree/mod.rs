@@ -95,6 +95,11 @@ impl OstreeRepository {
         self.images.is_empty()
     }
 
+    /// How many images it has.
+    pub fn count(&self) -> usize {
+        self.images.len()
+    }
+
     /// The files of the image with this config.
     pub fn files(&self, config: &Digest, unpacking: &Unpacking) -> Option<OstreeFiles> {
         self.image(config).map(|image| OstreeFiles::new(self.objects.clone(), image.root, unpacking))

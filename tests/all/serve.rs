@@ -18,7 +18,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use oci_delta_fetch::digest::digest_of;
 use serde_json::{Value, json};
 use support::images::{noise, tree};
-use support::podman::Podman;
+use support::podman::{Podman, any_image, mirrored};
 use support::registry::{CREDS, skopeo};
 use support::relay::{Fault, Relay};
 use support::running::Running;
@@ -141,22 +141,12 @@ fn engine(name: &str, mirror: &Mirror, args: &[&str]) -> String {
 
 /// What leads container engines to the mirror.
 fn registries_conf(mirror: &Mirror) -> PathBuf {
-    let registry = &mirror.relay.address;
-    let conf = format!(
-        "[[registry]]\nlocation = \"{registry}\"\ninsecure = true\n[[registry.mirror]]\nlocation = \"{}/{}\"\ninsecure = true\n",
-        mirror.address,
-        registry.replace(':', "__")
-    );
-    let path = mirror.case.sandbox.path("registries.conf");
-    fs::write(&path, conf).unwrap();
-    path
+    mirrored(mirror.case.sandbox.dir.path(), &mirror.relay.address, &mirror.address)
 }
 
 /// A policy that takes every image.
 fn policy(mirror: &Mirror) -> String {
-    let policy = mirror.case.sandbox.path("policy.json");
-    fs::write(&policy, json!({"default": [{"type": "insecureAcceptAnything"}]}).to_string()).unwrap();
-    policy.display().to_string()
+    any_image(mirror.case.sandbox.dir.path())
 }
 
 /// With news enough that heads of answers are few bytes beside them.
@@ -236,6 +226,19 @@ fn skopeo_and_buildah_pull_an_update_by_its_delta() {
     mirror.end();
 }
 
+/// The old image in ostree.
+fn old_in_ostree(case: &Case) -> PathBuf {
+    let (root, repo) = (case.sandbox.path("root"), case.sandbox.path("ostree"));
+    for layer in &version(1).layers {
+        tar::Archive::new(&layer.tar[..]).unpack(&root).unwrap();
+    }
+    let inspect = ["inspect", "--raw", "--tls-verify=false", &case.registry.reference("os:1")];
+    let manifest = skopeo(&inspect, case.sandbox.dir.path());
+    ostree(&repo, &["init", "--mode=bare-user"]);
+    commit(&repo, &root, &[format!("--add-metadata-string=ostree.manifest={manifest}")]);
+    repo
+}
+
 #[test]
 fn the_base_may_be_in_podmans_storage_or_in_ostree() {
     let in_storage = |case: &Case, command: &mut Command| {
@@ -250,15 +253,7 @@ fn the_base_may_be_in_podmans_storage_or_in_ostree() {
         command.env("CONTAINERS_STORAGE_CONF", conf);
     };
     let in_ostree = |case: &Case, command: &mut Command| {
-        let (root, repo) = (case.sandbox.path("root"), case.sandbox.path("ostree"));
-        for layer in &version(1).layers {
-            tar::Archive::new(&layer.tar[..]).unpack(&root).unwrap();
-        }
-        let inspect = ["inspect", "--raw", "--tls-verify=false", &case.registry.reference("os:1")];
-        let manifest = skopeo(&inspect, case.sandbox.dir.path());
-        ostree(&repo, &["init", "--mode=bare-user"]);
-        commit(&repo, &root, &[format!("--add-metadata-string=ostree.manifest={manifest}")]);
-        command.arg("--ostree-repo").arg(repo);
+        command.arg("--ostree-repo").arg(old_in_ostree(case));
     };
     for put in [&in_storage as &dyn Fn(&Case, &mut Command), &in_ostree] {
         let mirror = Mirror::with(Case::new(), |case, command| {
@@ -519,6 +514,13 @@ fn the_doctor_tells_whether_a_delta_could_be_used() {
     assert_eq!(report["image"]["referrers_api"], false);
     let text = case.sandbox.ok(&[&["doctor", &*name], &remote[..]].concat()).stdout;
     assert!(text.contains("lists deltas under fallback tags\ndelta     1 in a row: "), "{text}");
+
+    // An image in ostree is a base as well.
+    let (other, repo) = (support::Sandbox::new(), old_in_ostree(&case).display().to_string());
+    let report = other.json(&[&["doctor", &*name, "--ostree-repo", &repo], &remote[..]].concat());
+    assert_eq!(report["usable"], true, "{report:#}");
+    let store = report["stores"].as_array().unwrap().last().unwrap();
+    assert_eq!(store, &json!({"place": repo, "kind": "ostree", "images": 1, "trouble": null}));
 
     let none = support::Sandbox::new().run(&[&["doctor", &*name, "--json"], &remote[..]].concat());
     assert_eq!(none.code, 3, "{none:#?}");

@@ -3,6 +3,24 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// What leads container engines from `registry` to a mirror; the file is in `dir`.
+pub fn mirrored(dir: &Path, registry: &str, mirror: &str) -> PathBuf {
+    let path = registry.replace(':', "__");
+    let conf = format!(
+        "[[registry]]\nlocation = \"{registry}\"\ninsecure = true\n[[registry.mirror]]\nlocation = \"{mirror}/{path}\"\ninsecure = true\n"
+    );
+    let file = dir.join("registries.conf");
+    std::fs::write(&file, conf).unwrap();
+    file
+}
+
+/// A policy that takes every image; the file is in `dir`.
+pub fn any_image(dir: &Path) -> String {
+    let policy = dir.join("policy.json");
+    std::fs::write(&policy, r#"{"default": [{"type": "insecureAcceptAnything"}]}"#).unwrap();
+    policy.display().to_string()
+}
+
 /// A storage in a directory of a test.
 pub struct Podman {
     pub root: PathBuf,
