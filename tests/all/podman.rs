@@ -196,6 +196,10 @@ fn an_image_is_updated_in_podmans_storage() {
         let published = case.published(2);
         assert_eq!(fetched["image"]["manifest"], published, "{driver}: {fetched:#}");
         assert_eq!(case.storage.digest(&case.name(2)), published, "{driver}");
+        // It goes on as it was published, though the storage has no blobs.
+        let to = format!("dir:{}", case.sandbox.path("copied").display());
+        let out = case.sandbox.json(&["export", &case.name(2), "--repo", &storage, "--to", &to]);
+        assert_eq!((&out["fidelity"], digest(&case.sandbox, &to)), (&"verbatim".into(), published.clone()));
         // Podman finds nothing to download.
         case.remove_layers();
         case.storage.podman(&["pull", "-q", "--tls-verify=false", &case.name(2)]);

@@ -6,6 +6,7 @@
 
 mod stage;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -228,7 +229,7 @@ impl ImageTarget for PodmanStore {
         image: &Image,
         layers: &[Descriptor],
         name: Option<&str>,
-        _recipes: &Recipes,
+        recipes: &Recipes,
     ) -> Result<Published> {
         // Sizes are only noted in the storage; the digest says all.
         let change = |(target, stored): (&Descriptor, &Descriptor)| {
@@ -242,6 +243,9 @@ impl ImageTarget for PodmanStore {
             false => artifact::rewrite_manifest(&image.manifest_raw, &changes)?,
         };
         let digest = digest_of(&manifest);
+        if verbatim && !recipes.says_nothing() {
+            self.stage()?.keep_recipes(&digest, recipes)?;
+        }
         // A name by the publisher's digest would be a lie for another manifest.
         let is_true = |name: &&str| name.split_once('@').is_none_or(|(_, named)| named == digest.as_ref());
         let kept = name.filter(is_true);
@@ -314,10 +318,20 @@ impl Repository for PodmanStore {
         self.stage.as_ref()?.layers.blob_file(digest)
     }
 
+    fn recipes(&self, image: &StoredImage) -> Result<Recipes> {
+        Ok(self.stage.as_ref().map(|stage| stage.recipes(image.descriptor.digest())).unwrap_or_default())
+    }
+
     fn tidy(&self) -> Result<()> {
         let Some(stage) = &self.stage else { return Ok(()) };
         let known = self.storage.read()?;
-        stage.tidy(|diff_id| known.layer(diff_id).is_some())
+        let manifests: HashSet<&str> = known
+            .images
+            .iter()
+            .flat_map(|image| &image.manifests)
+            .map(|manifest| manifest.digest())
+            .collect();
+        stage.tidy(|diff_id| known.layer(diff_id).is_some(), |manifest| manifests.contains(manifest))
     }
 
     fn settle(&self, image: &StoredImage, name: Option<&str>) -> Result<Option<Handover>> {

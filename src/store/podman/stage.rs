@@ -3,7 +3,8 @@
 //! In the user's cache it outlasts a run that broke, so that the next one goes on from the finished layers; what the
 //! storage has, and what is old, leaves it again.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -11,16 +12,20 @@ use std::time::{Duration, SystemTime};
 
 use oci_spec::image::Descriptor;
 
-use crate::artifact::Image;
-use crate::digest::{DiffId, digest_of};
+use crate::artifact::{Image, MAX_MANIFEST_SIZE};
+use crate::digest::{DiffId, Digest, digest_of};
 use crate::error::{Error, IoContext as _, Kind, Result};
-use crate::layout::write_folder;
+use crate::exact::Recipes;
+use crate::layout::{write_durably, write_folder};
 use crate::scratch::Scratch;
 use crate::session::Session;
-use crate::store::{OciLayoutStore, Repository as _};
+use crate::store::{ImageTarget as _, OciLayoutStore, Repository as _};
 
 /// For so long a layer waits for the run that goes on with it.
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+
+/// The folder with recipes of images, by the digest of the manifest.
+const RECIPES: &str = "recipes";
 
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -89,12 +94,47 @@ impl Stage {
     }
 
     /// Drops the layers that are in the storage, as `is_there` tells, and old ones; unless others are at work here.
+    /// Recipes go with their images, of which `is_image` knows the manifests.
     ///
     /// # Errors
     /// Local I/O errors.
-    pub(super) fn tidy(&self, is_there: impl Fn(&DiffId) -> bool) -> Result<()> {
+    pub(super) fn tidy(
+        &self,
+        is_there: impl Fn(&DiffId) -> bool,
+        is_image: impl Fn(&str) -> bool,
+    ) -> Result<()> {
         let is_old = |noted: SystemTime| noted.elapsed().is_ok_and(|age| age > LONGEST);
-        self.layers.forget(|diff_id, noted| is_there(diff_id) || is_old(noted))
+        self.layers.forget(|diff_id, noted| is_there(diff_id) || is_old(noted))?;
+        for note in fs::read_dir(self.layers.path().join(RECIPES)).into_iter().flatten().flatten() {
+            let goes = || Some(is_old(note.metadata().ok()?.modified().ok()?));
+            if !note.file_name().to_str().is_some_and(&is_image) && goes().unwrap_or(true) {
+                // One that stays costs some hundred bytes.
+                let _ = fs::remove_file(note.path());
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps how the layers of the image with this manifest become what was published: podman keeps neither that nor the
+    /// blobs.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    pub(super) fn keep_recipes(&self, manifest: &Digest, recipes: &Recipes) -> Result<()> {
+        let dir = self.layers.path().join(RECIPES);
+        fs::create_dir_all(&dir).at(dir.display())?;
+        write_durably(&dir.join(manifest.digest()), recipes.to_text().as_bytes(), &self.layers.spool())
+    }
+
+    /// The same, where they were kept. What is made by them is compared with the digest of the layer.
+    pub(super) fn recipes(&self, manifest: &Digest) -> Recipes {
+        let path = self.layers.path().join(RECIPES).join(manifest.digest());
+        let mut text = String::new();
+        let read = |file: File| file.take(MAX_MANIFEST_SIZE).read_to_string(&mut text);
+        match File::open(path).and_then(read) {
+            Ok(_) => Recipes::parse(&text),
+            Err(_) => Recipes::default(),
+        }
     }
 }
 
