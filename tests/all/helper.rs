@@ -19,7 +19,7 @@ use super::support::images::{noise, tree};
 use super::support::podman::Podman;
 use super::support::registry::skopeo;
 use super::support::relay::Relay;
-use super::support::running::wait_for;
+use super::support::running::{children, wait_for, wait_for_end_of};
 use super::support::{Delta, Image, Layer, OciDir, Registry, Sandbox};
 
 /// The program in a directory for PATH, under skopeo's name.
@@ -31,7 +31,7 @@ fn shim(sandbox: &Sandbox) -> PathBuf {
 }
 
 /// PATH with that before all else.
-fn path(sandbox: &Sandbox) -> String {
+pub fn path(sandbox: &Sandbox) -> String {
     format!("{}:{}", shim(sandbox).display(), std::env::var("PATH").unwrap())
 }
 
@@ -360,18 +360,6 @@ fn unpacked(blob: &[u8]) -> Vec<u8> {
     tar
 }
 
-/// The processes that it started and that run.
-fn children(pid: u32) -> Vec<String> {
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let pids = processes.filter_map(|process| process.file_name().into_string().ok());
-    let is_child = |child: &String| {
-        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
-        parent == Some(&pid.to_string())
-    };
-    pids.filter(is_child).collect()
-}
-
 #[test]
 fn blobs_in_any_order_several_at_once_twice_and_closed_early() {
     let mut case = Case::new();
@@ -437,9 +425,7 @@ fn blobs_in_any_order_several_at_once_twice_and_closed_early() {
     file.read_to_end(&mut bytes).unwrap();
     assert!(bytes.len() < changed.len());
     assert!(client.try_ask("FinishPipe", json!([pipe])).is_none());
-    for pid in skopeo {
-        wait_for("skopeo to end", || !Path::new(&format!("/proc/{pid}/exe")).exists());
-    }
+    wait_for_end_of(&skopeo);
     client.vanish();
 }
 

@@ -12,6 +12,8 @@ mod certificates;
 mod codec;
 #[cfg(feature = "composefs")]
 mod composefs;
+#[cfg(feature = "composefs")]
+mod composefs_delta;
 mod create;
 mod create_hostile;
 mod create_property;
@@ -27,6 +29,7 @@ mod hostile_patch;
 mod hostile_registry;
 mod house;
 mod interface;
+mod killed;
 mod layouts;
 mod network;
 mod offer;

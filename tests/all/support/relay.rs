@@ -26,6 +26,8 @@ pub enum Fault {
     FirstCut(usize),
     /// Nothing more comes after so many bytes.
     Stall(usize),
+    /// 16 KiB come every 50 ms, so that a transfer can be met at work.
+    Slow,
     /// This answer comes at once in place of the registry's.
     Status(&'static str),
 }
@@ -82,6 +84,11 @@ impl Relay {
         (self.counts.requests.swap(0, Ordering::SeqCst), self.counts.bytes.swap(0, Ordering::SeqCst))
     }
 
+    /// Bytes since the last call of [`take`](Self::take).
+    pub fn bytes(&self) -> u64 {
+        self.counts.bytes.load(Ordering::SeqCst)
+    }
+
     /// Cuts so far.
     pub fn cuts(&self) -> u64 {
         self.counts.cuts.load(Ordering::SeqCst)
@@ -110,9 +117,12 @@ fn pass(mut client: TcpStream, target: &str, counts: &Arc<Counts>, fault: Fault,
         Fault::Cut(bytes) | Fault::FirstCut(bytes) | Fault::Stall(bytes) => bytes,
         _ => usize::MAX,
     };
-    let mut buf = [0; 64 << 10];
+    let mut buf = vec![0; if fault == Fault::Slow { 16 << 10 } else { 64 << 10 }];
     let mut server = server;
     while let Ok(n) = server.read(&mut buf) {
+        if fault == Fault::Slow {
+            std::thread::sleep(Duration::from_millis(50));
+        }
         if matches!(fault, Fault::FirstCut(_)) && counts.cuts.load(Ordering::SeqCst) > 0 {
             left = usize::MAX;
         }

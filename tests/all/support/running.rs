@@ -84,6 +84,33 @@ pub fn wait_for(what: &str, so: impl Fn() -> bool) {
     }
 }
 
+/// The processes that one started and that run.
+pub fn children(pid: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
+    let is_child = |child: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
+        parent == Some(&pid.to_string())
+    };
+    pids.filter(is_child).collect()
+}
+
+/// Ends processes at once, whatever they are doing.
+pub fn kill(pids: &[u32]) {
+    assert!(!pids.is_empty());
+    let pids = pids.iter().map(u32::to_string);
+    // One of them may have ended by itself.
+    Command::new("kill").arg("-9").args(pids).stderr(Stdio::null()).status().unwrap();
+}
+
+/// Waits until none of them runs.
+pub fn wait_for_end_of(pids: &[u32]) {
+    for pid in pids {
+        wait_for("a process to end", || !std::path::Path::new(&format!("/proc/{pid}/exe")).exists());
+    }
+}
+
 fn catches_sigterm(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0").trim();
