@@ -47,11 +47,27 @@ pub fn find<B: Read + Seek, P: Read + Seek>(
     blob: impl FnMut() -> io::Result<B>,
     plain: impl FnMut() -> io::Result<P>,
     threads: NonZeroUsize,
+    cancelled: impl FnMut() -> bool,
+) -> Result<Recipe, NotFound> {
+    find_like(&[], blob, plain, threads, cancelled)
+}
+
+/// The same, where something else is known of the blob's encoder: those `like` these are tried first, with the blob's own
+/// header and sizes. Of small blobs, little is seen.
+///
+/// # Errors
+///
+/// There is no recipe, and why.
+pub fn find_like<B: Read + Seek, P: Read + Seek>(
+    like: &[Method],
+    blob: impl FnMut() -> io::Result<B>,
+    plain: impl FnMut() -> io::Result<P>,
+    threads: NonZeroUsize,
     mut cancelled: impl FnMut() -> bool,
 ) -> Result<Recipe, NotFound> {
     let mut files = Files { blob, plain, cancelled: &mut cancelled };
     let sizes = files.sizes()?;
-    short_enough(files.search(sizes, threads)?)
+    short_enough(files.search(like, sizes, threads)?)
 }
 
 fn short_enough(recipe: Recipe) -> Result<Recipe, NotFound> {
@@ -105,9 +121,14 @@ where
     }
 
     /// Tries the encoders in turn.
-    fn search(&mut self, sizes: Sizes, threads: NonZeroUsize) -> Result<Recipe, NotFound> {
+    fn search(&mut self, like: &[Method], sizes: Sizes, threads: NonZeroUsize) -> Result<Recipe, NotFound> {
         let mut seen = Seen::default();
-        let candidates = self.candidates(sizes, &mut seen)?;
+        let usual = self.candidates(sizes, &mut seen)?;
+        let header = seen.header.clone().unwrap_or_default();
+        let mut candidates: Vec<Method> =
+            like.iter().map(|method| method.of_member(header.clone(), sizes.plain)).collect();
+        let others: Vec<Method> = usual.into_iter().filter(|method| !candidates.contains(method)).collect();
+        candidates.extend(others);
 
         let mut nearest: Option<(u64, Recipe)> = None;
         for method in candidates {

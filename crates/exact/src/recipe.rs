@@ -197,6 +197,16 @@ impl Recipe {
         Self { fix: Some(fix), ..self }
     }
 
+    /// The same encoder for another blob: of `size` bytes, out of `plain` bytes. Flushes stay where they are.
+    ///
+    /// # Errors
+    ///
+    /// A number is beyond its limit.
+    pub fn for_sizes(&self, size: u64, plain: u64) -> Result<Self, RecipeError> {
+        let method = self.method.of_member(self.method.header().to_vec(), plain);
+        Ok(Self { fix: self.fix, ..Self::new(size, method)? })
+    }
+
     /// The fix that is needed, if there is one.
     pub const fn fix(&self) -> Option<&FixDigest> {
         self.fix.as_ref()

@@ -10,7 +10,7 @@ use std::{env, fs};
 
 use common::{encode, layer_like};
 use exact_encoders::deflate::{go, kp, ng, zlib};
-use exact_encoders::find::{MAX_TEXT, NotFound, find};
+use exact_encoders::find::{MAX_TEXT, NotFound, find, find_like};
 use exact_encoders::pgzip::BlockSize;
 use exact_encoders::pigz;
 use exact_encoders::recipe::{Deflate, Frame, KpVersion, Method, Rebuild, Recipe, Wrap};
@@ -388,4 +388,43 @@ fn recorded_blobs_are_found() {
     writeln!(io::stderr(), "{known} known, the longest text {longest} bytes")
         .expect("standard error is open");
     assert!(known > 0 && wrong.is_empty(), "{} of {known} not found: {wrong:#?}", wrong.len());
+}
+
+#[test]
+fn encoders_of_other_blobs_are_tried_first() {
+    let method = |level: u8| {
+        let level = zlib::Level::new(level).expect("a level");
+        let settings = zlib::Settings { level, memory: zlib::Memory::Usual };
+        gzip(0, Deflate::Zlib { settings })
+    };
+    // Too short for levels to differ.
+    let plain = b"a short text";
+    let blob = made(&method(6), plain);
+    let level = |like: &[Method]| {
+        let open = |bytes: &'static [u8]| Ok(Cursor::new(bytes));
+        let blob = blob.clone();
+        let opened = || Ok(Cursor::new(&blob[..]));
+        let recipe = find_like(like, opened, || open(plain), NonZeroUsize::MIN, || false);
+        recipe.expect("a recipe").method().clone()
+    };
+    let usual = level(&[]);
+    assert_ne!(usual, method(9));
+    assert_eq!(level(&[method(9)]), method(9));
+    // Stored blocks are none of theirs.
+    let other = gzip(7, Deflate::Go { level: go::Level::new(0).expect("a level") });
+    assert_eq!(level(&[other]), usual);
+}
+
+#[test]
+fn a_recipe_of_many_blobs_has_no_sizes() {
+    for (level, plain) in [(3, vec![7; 3000]), (19, layer_like(1, 50_000))] {
+        let settings =
+            libzstd::Settings { size: Some(plain.len() as u64), ..libzstd::Settings::stream(level) };
+        let blob = made(&Method::Libzstd { settings }, &plain);
+        let recipe = search(&blob, &plain).expect("a recipe");
+        let shared = recipe.for_sizes(0, 0).expect("no size is too large");
+        assert_ne!(shared, recipe);
+        assert_eq!(shared.for_sizes(blob.len() as u64, plain.len() as u64), Ok(recipe));
+        assert!(shared.for_sizes(1 << 41, 0).is_err());
+    }
 }

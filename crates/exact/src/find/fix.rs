@@ -47,7 +47,7 @@ pub fn find_or_fix<B: Read + Seek, P: Read + Seek>(
 ) -> Result<Found, NotFound> {
     let mut files = Files { blob, plain, cancelled: &mut cancelled };
     let sizes = files.sizes()?;
-    let reason = match files.search(sizes, threads).and_then(super::short_enough) {
+    let reason = match files.search(&[], sizes, threads).and_then(super::short_enough) {
         Ok(recipe) => return Ok(Found { recipe, fix: None }),
         Err(error @ (NotFound::Io(_) | NotFound::Cancelled)) => return Err(error),
         Err(reason) => reason,
@@ -106,7 +106,7 @@ where
                 let Files { blob, plain, cancelled } = self;
                 let blob = || Section::new(blob()?, inner.blob.clone());
                 let plain = || Section::new(plain()?, inner.plain.clone());
-                Files { blob, plain, cancelled: *cancelled }.search(inner.sizes(), threads)
+                Files { blob, plain, cancelled: *cancelled }.search(&[], inner.sizes(), threads)
             };
             match found.map(|recipe| recipe.method().clone()) {
                 Ok(Method::Deflate { encoder: found, .. }) => encoder = found,
