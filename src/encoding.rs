@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use bzip2::bufread::MultiBzDecoder;
 use flate2::write::GzEncoder;
-use lzma_rust2::XzReader;
+use liblzma::bufread::XzDecoder;
+use liblzma::stream::{CONCATENATED, Stream};
 use oci_spec::image::MediaType;
 
 use crate::error::Error;
@@ -15,8 +16,8 @@ use crate::gunzip::Gunzip;
 /// Largest zstd window that is accepted without a flag: 2^27 bytes, what libzstd's own tools accept.
 pub const MAX_WINDOW_LOG: u32 = 27;
 
-/// Most memory for an xz stream in KiB: four times what `xz -9` asks for.
-const MAX_XZ_MEMORY: u32 = 256 << 10;
+/// Most memory for an xz stream in bytes: four times what `xz -9` asks for.
+const MAX_XZ_MEMORY: u64 = 256 << 20;
 
 /// Bytes at the beginning that tell how a stream is compressed.
 pub const HEAD: usize = 10;
@@ -90,7 +91,7 @@ impl fmt::Display for Encoding {
 
 /// What a stream is, by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
+pub(crate) enum Format {
     Plain,
     Gzip,
     Zstd,
@@ -99,7 +100,8 @@ enum Format {
 }
 
 impl Format {
-    fn sniff(head: &[u8]) -> Self {
+    /// Needs [`HEAD`] bytes to know.
+    pub(crate) fn sniff(head: &[u8]) -> Self {
         let bzip2 = head.strip_prefix(&BZIP2_MAGIC).and_then(|rest| rest.split_first());
         if head.starts_with(&GZIP_MAGIC) {
             Format::Gzip
@@ -157,7 +159,8 @@ pub fn decompress<'a>(
         Format::Gzip => Box::new(Blame { stream: "gzip", inner: Gunzip::new(reader) }),
         Format::Bzip2 => Box::new(Blame { stream: "bzip2", inner: MultiBzDecoder::new(reader) }),
         Format::Xz => {
-            Box::new(Blame { stream: "xz", inner: XzReader::new_mem_limit(reader, true, MAX_XZ_MEMORY) })
+            let decoder = Stream::new_stream_decoder(MAX_XZ_MEMORY, CONCATENATED)?;
+            Box::new(Blame { stream: "xz", inner: XzDecoder::new_stream(reader, decoder) })
         }
         Format::Zstd => {
             let mut inner = zstd::stream::read::Decoder::with_buffer(reader)?;
