@@ -78,11 +78,12 @@ tools:
 build-tools:
 	@contrib/ci/install pkg-config:pkg-config /usr/include/openssl/ssl.h:libssl-dev
 
-# The command openssl makes the certificates of a test registry; podman takes what export gives. The others make the
-# streams of tests/fresh.rs in crates/exact, and are wanted where CI asks for them.
+# The command openssl makes the certificates of a test registry; podman takes what export gives; gzip, bzip2, xz and Python
+# make members. The others make the streams of tests/fresh.rs in crates/exact, and are wanted where CI asks for them.
 test-tools: tools build-tools
-	@contrib/ci/install openssl:openssl pigz:pigz podman:podman buildah:buildah ostree:ostree
+	@contrib/ci/install openssl:openssl pigz:pigz podman:podman buildah:buildah ostree:ostree \
+		gzip:gzip bzip2:bzip2 xz:xz-utils python3:python3
 ifdef EXACT_TOOLS
-	@contrib/ci/install python3:python3 umoci:umoci gzip:gzip zstd:zstd
+	@contrib/ci/install umoci:umoci zstd:zstd
 	@contrib/ci/alive contrib/ci/streams
 endif

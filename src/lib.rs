@@ -113,6 +113,8 @@ pub mod layer_write;
 #[doc(hidden)]
 pub mod layout;
 #[doc(hidden)]
+pub mod member;
+#[doc(hidden)]
 pub mod plan;
 #[doc(hidden)]
 pub mod platform;

@@ -31,6 +31,7 @@ mod house;
 mod interface;
 mod killed;
 mod layouts;
+mod member;
 mod network;
 mod offer;
 mod ostree;
