@@ -128,15 +128,16 @@ pub(crate) fn find(
         }
         return Ok(Arc::new(InLayout { layout: Arc::new(layout), image }));
     }
-    if let Some((repository, inventory)) = homes.repository
-        && let Some(stored) = inventory.by_config(wanted)
-    {
-        return Ok(Arc::new(InRepository { repository: repository.clone(), image: stored.image.clone() }));
-    }
-    if let Some((repository, inventory)) = &homes.elsewhere.repository
-        && let Some(stored) = inventory.by_config(wanted)
-    {
-        return Ok(Arc::new(InRepository { repository: repository.clone(), image: stored.image.clone() }));
+    // Podman's storage first: its layers are unpacked, which others have to do before a patch can begin.
+    let elsewhere =
+        homes.elsewhere.repository.as_ref().map(|(repository, inventory)| (repository, inventory));
+    for (repository, inventory) in elsewhere.into_iter().chain(homes.repository) {
+        if let Some(stored) = inventory.by_config(wanted) {
+            return Ok(Arc::new(InRepository {
+                repository: repository.clone(),
+                image: stored.image.clone(),
+            }));
+        }
     }
     if let Some(ostree) = &homes.elsewhere.ostree
         && ostree.has(wanted)
