@@ -22,6 +22,9 @@ const PIECE: usize = 64 << 10;
 /// nothing of a small stream says so.
 const ZIP_LEVELS: [u8; 2] = [6, 9];
 
+/// Up to so many plain bytes one thread is enough: for several, a member is made twice, first by one of them.
+const SMALL: u64 = 1 << 20;
+
 /// What of a stream is made to see whether a preset fits: more than a chunk of LZMA2.
 const TRIAL: u64 = 4 << 20;
 
@@ -58,6 +61,7 @@ fn zip_methods() -> Vec<Method> {
 
 /// That of one of the exact encoders, the `first` ones first.
 fn exact(pair: Pair<'_>, first: &[Method], threads: NonZeroUsize) -> Result<Option<Recipe>> {
+    let threads = if pair.plain.len() <= SMALL { NonZeroUsize::MIN } else { threads };
     let reader = |region: &Region| Ok(BufReader::with_capacity(PIECE, region.reader()));
     let found = find_like(
         first,
