@@ -28,7 +28,10 @@ const ATTEMPTS: usize = 16;
 /// A directory that goes with this value.
 #[derive(Debug)]
 pub struct Scratch {
-    dir: TempDir,
+    // Also that it is removed before it is let go.
+    _dir: TempDir,
+    /// Inside: what is kept there may be locked by its own rules.
+    inner: std::path::PathBuf,
     _held: File,
 }
 
@@ -41,12 +44,14 @@ impl Scratch {
         sweep(parent, DIRECTORY.as_bytes(), b"", |path| fs::remove_dir_all(path));
         let make = || Builder::new().prefix(DIRECTORY).tempdir_in(parent);
         let (dir, held) = held(make, |dir| File::open(dir.path()), TempDir::path)?;
-        Ok(Scratch { dir, _held: held })
+        let inner = dir.path().join("in");
+        fs::create_dir(&inner)?;
+        Ok(Scratch { _dir: dir, inner, _held: held })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        self.dir.path()
+        &self.inner
     }
 }
 
