@@ -34,14 +34,13 @@ test-rootless: test-tools
 # dependencies with the tests (an example is what makes cargo take their features), so that only our own code is built.
 LEAN = --locked -p oci-delta-fetch --no-default-features
 test-lean: test-tools
-	$(ALIVE) $(CARGO) clippy $(LEAN) --lib -- -D warnings
-	$(ALIVE) $(CARGO) clippy $(LEAN) --features cli -- -D warnings
+	$(ALIVE) $(CARGO) check $(LEAN) --lib
 	@tests=$$($(CARGO) test --locked --test all --no-run 2>&1 | sed -n 's/.*main.rs (\(.*\))/\1/p') && \
 		contrib/ci/alive $(CARGO) build $(LEAN) --features cli --bin oci-delta-fetch --example fake-skopeo && \
 		contrib/ci/alive "$$tests" exact::
 	! ldd target/debug/oci-delta-fetch | grep -E 'libcrypto|libssl'
 
-# What CI checks beside the tests.
+# What CI checks beside the tests. There clippy is the compiler of all of them: contrib/ci/rustc-clippy.
 check: test-lean fmt clippy doc docs-check deny fuzz-smoke
 
 fmt:

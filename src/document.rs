@@ -55,6 +55,14 @@ impl DocumentKind {
         }
     }
 
+    /// What a document is by the media type that was given with it, else by what it says itself.
+    pub fn of_document(media_type: &MediaType, bytes: &[u8]) -> Self {
+        match Self::of(media_type) {
+            DocumentKind::Other => Self::sniff(bytes),
+            known => known,
+        }
+    }
+
     /// What a document itself says, where nothing else tells: its media type, or the fields that it has.
     pub fn sniff(bytes: &[u8]) -> Self {
         let Some(document) = object(bytes) else { return DocumentKind::Other };

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -19,6 +19,9 @@ const DIRECTORY: &str = "oci-delta-fetch-";
 /// How the names of files end.
 const PART: &str = ".part";
 
+/// The name of what is inside such a directory.
+const INNER: &str = "in";
+
 /// Most bytes of a file's final name in the one that it has before, so that this is none too long.
 const MAX_PREFIX: usize = 200;
 
@@ -28,10 +31,10 @@ const ATTEMPTS: usize = 16;
 /// A directory that goes with this value.
 #[derive(Debug)]
 pub struct Scratch {
-    // Also that it is removed before it is let go.
+    // The first field: it is removed before it is let go.
     _dir: TempDir,
-    /// Inside: what is kept there may be locked by its own rules.
-    inner: std::path::PathBuf,
+    /// What is kept there may be locked by rules of its own, so it is no longer the directory that is locked here.
+    inner: PathBuf,
     _held: File,
 }
 
@@ -44,7 +47,7 @@ impl Scratch {
         sweep(parent, DIRECTORY.as_bytes(), b"", |path| fs::remove_dir_all(path));
         let make = || Builder::new().prefix(DIRECTORY).tempdir_in(parent);
         let (dir, held) = held(make, |dir| File::open(dir.path()), TempDir::path)?;
-        let inner = dir.path().join("in");
+        let inner = dir.path().join(INNER);
         fs::create_dir(&inner)?;
         Ok(Scratch { _dir: dir, inner, _held: held })
     }
@@ -123,7 +126,7 @@ mod tests {
         let at_work = Scratch::in_dir(dir.path()).unwrap();
         let killed = Scratch::in_dir(dir.path()).unwrap();
         fs::write(killed.path().join("layer"), "half").unwrap();
-        let Scratch { dir: left, _held } = killed;
+        let Scratch { _dir: left, _held, .. } = killed;
         let left = left.keep();
         drop(_held);
         for other in ["other", "oci-delta-other"] {
@@ -134,6 +137,17 @@ mod tests {
         assert!(at_work.path().is_dir() && next.path().is_dir() && !left.exists());
         drop((at_work, next));
         assert_eq!(names(dir.path()), ["oci-delta-fetch-link", "oci-delta-other", "other"]);
+    }
+
+    /// As libraries of others do with a folder that they are given.
+    #[test]
+    fn what_is_inside_can_be_locked_by_whom_it_is_given_to() {
+        let parent = tempfile::tempdir().unwrap();
+        let scratch = Scratch::in_dir(parent.path()).unwrap();
+        let inside = File::open(scratch.path()).unwrap();
+        flock(&inside, FlockOperation::NonBlockingLockExclusive).unwrap();
+        drop(scratch);
+        assert_eq!(names(parent.path()), [""; 0]);
     }
 
     #[test]

@@ -313,10 +313,7 @@ fn images_of(root: &RawManifest) -> Result<Vec<Digest>> {
 
 impl RawManifest {
     pub(super) fn kind(&self) -> DocumentKind {
-        match DocumentKind::of(&self.media_type.as_str().into()) {
-            DocumentKind::Other => DocumentKind::sniff(&self.bytes),
-            known => known,
-        }
+        DocumentKind::of_document(&self.media_type.as_str().into(), &self.bytes)
     }
 
     /// What an index says of it.

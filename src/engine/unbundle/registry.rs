@@ -334,10 +334,7 @@ impl<'a> Door<'a> {
 }
 
 fn is_index(media_type: &str, raw: &[u8]) -> bool {
-    match DocumentKind::of(&media_type.into()) {
-        DocumentKind::Other => DocumentKind::sniff(raw) == DocumentKind::Index,
-        known => known == DocumentKind::Index,
-    }
+    DocumentKind::of_document(&media_type.into(), raw) == DocumentKind::Index
 }
 
 fn of_digest(digest: &Digest) -> Descriptor {
