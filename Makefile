@@ -34,7 +34,7 @@ test-rootless: test-tools
 # dependencies with the tests (an example is what makes cargo take their features), so that only our own code is built.
 LEAN = --locked -p oci-delta-fetch --no-default-features
 test-lean: test-tools
-	$(ALIVE) $(CARGO) check $(LEAN) --lib
+	$(ALIVE) $(CARGO) build $(LEAN) --lib --example fake-skopeo
 	@tests=$$($(CARGO) test --locked --test all --no-run 2>&1 | sed -n 's/.*main.rs (\(.*\))/\1/p') && \
 		contrib/ci/alive $(CARGO) build $(LEAN) --features cli --bin oci-delta-fetch --example fake-skopeo && \
 		contrib/ci/alive "$$tests" exact::
