@@ -407,7 +407,9 @@ fn a_delta_that_fails_on_the_way_is_replaced_by_the_registry() {
     assert_eq!(mirror.downloads(), 2);
     let lines = mirror.end();
     let line = lines.iter().find(|line| line["layer"].is_string()).unwrap();
-    assert_eq!((&line["fallback"], &line["bytes_sent"]), (&json!("patch-failed"), &json!(size)), "{line}");
+    assert_eq!(line["fallback"], "patch-failed", "{line}");
+    // If it fails before anybody was sent anything, the registry answers.
+    assert!([json!(0), json!(size)].contains(&line["bytes_sent"]), "{line}");
     assert!(line["bytes_fetched"].as_u64().unwrap() < size, "what was sent is not asked for again: {line}");
 }
 
