@@ -12,9 +12,9 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use crate::base::{Held, SourcePath, members};
-use crate::digest::DiffId;
+use crate::base::{Held, Holder, SourcePath, members};
 use crate::error::{Error, IoContext, Result};
+use crate::member::Packing;
 use crate::patch::{self, Unpack, Visitor};
 use crate::region::Region;
 use crate::tardiff::Limits;
@@ -119,8 +119,16 @@ impl Visitor for Reader<'_> {
     }
 
     /// Where headers are copied, the members cannot be told without the base.
-    fn open_layer(&mut self, _diff_id: &DiffId) -> Result<((), Option<u64>)> {
-        Err(Error::misfit("an extended patch cannot be accounted for by file"))
+    fn open_holder(&mut self, _holder: &Holder) -> Result<((), Option<u64>)> {
+        Err(not_by_file())
+    }
+
+    fn begin_member(&mut self, _packing: &Packing) -> Result<()> {
+        Err(not_by_file())
+    }
+
+    fn end_member(&mut self) -> Result<()> {
+        Ok(())
     }
 
     fn carried(&mut self, payload: &mut impl Read, len: u64) -> Result<()> {
@@ -149,6 +157,10 @@ impl Visitor for Reader<'_> {
     fn done(&mut self, offset: u64, _made: u64) -> Result<()> {
         self.stretches.read_to(offset)
     }
+}
+
+fn not_by_file() -> Error {
+    Error::misfit("an extended patch cannot be accounted for by file")
 }
 
 impl Reader<'_> {

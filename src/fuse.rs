@@ -10,10 +10,11 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use crate::base::path::Paths;
-use crate::base::{Held, SourceFile, SourcePath, View};
-use crate::digest::DiffId;
+use crate::base::{Held, Holder, SourceFile, SourcePath, View};
 use crate::error::{Error, IoContext, Result};
-use crate::patch::{self, Unpack, Visitor};
+use crate::member::Packing;
+use crate::patch::members::Members;
+use crate::patch::{self, Unpack, Visitor, in_pieces};
 use crate::region::{ReadAt, Region};
 use crate::spool::{Spool, Spooled};
 use crate::tardiff::Limits;
@@ -65,6 +66,8 @@ pub fn fuse(patch: impl Read, files: &View<'_>, limits: &Limits, max: u64, spool
         files,
         fused: Fused { pieces: Vec::new(), len: 0, files: Vec::new(), carried },
         used: Paths::default(),
+        members: Members::new(limits),
+        member: (0, 0),
         buf: vec![0; CHUNK],
     };
     let len = patch::run(patch, limits, max, &mut table)?;
@@ -76,6 +79,9 @@ struct Table<'a> {
     fused: Fused,
     /// The files of pieces by path, as positions in [`Fused::files`].
     used: Paths<u32>,
+    members: Members,
+    /// Where that which was begun last in the layer is among what is carried, and how many bytes it has.
+    member: (u64, u64),
     buf: Vec<u8>,
 }
 
@@ -96,12 +102,30 @@ impl Visitor for Table<'_> {
         Ok((Opened { path: path.clone(), file, number: self.used.get(path).copied() }, Some(size)))
     }
 
-    fn open_layer(&mut self, diff_id: &DiffId) -> Result<(Opened, Option<u64>)> {
-        let file = self.files.layer(diff_id)?;
-        let (size, path) = (file.size(), SourcePath::clean(diff_id.to_string().as_bytes())?);
-        // A patch that reads layers reads no files, so no file has this path.
+    fn open_holder(&mut self, holder: &Holder) -> Result<(Opened, Option<u64>)> {
+        let file = self.files.holder(holder)?;
+        let (size, path) = (file.size(), holder.path()?);
+        // A patch that reads holders reads no files, so no file has this path.
         let number = self.used.get(&path).copied();
         Ok((Opened { path, file, number }, Some(size)))
+    }
+
+    /// Members are made at once, and kept among what is carried.
+    fn begin_member(&mut self, packing: &Packing) -> Result<()> {
+        if !self.members.is_open() {
+            self.member = (self.fused.carried.len(), packing.sizes.packed);
+        }
+        self.members.begin(packing, &mut self.fused.carried)
+    }
+
+    fn end_member(&mut self) -> Result<()> {
+        self.members.end(&mut self.fused.carried)?;
+        if self.members.is_open() {
+            return Ok(());
+        }
+        self.members.finish(&mut self.fused.carried)?;
+        let (at, len) = self.member;
+        if len > 0 { self.push(Content::Carried { at }, len) } else { Ok(()) }
     }
 
     fn carried(&mut self, payload: &mut impl Read, len: u64) -> Result<()> {
@@ -109,15 +133,26 @@ impl Visitor for Table<'_> {
         while left > 0 {
             let n = payload.read(&mut self.buf).at("patch")?;
             left -= n as u64;
+            if self.feed_member(n)? {
+                continue;
+            }
             let at = self.keep(n)?;
             self.push(Content::Carried { at }, n as u64)?;
         }
         Ok(())
     }
 
-    fn copied(&mut self, file: &mut Opened, at: u64, len: u64) -> Result<()> {
+    fn copied(&mut self, file: &mut Opened, mut at: u64, len: u64) -> Result<()> {
         if len == 0 {
             return Ok(());
+        }
+        if self.members.is_open() {
+            return in_pieces(len, |most| {
+                let n = most.min(self.buf.len());
+                file.file.read_exact_at(&mut self.buf[..n], at)?;
+                at += n as u64;
+                self.feed_member(n).map(|_| n)
+            });
         }
         let file = self.number(file)?;
         self.push(Content::Copied { file, at }, len)
@@ -128,6 +163,15 @@ impl Visitor for Table<'_> {
         let mut left = len;
         while left > 0 {
             let n = payload.read(&mut self.buf).at("patch")?;
+            if self.members.is_open() {
+                let mut old = vec![0; n];
+                file.file.read_exact_at(&mut old, at)?;
+                self.buf.iter_mut().zip(old).for_each(|(sum, old)| *sum = sum.wrapping_add(old));
+                self.feed_member(n)?;
+                at += n as u64;
+                left -= n as u64;
+                continue;
+            }
             let file = self.number(file)?;
             if self.buf[..n].iter().all(|sum| *sum == 0) {
                 self.push(Content::Copied { file, at }, n as u64)?;
@@ -176,6 +220,14 @@ impl Table<'_> {
         self.used.insert(opened.path.clone(), new);
         opened.number = Some(new);
         Ok(new)
+    }
+
+    /// Gives the first `n` bytes of the buffer to the open member; false if there is none.
+    fn feed_member(&mut self, n: usize) -> Result<bool> {
+        if self.members.is_open() {
+            self.members.write(&self.buf[..n], &mut self.fused.carried)?;
+        }
+        Ok(self.members.is_open())
     }
 
     /// Keeps the first `n` bytes of the buffer; says where.

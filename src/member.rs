@@ -1,6 +1,6 @@
 //! Members: compressed stretches of files, what is in them, and how they are made again from that, byte for byte.
 //!
-//! [`find`] tells where they are, [`open`] what is in one, [`recipe`] who has made it, and an [`Encoder`] makes it again.
+//! `find` tells where they are, `open` what is in one, `recipe` who has made it, and an [`Encoder`] makes it again.
 //! A patch is then made on what is in them, old and new, and carries the recipes. What is read in a patch is open to
 //! lies: `open` and `Encoder` write no more than they were told, and hold a bounded part of it.
 
@@ -16,6 +16,7 @@ mod zip;
 use std::fmt;
 use std::io::Write;
 use std::ops::Range;
+use std::sync::Arc;
 
 pub use self::encode::Encoder;
 pub use self::find::find;
@@ -117,6 +118,15 @@ pub struct Sizes {
     pub packed: u64,
     /// What is in it.
     pub plain: u64,
+}
+
+/// How a member is made: by which recipe, and how large it comes out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Packing {
+    /// The encoder and its settings; many members share one.
+    pub recipe: Arc<Recipe>,
+    /// Of the member.
+    pub sizes: Sizes,
 }
 
 /// The least bytes of a stretch that is worth a look: a recipe and an operation of a patch take some ten.

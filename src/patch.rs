@@ -3,12 +3,14 @@
 //! What an operation comes to is told to a [`Visitor`]: one that writes the layer, one that notes where its
 //! bytes are, one that counts them. It gets bytes only that the base has, within the layer's bound.
 
+pub(crate) mod members;
+
 use std::io::{self, Read, Write};
 
-use crate::base::{Held, SourcePath};
-use crate::digest::DiffId;
+use crate::base::{Held, Holder, SourcePath};
 use crate::error::{Advice, Error, IoContext, Result};
 use crate::extended;
+use crate::member::Packing;
 use crate::tardiff::{self, Limits, Op, OpReader, decode_frame};
 
 /// Bytes that are handed on at once; large enough that a system call a piece does not show.
@@ -22,8 +24,14 @@ pub(crate) trait Visitor {
     /// The base file at `path`, and its size; none where no base is looked into.
     fn open(&mut self, path: &SourcePath) -> Result<(Self::File, Option<u64>)>;
 
-    /// The tar of the layer of the base, and its size; none where no base is looked into.
-    fn open_layer(&mut self, diff_id: &DiffId) -> Result<(Self::File, Option<u64>)>;
+    /// The tar of a layer of the base, or what is in a stretch of one, and its size; none where no base is looked into.
+    fn open_holder(&mut self, holder: &Holder) -> Result<(Self::File, Option<u64>)>;
+
+    /// What follows is in a member, until it was told to end.
+    fn begin_member(&mut self, packing: &Packing) -> Result<()>;
+
+    /// All is there that is in the member which was begun last.
+    fn end_member(&mut self) -> Result<()>;
 
     /// The next `len` bytes are carried by the patch: all of `payload`.
     fn carried(&mut self, payload: &mut impl Read, len: u64) -> Result<()>;
@@ -153,17 +161,22 @@ pub(crate) fn run_operations<V: Visitor>(
     max: u64,
     visitor: &mut V,
 ) -> Result<u64> {
-    let mut machine = Machine { ops, limits, left: max, max, current: None, dictionary: None };
+    let inside = Vec::new();
+    let mut machine = Machine { ops, limits, left: max, max, inside, current: None, dictionary: None };
     let mut idle = 0;
     while let Some(op) = machine.ops.next_op()? {
         let made = machine.step(op, visitor)?;
         visitor.done(machine.ops.offset(), made)?;
+        machine.end_members(visitor)?;
         idle = if made > 0 { 0 } else { idle + 1 };
         if idle > limits.idle_ops {
             return Err(machine
                 .ops
                 .broken(&format!("more than {} operations in a row without effect", limits.idle_ops)));
         }
+    }
+    if !machine.inside.is_empty() {
+        return Err(machine.ops.broken("truncated inside a member"));
     }
     Ok(max - machine.left)
 }
@@ -174,6 +187,8 @@ struct Machine<'a, O, F> {
     /// Bytes that may still come of it.
     left: u64,
     max: u64,
+    /// Bytes that are still to come into each member which was begun, the innermost last.
+    inside: Vec<u64>,
     current: Option<Current<F>>,
     /// The last file that served as dictionary; frames of one file follow each other.
     dictionary: Option<(SourcePath, Held)>,
@@ -208,10 +223,19 @@ impl<O: Operations, F> Machine<'_, O, F> {
                 self.current = Some(Current { path, file, size, cursor: 0 });
                 Ok(0)
             }
-            Op::Layer(diff_id) => {
-                let (file, size) = visitor.open_layer(&diff_id)?;
-                let path = SourcePath::clean(diff_id.to_string().as_bytes())?;
+            Op::Holder(holder) => {
+                let (file, size) = visitor.open_holder(&holder)?;
+                let path = holder.path()?;
                 self.current = Some(Current { path, file, size, cursor: 0 });
+                Ok(0)
+            }
+            Op::Member(packing) => {
+                if self.inside.len() >= extended::MAX_DEPTH as usize {
+                    return Err(self.ops.broken("members in members in members"));
+                }
+                self.grow(packing.sizes.packed)?;
+                self.inside.push(packing.sizes.plain);
+                visitor.begin_member(&packing)?;
                 Ok(0)
             }
             Op::Seek(position) => {
@@ -241,8 +265,24 @@ impl<O: Operations, F> Machine<'_, O, F> {
         }
     }
 
+    /// So many bytes more are in the layer, or in the member that is made.
     fn grow(&mut self, len: u64) -> Result<()> {
-        self.left = self.left.checked_sub(len).ok_or_else(|| grown(self.max))?;
+        let Some(inside) = self.inside.last_mut() else {
+            self.left = self.left.checked_sub(len).ok_or_else(|| grown(self.max))?;
+            return Ok(());
+        };
+        match inside.checked_sub(len) {
+            Some(left) => *inside = left,
+            None => return Err(self.ops.broken("more is in a member than was said")),
+        }
+        Ok(())
+    }
+
+    /// Ends the members that all is there of.
+    fn end_members<V: Visitor<File = F>>(&mut self, visitor: &mut V) -> Result<()> {
+        while self.inside.pop_if(|left| *left == 0).is_some() {
+            visitor.end_member()?;
+        }
         Ok(())
     }
 

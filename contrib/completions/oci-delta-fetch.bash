@@ -514,7 +514,7 @@ _oci__delta__fetch() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "v1 v2 both" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "v1 v2 extended both" -- "${cur}"))
                     return 0
                     ;;
                 --exact)

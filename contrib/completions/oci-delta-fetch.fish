@@ -138,9 +138,10 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" 
 default\t'For everyday builds'
 best\t'For releases that many machines fetch'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l compression-level -d 'zstd level of the patches, 1 to 22 [default: 6, 10 or 19, by preset]' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l format -d 'Format of the patches; every applier reads v1, extended ones beside it are smaller and for our own fetch' -r -f -a "v1\t'tardf1, which every applier reads'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l format -d 'Format of the patches; every applier reads v1, extended ones are smaller and for our own fetch [default: both]' -r -f -a "v1\t'tardf1, which every applier reads'
 v2\t'tardf2, with dictionary frames where they are smaller'
-both\t'tardf1, and beside it extended patches, which read the layers of the old image'"
+extended\t'Extended patches, which read the layers of the old image and what is compressed in them'
+both\t'tardf1, and extended patches beside it where they are smaller'"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l exact -d 'Note how layers are made exactly as they were published: where that can be found (auto), or fail (require), or never (off)' -r -f -a "auto\t'Where it is known how'
 require\t'Or nothing is done'
 off\t'Never'"

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::sync::{Arc, LazyLock};
 
-use oci_delta_fetch::base::{Doubt, OpenedFile, SourceFile, SourceFiles, SourcePath};
+use oci_delta_fetch::base::{Doubt, Inside, OpenedFile, SourceFile, SourceFiles, SourcePath};
 use oci_delta_fetch::digest::DiffId;
 use oci_delta_fetch::error::Result;
 use oci_delta_fetch::layer_write::LayerWrite;
@@ -27,16 +27,34 @@ impl SourceFiles for OneFile {
     fn layer(&self, _diff_id: &DiffId) -> Result<Arc<SourceFile>> {
         self.open(&SourcePath::clean(b"layer")?, 0).map(|opened| opened.file)
     }
+
+    fn inside(&self, _inside: &Arc<Inside>) -> Result<Arc<SourceFile>> {
+        self.open(&SourcePath::clean(b"inside")?, 0).map(|opened| opened.file)
+    }
 }
 
-/// An extended patch of two layers; each byte's lowest bits say which stream the next one belongs to.
+/// How members are made.
+const RECIPE: &[u8] = br#"{"v":1,"wrap":"bzip2","lvl":9}"#;
+
+/// A table of that recipe, two layers, a stretch of one of them and a stretch in that, and members: what bzip2 makes of
+/// nothing and of one byte, and one that cannot be as large as it says.
+fn table() -> Vec<u8> {
+    let mut table = [&[1, RECIPE.len() as u8][..], RECIPE, &[4]].concat();
+    for layer in [1, 2] {
+        table.extend([0].into_iter().chain([layer; 32]));
+    }
+    table.extend([1, 0, 100, 1, 99, 3, 20, 100, 3, 99]);
+    table.extend([3, 0, 14, 0, 0, 37, 1, 0, 60, 9]);
+    table
+}
+
+/// An extended patch with that table; each byte's lowest bits say which stream the next one belongs to.
 pub fn extended(data: &[u8]) -> Vec<u8> {
     let mut streams: [Vec<u8>; 5] = Default::default();
     for pair in data.chunks_exact(2) {
         streams[usize::from(pair[0]) % 5].push(pair[1]);
     }
-    let mut patch = b"odfpat1\n\x02".to_vec();
-    patch.extend([[1; 32], [2; 32]].concat());
+    let mut patch = begun(&table());
     for (number, stream) in streams.iter().enumerate() {
         for block in zstd::encode_all(&stream[..], 1).unwrap().chunks(100) {
             patch.extend([number as u8, block.len() as u8]);
@@ -44,6 +62,19 @@ pub fn extended(data: &[u8]) -> Vec<u8> {
         }
     }
     patch
+}
+
+/// What stands before the streams of an extended patch.
+pub fn begun(table: &[u8]) -> Vec<u8> {
+    let frame = zstd::encode_all(table, 1).unwrap();
+    let mut patch = b"odfpat1\n".to_vec();
+    let mut len = frame.len();
+    while len >= 0x80 {
+        patch.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    patch.push(len as u8);
+    [patch, frame].concat()
 }
 
 /// A well-formed stream of the bytes behind the first, which picks the version.

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use foldhash::fast::RandomState;
 
+use super::inside::{Holder, Inside, Insides};
 use super::layer::{BaseLayer, LayerBlob, LoadedLayer, TarLayer, Unpacking};
 use super::tar_index::LayerIndex;
 use super::tar_walk::{FileNode, Node};
@@ -49,6 +50,7 @@ pub struct LayeredFiles {
     layers: Vec<Layer>,
     /// What was opened, by layer and place in it, to be looked at again when a layer comes out wrong.
     opened: Mutex<Opened>,
+    insides: Insides,
 }
 
 type Opened = HashMap<(usize, u64), (SourcePath, FileNode), RandomState>;
@@ -72,16 +74,16 @@ impl LayeredFiles {
     /// The same, unpacked as asked for.
     pub fn of_blobs(layers: Vec<LayerBlob>, unpacking: &Unpacking) -> Self {
         let layers = layers.into_iter().map(|layer| Box::new(TarLayer::new(layer, unpacking)) as _);
-        Self::of_layers(layers.collect())
+        Self::of_layers(layers.collect(), &unpacking.spool)
     }
 
-    /// Takes layers of any sort, bottom to top.
-    pub fn of_layers(layers: Vec<Box<dyn BaseLayer>>) -> Self {
+    /// Takes layers of any sort, bottom to top. What is in compressed stretches of them is unpacked in `spool`.
+    pub fn of_layers(layers: Vec<Box<dyn BaseLayer>>, spool: &Spool) -> Self {
         let layers = layers
             .into_iter()
             .map(|source| Layer { source, loaded: OnceLock::new(), loading: Mutex::new(()) })
             .collect();
-        LayeredFiles { layers, opened: Mutex::default() }
+        LayeredFiles { layers, opened: Mutex::default(), insides: Insides::new(spool.clone()) }
     }
 
     /// Loads some layers now, on up to `threads` threads.
@@ -268,6 +270,13 @@ impl SourceFiles for LayeredFiles {
         let at = at.ok_or_else(|| Error::misfit(format!("the base image has no layer {diff_id}")))?;
         let name = SourcePath::clean(diff_id.to_string().as_bytes())?;
         Ok(Arc::new(SourceFile::new(name, self.tar(at)?)))
+    }
+
+    fn inside(&self, inside: &Arc<Inside>) -> Result<Arc<SourceFile>> {
+        self.insides.open(inside, || match &inside.holder {
+            Holder::Layer(diff_id) => self.layer(diff_id),
+            Holder::Inside(outer) => self.inside(outer),
+        })
     }
 
     fn check_opened(&self) -> Result<()> {

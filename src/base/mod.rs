@@ -7,6 +7,7 @@
 pub mod path;
 
 mod blocks;
+mod inside;
 mod layer;
 mod layered;
 mod rootfs;
@@ -23,6 +24,7 @@ use crate::digest::DiffId;
 use crate::error::{Error, IoContext, Result};
 use crate::region::{Frozen, Region};
 pub use blocks::Blocks;
+pub use inside::{Holder, Inside};
 pub use layer::LayerBlob;
 #[doc(hidden)]
 pub use layer::{BaseLayer, LoadedLayer, TarLayer, Unpacking};
@@ -55,6 +57,15 @@ pub trait SourceFiles: Send + Sync + Debug {
     /// [`Kind::Misfit`](crate::error::Kind::Misfit) where there are only files, or no such layer.
     fn layer(&self, diff_id: &DiffId) -> Result<Arc<SourceFile>> {
         Err(Error::misfit(format!("the base has only files, and layer {diff_id} is wanted")))
+    }
+
+    /// What is in a compressed stretch of one of the base's layers, readable at any place.
+    ///
+    /// # Errors
+    /// As [`layer`](Self::layer); Misfit, too, where the layer has no such stretch, and Verification where it is broken.
+    fn inside(&self, inside: &Arc<Inside>) -> Result<Arc<SourceFile>> {
+        let holder = Holder::Inside(inside.clone());
+        Err(Error::misfit(format!("the base has only files, and {holder} is wanted")))
     }
 
     /// Looks again at what was opened, after a layer came out wrong, where damage can be told.

@@ -4,8 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::path::Paths;
-use super::{Doubt, SourceFile, SourceFiles, SourcePath};
-use crate::digest::DiffId;
+use super::{Doubt, Holder, SourceFile, SourceFiles, SourcePath};
 use crate::error::{Error, Kind, Result};
 
 /// Rounds in which all combinations of the two views were taken.
@@ -53,12 +52,15 @@ impl<'a> View<'a> {
         Ok(found.file)
     }
 
-    /// The plain tar of a layer of the base.
+    /// The plain tar of a layer of the base, or what is in a compressed stretch of one.
     ///
     /// # Errors
-    /// As [`SourceFiles::layer`].
-    pub fn layer(&self, diff_id: &DiffId) -> Result<Arc<SourceFile>> {
-        self.files.layer(diff_id)
+    /// As [`SourceFiles::layer`] and [`SourceFiles::inside`].
+    pub fn holder(&self, holder: &Holder) -> Result<Arc<SourceFile>> {
+        match holder {
+            Holder::Layer(diff_id) => self.files.layer(diff_id),
+            Holder::Inside(inside) => self.files.inside(inside),
+        }
     }
 
     /// Was a path opened that has another candidate?

@@ -94,8 +94,8 @@ impl BundleArgs {
         crate::create::Options {
             preset: self.preset,
             level: None,
-            version: crate::tardiff::Version::V1,
-            extended: false,
+            // Whoever unpacks a bundle has the layers of its bases.
+            patches: crate::create::PatchKinds::Extended,
             jobs: self.place.threads(),
             memory: self.memory,
             max_layer: self.limits.max_layer_size,

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::apply::LogArgs;
 use super::{LimitArgs, PlaceArgs, parse_size};
-use crate::create::{Options, Preset, User};
+use crate::create::{Options, PatchKinds, Preset, User};
 use crate::exact::Exact;
 use crate::tardiff::Version;
 
@@ -40,9 +40,9 @@ pub struct CreateArgs {
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(i32).range(0..=22), help_heading = "Delta")]
     pub compression_level: i32,
 
-    /// Format of the patches; every applier reads v1, extended ones beside it are smaller and for our own fetch
-    #[arg(long, value_enum, default_value = "v1", value_name = "VERSION", help_heading = "Delta")]
-    pub format: Format,
+    /// Format of the patches; every applier reads v1, extended ones are smaller and for our own fetch [default: both]
+    #[arg(long, value_enum, value_name = "VERSION", help_heading = "Delta")]
+    pub format: Option<Format>,
 
     /// Note how layers are made exactly as they were published: where that can be found (auto), or fail (require),
     /// or never (off)
@@ -104,11 +104,12 @@ impl CreateArgs {
         Options {
             preset: self.preset,
             level: Some(self.compression_level).filter(|level| *level > 0),
-            version: match (self.format, self.binary_diff.as_deref()) {
-                (Format::V2, _) | (_, Some("zstd" | "auto")) => Version::V2,
-                _ => Version::V1,
+            patches: match (self.format, self.binary_diff.as_deref()) {
+                (Some(Format::V2), _) | (None, Some("zstd" | "auto")) => PatchKinds::Standard(Version::V2),
+                (Some(Format::V1), _) | (None, Some(_)) => PatchKinds::Standard(Version::V1),
+                (Some(Format::Extended), _) => PatchKinds::Extended,
+                (Some(Format::Both) | None, _) => PatchKinds::Both,
             },
-            extended: self.format == Format::Both,
             jobs: self.place.threads(),
             memory: self.memory,
             max_layer: self.limits.max_layer_size,
@@ -128,6 +129,8 @@ pub enum Format {
     V1,
     /// tardf2, with dictionary frames where they are smaller
     V2,
-    /// tardf1, and beside it extended patches, which read the layers of the old image
+    /// Extended patches, which read the layers of the old image and what is compressed in them
+    Extended,
+    /// tardf1, and extended patches beside it where they are smaller
     Both,
 }

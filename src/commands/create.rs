@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Context;
 use super::files::PatchAccount;
 use super::report::VERSION;
-use crate::cli::CreateArgs;
+use crate::cli::{CreateArgs, Format};
 use crate::create::{Beside, Carried};
 use crate::engine::make::{CreateRequest, Created, create};
 use crate::error::Result;
@@ -67,7 +67,11 @@ struct Statistics {
 }
 
 /// Runs the command.
-pub(super) async fn run(context: &Context, args: CreateArgs) -> Result<()> {
+pub(super) async fn run(context: &Context, mut args: CreateArgs) -> Result<()> {
+    if context.as_oci_delta && args.binary_diff.is_none() {
+        // What the reference tool makes, and no more.
+        args.format.get_or_insert(Format::V1);
+    }
     let request = CreateRequest {
         old: args.old.clone(),
         new: args.new.clone(),
@@ -103,6 +107,7 @@ impl CreateReport {
             let (carried, bytes, fault) = match &outcome.carried {
                 Carried::Reused => ("reused", 0, None),
                 Carried::Patch(content) => ("patch", content.len(), None),
+                Carried::Extended(bytes) => ("extended-patch", *bytes, None),
                 Carried::Original { bytes, fault } => ("original", *bytes, fault.clone()),
             };
             if carried != "reused" {
@@ -110,7 +115,7 @@ impl CreateReport {
                 statistics.processed_bytes += outcome.published_bytes;
             }
             match carried {
-                "patch" => statistics.patch_bytes += bytes,
+                "patch" | "extended-patch" => statistics.patch_bytes += bytes,
                 _ => statistics.original_bytes += bytes,
             }
             layers.push(CarriedReport {
@@ -150,7 +155,7 @@ impl CreateReport {
             human_bytes(self.needed_bytes),
             human_bytes(self.full_pull_bytes),
             self.needed_bytes as f64 * 100.0 / self.full_pull_bytes.max(1) as f64,
-            match self.layers.iter().filter(|l| l.carried == "patch").count() {
+            match self.layers.iter().filter(|l| l.carried.ends_with("patch")).count() {
                 1 => "1 layer".to_owned(),
                 n => format!("{n} layers"),
             },

@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use xxhash_rust::xxh3::Xxh3;
 
 use super::corpus::{Corpus, Span};
 use super::index::{Density, GramIndex};
+use super::ops::{Made, Place};
 use crate::base::{Member, Source, SourcePath};
 use crate::error::{IoContext, Result};
 use crate::parallel;
@@ -25,7 +26,7 @@ const LITTLE: u64 = 64 << 20;
 const HARDLY: u64 = 4096;
 
 /// Fast and not cryptographic: a collision makes a wrong patch, which the self-check finds.
-type ContentHash = u128;
+pub(super) type ContentHash = u128;
 
 /// A changed layer of the new image.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ impl NewLayer {
 pub(super) struct NewFile {
     pub member: Member,
     pub origin: Origin,
+    /// Members that are made in the extended patch from what is in them, in ascending order.
+    pub members: Vec<Arc<Made>>,
 }
 
 impl NewFile {
@@ -77,20 +80,6 @@ impl Origin {
             Origin::Same(source) => Some(source),
             Origin::Changed(twin) => twin,
         }
-    }
-}
-
-/// A place in an old layer's tar.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub layer: usize,
-    pub at: u64,
-}
-
-impl Place {
-    /// `by` bytes further on.
-    pub fn on(self, by: u64) -> Self {
-        Place { at: self.at + by, ..self }
     }
 }
 
@@ -136,7 +125,7 @@ impl Analysis {
                         Some(same) => Origin::Same(same),
                         None => Origin::Changed(names.twin(&member)),
                     };
-                    NewFile { member, origin }
+                    NewFile { member, origin, members: Vec::new() }
                 });
                 NewLayer { tar, files: files.collect() }
             })
@@ -153,10 +142,10 @@ impl Analysis {
         self.corpus.span_of(twin?)
     }
 
-    /// Where a source begins in the tar of its layer.
+    /// Where a source begins.
     pub fn place_of(&self, source: usize) -> Place {
         let Source { layer, offset, .. } = self.sources[source];
-        Place { layer, at: offset }
+        Place { holder: layer, at: offset }
     }
 
     /// The name by which a source is opened for a file: its own, where the source has it.
@@ -257,7 +246,7 @@ impl Hashes {
     }
 }
 
-fn content_hash(content: &Region) -> Result<ContentHash> {
+pub(super) fn content_hash(content: &Region) -> Result<ContentHash> {
     let mut hasher = Xxh3::new();
     let mut reader = content.reader();
     let mut chunk = vec![0; CHUNK.min(content.len() as usize)];

@@ -2,15 +2,16 @@
 //! covers, placed in the old layers' tars, and headers as differences from old headers.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
 use std::ops::Range;
+use std::sync::Arc;
 
-use super::analysis::{Analysis, NewLayer, Place};
+use super::analysis::{Analysis, NewFile, NewLayer};
+use super::ops::{Place, Stretch};
 use super::search::{Cover, common};
-use crate::base::{self, LayeredFiles, SourcePath};
+use crate::base::{self, Holder, Inside, LayeredFiles, SourcePath};
 use crate::digest::DiffId;
 use crate::error::{IoContext, Result};
-use crate::extended;
+use crate::member::Coding;
 use crate::region::Region;
 
 /// Bytes before a header that are looked at for going on from the file before: padding.
@@ -19,10 +20,38 @@ const PADDING: u64 = 512;
 /// A header of which more than this share differs from the old one is as good as new.
 const ALIKE: usize = 4;
 
+/// What old bytes can be had from: the layers by their position, then stretches of what stands before them.
+#[derive(Debug)]
+pub(super) struct Holders(Vec<(Holder, Option<usize>)>);
+
+impl Holders {
+    /// The layers.
+    pub fn of(diff_ids: &[DiffId]) -> Self {
+        Holders(diff_ids.iter().map(|diff_id| (Holder::Layer(diff_id.clone()), None)).collect())
+    }
+
+    /// Adds the stretch at `place`, of `packed` bytes; gives its number.
+    pub fn add(&mut self, place: Place, packed: u64, coding: Coding, plain: u64) -> usize {
+        let holder = self.name(place.holder);
+        let inside = Inside { holder, range: place.at..place.at + packed, coding, plain };
+        self.0.push((Holder::Inside(Arc::new(inside)), Some(place.holder)));
+        self.0.len() - 1
+    }
+
+    /// What a patch calls it.
+    pub fn name(&self, holder: usize) -> Holder {
+        self.0[holder].0.clone()
+    }
+
+    /// Whose stretch it is.
+    pub fn outer(&self, holder: usize) -> Option<usize> {
+        self.0[holder].1
+    }
+}
+
 /// The old image's layers as tars, and the headers in those that changed.
 #[derive(Debug)]
-pub(super) struct OldLayers<'a> {
-    diff_ids: &'a [DiffId],
+pub(super) struct OldLayers {
     /// Of layers that live on there is none: their headers are not read.
     tars: Vec<Option<Region>>,
     headings: HashMap<SourcePath, (usize, Range<u64>)>,
@@ -37,18 +66,14 @@ pub(super) struct Pair {
     at: u64,
 }
 
-impl<'a> OldLayers<'a> {
+impl OldLayers {
     /// Reads the headers of the layers that the new image does not have.
     ///
     /// # Errors
     /// When a layer is damaged.
-    pub fn read(
-        files: &LayeredFiles,
-        diff_ids: &'a [DiffId],
-        unchanged: impl Fn(usize) -> bool,
-    ) -> Result<Self> {
-        let mut old = OldLayers { diff_ids, tars: Vec::new(), headings: HashMap::new() };
-        for layer in 0..diff_ids.len() {
+    pub fn read(files: &LayeredFiles, layers: usize, unchanged: impl Fn(usize) -> bool) -> Result<Self> {
+        let mut old = OldLayers { tars: Vec::new(), headings: HashMap::new() };
+        for layer in 0..layers {
             let tar = if unchanged(layer) { None } else { Some(files.tar(layer)?) };
             for heading in tar.iter().map(base::headings).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
                 old.headings.insert(heading.path, (layer, heading.range));
@@ -56,11 +81,6 @@ impl<'a> OldLayers<'a> {
             old.tars.push(tar);
         }
         Ok(old)
-    }
-
-    /// The digest of a layer's tar.
-    pub fn name(&self, layer: usize) -> DiffId {
-        self.diff_ids[layer].clone()
     }
 
     /// Finds for each heading of a new layer that of the same path, or of the file that its content is like.
@@ -84,48 +104,57 @@ impl<'a> OldLayers<'a> {
     }
 }
 
-/// The operations; payloads stand one after the other in `bytes`.
-#[derive(Debug, Default)]
-pub(super) struct Stretch {
-    ops: Vec<StretchOp>,
-    bytes: Vec<u8>,
-}
-
-#[derive(Debug)]
-enum StretchOp {
-    Data(usize),
-    Copy(Place, u64),
-    Add(Place, usize),
-}
-
 impl Stretch {
-    /// Literal bytes.
-    pub fn data(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.bytes.extend_from_slice(bytes);
-            self.ops.push(StretchOp::Data(bytes.len()));
+    /// `content`, which stands at `within` of a file, by its covers; a member of the file comes where it begins.
+    pub fn file(
+        &mut self,
+        analysis: &Analysis,
+        file: &NewFile,
+        (within, content): (u64, &[u8]),
+        covers: &[Cover],
+        copy_from: usize,
+    ) {
+        let end = within + content.len() as u64;
+        let mut done = within;
+        let first = file.members.partition_point(|made| made.range.end <= within);
+        for made in file.members[first..].iter().take_while(|made| made.range.start < end) {
+            if made.range.start >= within {
+                self.covered(
+                    analysis,
+                    content,
+                    covers,
+                    (done - within)..(made.range.start - within),
+                    copy_from,
+                );
+                self.member(made);
+            }
+            done = made.range.end.min(end);
         }
+        self.covered(analysis, content, covers, (done - within)..(end - within), copy_from);
     }
 
-    /// Old bytes as they are.
-    pub fn copy(&mut self, from: Place, len: u64) {
-        if len > 0 {
-            self.ops.push(StretchOp::Copy(from, len));
-        }
-    }
-
-    /// A stretch of a file, by its covers.
-    pub fn file(&mut self, analysis: &Analysis, content: &[u8], covers: &[Cover], copy_from: usize) {
+    /// The bytes of `content` in `range`, by what the covers have of them.
+    fn covered(
+        &mut self,
+        analysis: &Analysis,
+        content: &[u8],
+        covers: &[Cover],
+        range: Range<u64>,
+        copy_from: usize,
+    ) {
         let corpus = analysis.corpus.bytes();
-        let mut done = 0;
-        for cover in covers {
-            self.data(&content[done..cover.new]);
-            let place = analysis.place_of(cover.span.source).on(cover.old - cover.span.start);
-            let (end, from) = (cover.new + cover.len, cover.old as usize);
-            self.cover(place, &content[cover.new..end], &corpus[from..from + cover.len], copy_from);
-            done = end;
+        let (mut done, end) = (range.start as usize, range.end as usize);
+        let first = covers.partition_point(|cover| cover.end() <= done);
+        for cover in covers[first..].iter().take_while(|cover| cover.new < end) {
+            let (from, to) = (cover.new.max(done), cover.end().min(end));
+            self.data(&content[done..from]);
+            let old = cover.old + (from - cover.new) as u64;
+            let place = analysis.place_of(cover.span.source).on(old - cover.span.start);
+            let old = old as usize;
+            self.cover(place, &content[from..to], &corpus[old..old + to - from], copy_from);
+            done = to;
         }
-        self.data(&content[done..]);
+        self.data(&content[done..end]);
     }
 
     /// COPY for equal runs of at least `copy_from` bytes, ADD for what is between them.
@@ -143,20 +172,13 @@ impl Stretch {
         self.add(place.on(from as u64), &new[from..], &old[from..]);
     }
 
-    fn add(&mut self, place: Place, new: &[u8], old: &[u8]) {
-        if !new.is_empty() {
-            self.bytes.extend(new.iter().zip(old).map(|(n, o)| n.wrapping_sub(*o)));
-            self.ops.push(StretchOp::Add(place, new.len()));
-        }
-    }
-
     /// What stands between files: `new`, at `range` of its tar.
     ///
     /// # Errors
     /// When an old layer cannot be read.
     pub fn between(
         &mut self,
-        old: &OldLayers<'_>,
+        old: &OldLayers,
         pairs: &[Pair],
         range: Range<u64>,
         new: &[u8],
@@ -179,32 +201,11 @@ impl Stretch {
             let same = new[done..start].iter().rev().zip(padding.iter().rev()).take_while(|(n, o)| n == o);
             let same = same.count();
             self.data(&new[done..start - same]);
-            let place = Place { layer: pair.layer, at: pair.at - same as u64 };
+            let place = Place { holder: pair.layer, at: pair.at - same as u64 };
             self.cover(place, &new[start - same..end], &before[room as usize - same..], copy_from);
             done = end;
         }
         self.data(&new[done..]);
-        Ok(())
-    }
-
-    /// Writes the operations.
-    ///
-    /// # Errors
-    /// The writer's.
-    pub fn write(&self, writer: &mut extended::OpWriter<impl Write>) -> io::Result<()> {
-        let mut rest = &self.bytes[..];
-        let mut take = |n: usize| {
-            let (head, tail) = rest.split_at(n);
-            rest = tail;
-            head
-        };
-        for op in &self.ops {
-            match *op {
-                StretchOp::Data(n) => writer.data(take(n))?,
-                StretchOp::Copy(Place { layer, at }, len) => writer.copy(layer, at, len)?,
-                StretchOp::Add(Place { layer, at }, n) => writer.add(layer, at, take(n))?,
-            }
-        }
         Ok(())
     }
 }

@@ -65,6 +65,11 @@ impl Corpus {
         self.spans.get(after.checked_sub(1)?).copied().filter(|s| position < s.end)
     }
 
+    /// The sources that were chosen.
+    pub fn sources(&self) -> impl Iterator<Item = usize> {
+        self.spans.iter().map(|span| span.source)
+    }
+
     /// The span of a source, if it was chosen. `chosen` was in ascending order.
     pub fn span_of(&self, source: usize) -> Option<Span> {
         self.spans.binary_search_by_key(&source, |s| s.source).ok().map(|at| self.spans[at])

@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Read, Write};
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::analysis::{Analysis, NewLayer};
-use super::beside::OldLayers;
+use super::beside::{Holders, OldLayers};
 use super::dictionary::Frames;
 use super::piece::Piece;
 use super::search::{Search, Weights};
@@ -45,103 +46,117 @@ pub(super) struct Encoder<'a> {
     /// The base as an applier sees it.
     pub files: &'a dyn SourceFiles,
     pub weights: Weights,
-    pub version: Version,
+    /// Of the standard patch, if one is made.
+    pub version: Option<Version>,
     pub options: WriterOptions,
     pub threads: usize,
     pub cancel: &'a Cancel,
-    /// For an extended patch beside the standard one.
-    pub old: Option<&'a OldLayers<'a>>,
-    /// Where its streams wait for each other.
+    /// For an extended patch.
+    pub old: Option<Old<'a>>,
+    /// Where patches are written, and its streams wait for each other.
     pub spool: &'a Spool,
     /// Told how many bytes of the layer are done.
     pub progress: &'a (dyn Fn(u64) + Sync),
 }
 
-/// A finished patch in a spool file.
-#[derive(Debug)]
-pub(super) struct Patch {
-    pub content: Region,
-    pub digest: Digest,
-    /// The layer's plain tar.
-    pub tar: Region,
-    /// Why the patch must not be used, if it does not give the layer.
-    pub fault: Option<Error>,
-    /// The extended patch, if there is one; or why it must not be used.
-    pub beside: Option<Result<(Region, Digest)>>,
+/// What extended patches are made from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Old<'a> {
+    pub layers: &'a OldLayers,
+    pub holders: &'a Holders,
 }
 
-/// What writing comes to: the standard patch, and the streams of the extended one.
-type Written = ((Region, Digest), Option<Parts>);
+/// The patches for a layer.
+#[derive(Debug)]
+pub(super) struct Patches {
+    /// The layer's plain tar.
+    pub tar: Region,
+    pub standard: Option<Checked>,
+    pub extended: Option<Checked>,
+}
+
+/// A patch in a spool file; or why it must not be used, if it does not give the layer.
+pub(super) type Checked = Result<(Region, Digest)>;
 
 impl Encoder<'_> {
-    /// Makes the patch for a layer in `out`.
+    /// Makes the patches for a layer.
     ///
     /// # Errors
     /// When the layer cannot be read or the disk is full.
-    pub fn encode(&self, layer: &NewLayer, out: Spooled) -> Result<Patch> {
-        let ranges = cut(layer);
-        let (chunks, checked) = sync_channel(UNCHECKED);
+    pub fn encode(&self, layer: &NewLayer) -> Result<Patches> {
+        let (standard, parts) = match self.version {
+            Some(version) => self.standard(layer, version).map(|(patch, parts)| (Some(patch), parts))?,
+            None => (None, self.write(layer, None)?),
+        };
+        let extended = parts.zip(self.old).map(|(parts, old)| self.weave(layer, parts, old));
+        // What is wrong with the patch alone is told; what is wrong with the disk ends it all.
+        let extended = match extended {
+            Some(Err(e)) if !matches!(e.kind(), Kind::Misfit | Kind::Verification) => return Err(e),
+            other => other,
+        };
+        Ok(Patches { tar: layer.tar.clone(), standard, extended })
+    }
+
+    /// The standard patch, and the streams of the extended one.
+    fn standard(&self, layer: &NewLayer, version: Version) -> Result<(Checked, Option<Parts>)> {
+        let (chunks, unchecked) = sync_channel(UNCHECKED);
+        let write = || {
+            let file = BufWriter::new(self.spool.begin().at(self.spool.dir().display())?);
+            let sink = Sink { file, hasher: Hasher::default(), checker: Some(chunks) };
+            let mut writer = OpWriter::new(sink, version, self.options).at("patch")?;
+            let parts = self.write(layer, Some(&mut writer))?;
+            Ok((writer.finish().at("patch")?.finish()?, parts))
+        };
         std::thread::scope(|scope| {
-            let checker = scope.spawn(|| self.check(&layer.tar, checked));
-            let written = self.write(layer, &ranges, out, chunks);
+            let checker = scope.spawn(|| self.check(&layer.tar, unchecked));
+            let written = write();
             let checked = checker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            let ((content, digest), parts) = written?;
-            let beside = parts.zip(self.old).map(|(parts, old)| self.weave(layer, parts, old));
-            // What is wrong with the patch alone is told; what is wrong with the disk ends it all.
-            let beside = match beside {
-                Some(Err(e)) if !matches!(e.kind(), Kind::Misfit | Kind::Verification) => return Err(e),
-                other => other,
-            };
-            Ok(Patch { content, digest, tar: layer.tar.clone(), fault: checked.err(), beside })
+            let (patch, parts) = written?;
+            Ok((checked.map(|()| patch), parts))
         })
     }
 
     /// The extended patch out of its streams: applied and compared with the layer while it is written.
-    fn weave(&self, layer: &NewLayer, parts: Parts, old: &OldLayers<'_>) -> Result<(Region, Digest)> {
+    fn weave(&self, layer: &NewLayer, parts: Parts, old: Old<'_>) -> Checked {
         let out = self.spool.begin().at("patch")?;
         let mut sink = Sink { file: BufWriter::new(out), hasher: Hasher::default(), checker: None };
-        let limits = Limits::default();
+        let threads = NonZeroUsize::new(self.threads).unwrap_or(NonZeroUsize::MIN);
+        let limits = Limits { threads, spool: Some(self.spool.dir().to_owned()), ..Limits::default() };
         let mut compare = Compare { tar: &layer.tar, position: 0, buf: Vec::new() };
-        let ops = parts.weave(&mut sink, |layer| old.name(layer), &limits)?;
+        let ops = parts.weave(&mut sink, |holder| old.holders.name(holder), &limits)?;
         apply_operations(ops, &View::new(self.files, 0), &limits, &mut compare)?;
         compare.finish()?;
         sink.finish()
     }
 
-    fn write(
-        &self,
-        layer: &NewLayer,
-        ranges: &[Range<u64>],
-        out: Spooled,
-        chunks: SyncSender<Vec<u8>>,
-    ) -> Result<Written> {
+    /// Writes all pieces of a layer.
+    fn write(&self, layer: &NewLayer, mut standard: Option<&mut OpWriter<Sink>>) -> Result<Option<Parts>> {
+        let ranges = cut(layer);
         let search = Search {
             corpus: &self.analysis.corpus,
             index: &self.analysis.index,
             weights: self.weights,
-            frames: (self.version == Version::V2).then_some(Frames { level: self.options.level }),
+            frames: (self.version == Some(Version::V2)).then_some(Frames { level: self.options.level }),
         };
-        let sink = Sink { file: BufWriter::new(out), hasher: Hasher::default(), checker: Some(chunks) };
-        let mut writer = OpWriter::new(sink, self.version, self.options).at("patch")?;
-        let pairs = self.old.map(|old| old.pairs(self.analysis, layer)).transpose()?.unwrap_or_default();
-        let beside = self.old.map(|old| (old, &pairs[..]));
-        let begin = |_| extended::OpWriter::new(&self.options.beside(), || self.spool.begin());
+        let pairs =
+            self.old.map(|old| old.layers.pairs(self.analysis, layer)).transpose()?.unwrap_or_default();
+        let beside = self.old.map(|old| (old.layers, &pairs[..]));
+        let outer = |holder| self.old?.holders.outer(holder);
+        let begin = |_| extended::OpWriter::new(&self.options.beside(), &outer, || self.spool.begin());
         let mut extended = self.old.map(begin).transpose().at("patch")?;
         let encode = |at: usize| Piece::encode(&search, self.analysis, layer, beside, ranges[at].clone());
         in_order(ranges.len(), self.threads, encode, |at, piece: Piece<'_>| {
-            if self.cancel.is_cancelled() {
-                return Err(Error::new(Kind::Interrupted, "interrupted"));
+            self.cancel.check()?;
+            if let Some(writer) = &mut standard {
+                piece.write(writer).at("patch")?;
             }
-            piece.write(&mut writer).at("patch")?;
             if let (Some(writer), Some(stretch)) = (&mut extended, &piece.beside) {
                 stretch.write(writer).at("patch")?;
             }
             (self.progress)(ranges[at].end - ranges[at].start);
             Ok(())
         })?;
-        let standard = writer.finish().at("patch")?.finish()?;
-        let parts = extended.map(|writer| writer.finish(|stream| Ok(stream.into_region()))).transpose()?;
-        Ok((standard, parts))
+        extended.map(|writer| writer.finish(|stream| Ok(stream.into_region()))).transpose()
     }
 
     /// Applies the patch that comes through `chunks` and compares the result with the layer.

@@ -172,12 +172,16 @@ impl Builder {
         self.blobs.push(blob);
     }
 
-    /// Carries an extended patch for a layer of the target, which is smaller than what else is carried for it.
-    pub fn extended(&mut self, target: &Descriptor, blob: Blob, other: &Blob) {
+    /// Carries an extended patch for a layer of the target.
+    pub fn extended(&mut self, target: &Descriptor, blob: Blob) {
         let annotations = json!({CONTENT: EXTENDED, TO: target.digest().to_string()});
         self.layers.push(blob.descriptor(annotations));
         self.blobs.push(blob);
-        self.spare += other.size();
+    }
+
+    /// Notes a blob that stays away from whoever takes the smaller one for its layer.
+    pub fn spare(&mut self, blob: &Blob) {
+        self.spare += blob.size();
     }
 
     /// Notes a layer that the base has.

@@ -16,6 +16,8 @@ mod index;
 mod layer;
 mod manifest;
 mod nearby;
+mod opened;
+mod ops;
 mod piece;
 mod preset;
 mod price;
@@ -43,9 +45,10 @@ use crate::region::Region;
 use crate::spool::Spool;
 use crate::tardiff::Version;
 use analysis::{Analysis, Means};
-use beside::OldLayers;
-use layer::{Encoder, Patch};
+use beside::{Holders, OldLayers};
+use layer::{Encoder, Old, Patches};
 pub use manifest::{Artifact, Blob};
+use opened::Opener;
 pub use preset::Preset;
 pub use user::User;
 
@@ -75,10 +78,8 @@ pub struct Options {
     pub preset: Preset,
     /// zstd level of the patches instead of the preset's.
     pub level: Option<i32>,
-    /// Version of the patches.
-    pub version: Version,
-    /// Is there to be an extended patch beside each, for those who have the old image's layers?
-    pub extended: bool,
+    /// Which patches there are for a layer.
+    pub patches: PatchKinds,
     /// Threads.
     pub jobs: usize,
     /// Anonymous memory in bytes.
@@ -95,6 +96,32 @@ pub struct Options {
     pub notes: Option<PathBuf>,
     /// Signatures of the target to take along: manifest first, then its config and payloads.
     pub signatures: Vec<Vec<(Descriptor, Vec<u8>)>>,
+}
+
+/// The patches for each layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PatchKinds {
+    /// A standard one, which every applier reads.
+    Standard(Version),
+    /// Beside a standard one of version 1 an extended one, for those who have the old image's layers.
+    Both,
+    /// An extended one alone.
+    Extended,
+}
+
+impl PatchKinds {
+    /// The version of the standard one, if there is one.
+    pub fn standard(self) -> Option<Version> {
+        match self {
+            PatchKinds::Standard(version) => Some(version),
+            PatchKinds::Both => Some(Version::V1),
+            PatchKinds::Extended => None,
+        }
+    }
+
+    fn has_extended(self) -> bool {
+        !matches!(self, PatchKinds::Standard(_))
+    }
 }
 
 /// What became of a layer of the new image.
@@ -131,8 +158,10 @@ pub enum Beside {
 pub enum Carried {
     /// Not at all: the base image has it.
     Reused,
-    /// As a patch.
+    /// As a standard patch.
     Patch(Region),
+    /// As an extended patch of so many bytes alone.
+    Extended(u64),
     /// Whole; with the reason, if a patch was made and failed its check.
     Original {
         /// Bytes in the artifact.
@@ -165,38 +194,25 @@ pub fn create(
         false => make_patches(old, new, &new_layers, options, reporter, cancel)?,
     };
     let tars = changed.iter().copied().zip(patches.iter().map(|patch| patch.tar.clone())).collect();
-    let mut carried: HashMap<usize, (Blob, Carried)> = HashMap::new();
-    let mut besides: HashMap<usize, Result<(Region, Digest)>> = HashMap::new();
-    for (at, mut patch) in patches.into_iter().enumerate() {
-        besides.extend(patch.beside.take().map(|beside| (changed[at], beside)));
-        let blob = new_layers[at].blob.clone();
-        carried.insert(changed[at], choose(patch, &stored[at], blob)?);
+    let mut choices: HashMap<usize, Choice> = HashMap::new();
+    for (at, patches) in patches.into_iter().enumerate() {
+        choices.insert(changed[at], choose(patches, &stored[at], &new_layers[at].blob)?);
     }
-    let whole = carried.values().map(|(blob, _)| blob.digest.clone()).collect();
+    // Where an extended patch lies beside a whole layer, whoever takes it needs the recipe.
+    let whole =
+        choices.values().filter(|choice| choice.beside.is_none()).map(|choice| choice.blob.digest.clone());
+    let whole = whole.collect();
     let (recipes, fixes) = exact::recipes(new, &tars, &whole, options, cancel)?;
     let mut artifact = manifest::Builder::new(old.image, new.image);
     let mut outcomes = Vec::new();
     for (at, (diff_id, target)) in new.image.diff_ids.iter().zip(&new.image.layers).enumerate() {
-        let mut extended = Beside::None;
-        let kind = match carried.remove(&at) {
-            Some((blob, kind)) => {
-                extended = match besides.remove(&at) {
-                    Some(Ok((patch, digest))) if patch.len() + LEAST_SAVED <= blob.size() => {
-                        let bytes = patch.len();
-                        artifact.extended(target, Blob::extended(digest, patch), &blob);
-                        Beside::Patch(bytes)
-                    }
-                    Some(Err(fault)) => Beside::Fault(fault.to_string()),
-                    _ => Beside::None,
-                };
-                artifact.layer(target, blob);
-                kind
-            }
+        let (kind, extended) = match choices.remove(&at) {
+            Some(choice) => choice.carry(&mut artifact, target),
             None => {
                 if old.image.diff_ids.contains(diff_id) {
                     artifact.reused(target, diff_id);
                 }
-                Carried::Reused
+                (Carried::Reused, Beside::None)
             }
         };
         let (maker, inexact) = match recipes.claim(at) {
@@ -235,7 +251,7 @@ fn make_patches(
     options: &Options,
     reporter: &dyn Reporter,
     cancel: &Cancel,
-) -> Result<Vec<Patch>> {
+) -> Result<Vec<Patches>> {
     let (_, old_layers) = sources(old, 0..old.image.layers.len())?;
     let files = LayeredFiles::of_blobs(
         old_layers,
@@ -268,15 +284,20 @@ fn make_patches(
         spool: &options.spool,
     };
     let unchanged = |at: usize| new.image.diff_ids.contains(&old.image.diff_ids[at]);
-    let (analysis, layers) =
+    let (analysis, mut layers) =
         Analysis::new(options.user.reach(old.image, files.sources()?), tars, unchanged, means)?;
     budget.share_window(layers.iter().map(|l| l.expected_patch()));
     reporter
         .event(Event::Start { total_bytes: layers.iter().map(|l| l.tar.len()).sum(), layers: layers.len() });
-    let old_layers = match options.extended {
-        true => Some(OldLayers::read(&files, &old.image.diff_ids, unchanged)?),
+    let mut holders = Holders::of(&old.image.diff_ids);
+    let old_layers = match options.patches.has_extended() {
+        true => Some(OldLayers::read(&files, old.image.layers.len(), unchanged)?),
         false => None,
     };
+    if old_layers.is_some() {
+        let opener = Opener { means, weights: options.preset.weights(), spool: &spool, cancel };
+        opener.open(&analysis, &mut layers, &mut holders)?;
+    }
     let mut patches = Vec::new();
     for (index, layer) in layers.iter().enumerate() {
         let label = new_layers[index].diff_id.to_string();
@@ -289,16 +310,15 @@ fn make_patches(
             analysis: &analysis,
             files: &files,
             weights: options.preset.weights(),
-            version: options.version,
+            version: options.patches.standard(),
             options: budget.writer(layer.expected_patch(), options.jobs),
             threads: options.jobs,
             cancel,
-            old: old_layers.as_ref(),
+            old: old_layers.as_ref().map(|layers| Old { layers, holders: &holders }),
             spool: &spool,
             progress: &|delta| reporter.event(Event::LayerBytes { index, delta }),
         };
-        let out = spool.begin().at(options.spool.display())?;
-        patches.push(encoder.encode(layer, out)?);
+        patches.push(encoder.encode(layer)?);
         reporter.event(Event::LayerDone { index, outcome: "patch" });
     }
     Ok(patches)
@@ -335,23 +355,71 @@ fn unpack_checked(layer: &LayerBlob, spool: &Spool, options: &Options, cancel: &
 /// Bytes that a patch must save: what is carried whole needs no base. (The reference tool's tests count on about so much.)
 const LEAST_SAVED: u64 = 64;
 
-/// A patch that saves something, or the whole blob, the latter only in a form that every applier reads.
-fn choose(patch: Patch, stored: &Descriptor, blob: Region) -> Result<(Blob, Carried)> {
-    let failed = patch.fault.is_some();
-    let whole = if failed || blob.len() < patch.content.len().saturating_add(LEAST_SAVED) {
-        manifest::whole_layer(stored, &blob)?
-    } else {
-        None
-    };
-    match whole {
-        Some(whole) => {
-            let bytes = blob.len();
-            Ok((whole, Carried::Original { bytes, fault: patch.fault.map(|e| e.to_string()) }))
+/// What a delta carries for a layer.
+#[derive(Debug)]
+struct Choice {
+    blob: Blob,
+    carried: Carried,
+    /// An extended patch that is smaller.
+    beside: Option<Blob>,
+    /// Why there is none although one was made.
+    fault: Option<String>,
+}
+
+impl Choice {
+    fn carry(self, artifact: &mut manifest::Builder, target: &Descriptor) -> (Carried, Beside) {
+        let beside = match (&self.beside, self.fault) {
+            (Some(beside), _) => Beside::Patch(beside.size()),
+            (None, Some(fault)) => Beside::Fault(fault),
+            (None, None) => Beside::None,
+        };
+        if let Some(beside) = self.beside {
+            artifact.extended(target, beside);
+            artifact.spare(&self.blob);
         }
-        None if failed => Err(patch.fault.unwrap_or_else(|| Error::local("no patch"))),
-        None => {
-            let content = patch.content.clone();
-            Ok((Blob::patch(patch.digest, patch.content), Carried::Patch(content)))
+        match self.carried {
+            Carried::Extended(_) => artifact.extended(target, self.blob),
+            _ => artifact.layer(target, self.blob),
         }
+        (self.carried, beside)
     }
+}
+
+/// A patch that saves something, or the whole blob, the latter only in a form that every applier reads; and the extended patch
+/// that stands beside it.
+fn choose(patches: Patches, stored: &Descriptor, layer: &Region) -> Result<Choice> {
+    let saves = |blob: &Blob, of: u64| blob.size().saturating_add(LEAST_SAVED) <= of;
+    let extended = patches.extended.map(|made| made.map(|(patch, digest)| Blob::extended(digest, patch)));
+    let (made, beside) = match patches.standard {
+        Some(standard) => {
+            let blob = |(patch, digest): (Region, Digest)| {
+                (Blob::patch(digest, patch.clone()), Carried::Patch(patch))
+            };
+            (standard.map(blob), extended)
+        }
+        None => {
+            let alone = extended.unwrap_or_else(|| Err(Error::local("no patch was made")));
+            let carried = |blob: Blob| {
+                let bytes = blob.size();
+                (blob, Carried::Extended(bytes))
+            };
+            (alone.map(carried), None)
+        }
+    };
+    let (blob, carried) = match made {
+        Ok((blob, carried)) if saves(&blob, layer.len()) => (blob, carried),
+        made => match manifest::whole_layer(stored, layer)? {
+            Some(whole) => {
+                let fault = made.err().map(|fault| fault.to_string());
+                (whole, Carried::Original { bytes: layer.len(), fault })
+            }
+            None => made?,
+        },
+    };
+    let (beside, fault) = match beside {
+        Some(Ok(beside)) if saves(&beside, blob.size()) => (Some(beside), None),
+        Some(Err(fault)) => (None, Some(fault.to_string())),
+        _ => (None, None),
+    };
+    Ok(Choice { blob, carried, beside, fault })
 }

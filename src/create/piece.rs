@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::ops::Range;
 
 use super::analysis::{Analysis, NewFile, NewLayer, Origin};
-use super::beside::{OldLayers, Pair, Stretch};
+use super::beside::{OldLayers, Pair};
+use super::ops::Stretch;
 use super::search::{Cover, Search, common};
 use crate::base::SourcePath;
 use crate::error::{IoContext, Result};
@@ -20,7 +21,7 @@ pub(super) struct Piece<'a> {
 }
 
 /// What the extended patch of a layer is made with.
-pub(super) type Beside<'a> = (&'a OldLayers<'a>, &'a [Pair]);
+pub(super) type Beside<'a> = (&'a OldLayers, &'a [Pair]);
 
 #[derive(Debug)]
 enum PieceOp<'a> {
@@ -138,7 +139,7 @@ impl<'a> Piece<'a> {
         let (ops, bytes) = (self.ops.len(), self.bytes.len());
         let covers = search.covers(&content, twin.map(|span| (span, within)));
         if let (Some(stretch), Origin::Changed(_)) = (&mut self.beside, file.origin) {
-            stretch.file(analysis, &content, &covers, search.weights.copy_from);
+            stretch.file(analysis, file, (within, &content), &covers, search.weights.copy_from);
         }
         let mut done = 0;
         for cover in &covers {

@@ -187,8 +187,7 @@ mod tests {
         let options = Options {
             preset: Preset::Default,
             level: None,
-            version: crate::tardiff::Version::V1,
-            extended: false,
+            patches: crate::create::PatchKinds::Both,
             jobs: 2,
             memory: 512 << 20,
             max_layer: u64::MAX,

@@ -18,6 +18,7 @@ use crate::ostree::OstreeRepository;
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::session::Session;
+use crate::spool::Spool;
 use crate::store::{Inventory, Repository};
 
 /// Where bases are found by their config.
@@ -165,8 +166,9 @@ pub(super) fn files_of(
     layers: Vec<Box<dyn BaseLayer>>,
     target: &Image,
     threads: usize,
+    spool: &Spool,
 ) -> Result<Arc<dyn SourceFiles>> {
-    let files = LayeredFiles::of_layers(layers);
+    let files = LayeredFiles::of_layers(layers, spool);
     files.preload(lowest_changed(diff_ids, target)..diff_ids.len(), threads)?;
     Ok(Arc::new(files))
 }
@@ -224,7 +226,7 @@ impl BaseImage for InRepository {
             .iter()
             .zip(layers)
             .map(|(diff_id, layer)| self.repository.base_layer(diff_id, layer, unpacking));
-        files_of(diff_ids, layers.collect::<Result<_>>()?, target, threads)
+        files_of(diff_ids, layers.collect::<Result<_>>()?, target, threads, &unpacking.spool)
     }
 
     fn layer(&self, diff_id: &DiffId, unpacking: &Unpacking) -> Result<Option<Box<dyn BaseLayer>>> {
@@ -252,7 +254,7 @@ impl BaseImage for InLayout {
     fn files(&self, target: &Image, threads: usize, unpacking: &Unpacking) -> Result<Arc<dyn SourceFiles>> {
         let Image { diff_ids, layers, .. } = &self.image;
         let layers = diff_ids.iter().zip(layers).map(|(diff_id, layer)| self.tar(diff_id, layer, unpacking));
-        files_of(diff_ids, layers.collect::<Result<_>>()?, target, threads)
+        files_of(diff_ids, layers.collect::<Result<_>>()?, target, threads, &unpacking.spool)
     }
 
     fn layer(&self, diff_id: &DiffId, unpacking: &Unpacking) -> Result<Option<Box<dyn BaseLayer>>> {

@@ -64,10 +64,7 @@ impl<'a> Bring<'a> {
         let mut cause = instead;
         let files = match self.files(decision).await {
             Err(e) => {
-                let patched = |this: &Try| this.layer.origin() == Origin::Patch;
-                let indexes = tries.iter().enumerate().filter(|(_, t)| patched(t)).map(|(index, _)| index);
-                let failed: Vec<usize> = indexes.collect();
-                cause = Some(self.next_ways(&mut tries, &failed, e)?);
+                cause = Some(self.without_base(&mut tries, e)?);
                 None
             }
             Ok(files) => files,
@@ -199,9 +196,31 @@ impl<'a> Bring<'a> {
             tries[*index].way += 1;
         }
         if !failed.is_empty() {
-            self.session.say(&format!("{} of the layers are fetched whole: {e}", failed.len()));
+            let way = |index: &usize| tries[*index].way().map(|way| way.origin);
+            let instead = match failed.iter().all(|index| way(index) == Some(Origin::Patch)) {
+                true => "made by their other patch",
+                false => "fetched whole",
+            };
+            self.session.say(&format!("{} of the layers are {instead}: {e}", failed.len()));
         }
         Ok(e)
+    }
+
+    /// The same for all patches, as the base cannot be read.
+    ///
+    /// # Errors
+    /// As [`next_ways`](Self::next_ways).
+    fn without_base(&self, tries: &mut [Try], e: Error) -> Result<Error> {
+        let mut failed = Vec::new();
+        for (index, this) in tries.iter_mut().enumerate() {
+            let ways = this.layer.ways[this.way..].iter();
+            let patches = ways.take_while(|way| way.origin == Origin::Patch).count();
+            if patches > 0 {
+                this.way += patches - 1;
+                failed.push(index);
+            }
+        }
+        self.next_ways(tries, &failed, e)
     }
 
     /// How a layer ended.
@@ -281,6 +300,7 @@ impl<'a> Bring<'a> {
             limits: tardiff::Limits {
                 window_log: self.request.limits.max_window_log,
                 spool: Some(self.target.spool()),
+                threads: exact::threads_each(cores(), 1),
                 ..Default::default()
             },
             threads: exact::threads_each(cores(), encoders.min(concurrency.workers)),

@@ -132,7 +132,7 @@ impl Chain<'_> {
                 made.insert(link.image.diff_ids[*index].clone(), region);
             }
             let layers = link.diff_ids().iter().map(|diff_id| self.layer(base, &made, diff_id));
-            files = Arc::new(LayeredFiles::of_layers(layers.collect::<Result<_>>()?));
+            files = Arc::new(LayeredFiles::of_layers(layers.collect::<Result<_>>()?, &self.unpacking.spool));
         }
         Ok(files)
     }

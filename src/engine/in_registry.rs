@@ -68,7 +68,7 @@ impl BaseImage for InRegistry {
     fn files(&self, target: &Image, threads: usize, unpacking: &Unpacking) -> Result<Arc<dyn SourceFiles>> {
         let Image { diff_ids, layers, .. } = &self.image;
         let layers = diff_ids.iter().zip(layers).map(|(diff_id, layer)| self.tar(diff_id, layer, unpacking));
-        files_of(diff_ids, layers.collect(), target, threads)
+        files_of(diff_ids, layers.collect(), target, threads, &unpacking.spool)
     }
 
     fn layer(&self, diff_id: &DiffId, unpacking: &Unpacking) -> Result<Option<Box<dyn BaseLayer>>> {

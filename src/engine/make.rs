@@ -247,11 +247,11 @@ impl Maker<'_> {
     }
 
     fn accounts(&self, layers: &[CarriedLayer]) -> Result<Vec<(DiffId, LayerAccount)>> {
-        let Options { version, max_layer, spool, .. } = &self.request.options;
+        let Options { patches, max_layer, spool, .. } = &self.request.options;
         let mut accounts = Vec::new();
         for layer in layers {
             // The output of dictionary frames cannot be accounted for without the base.
-            if let (Carried::Patch(patch), Version::V1) = (&layer.carried, version) {
+            if let (Carried::Patch(patch), Some(Version::V1)) = (&layer.carried, patches.standard()) {
                 let account = account(patch.reader(), &tardiff::Limits::default(), *max_layer, spool)?;
                 accounts.push((layer.diff_id.clone(), account));
             }

@@ -1,22 +1,20 @@
 //! Reads operations from an extended patch that may be hostile: nothing is allocated by a number it states.
 
 use std::io::{self, Read};
-use std::str::FromStr as _;
 
-use super::streams::{Blocks, FromPatch, Streams, broken, number};
-use super::{Kind, MAGIC, MAGIC_LEN, MAX_LAYERS, command};
-use crate::digest::{DiffId, Digest};
+use super::streams::{Blocks, FromPatch, Streams, broken};
+use super::table::{Table, signed};
+use super::{Kind, MAGIC, MAGIC_LEN, command};
 use crate::encoding::read_full;
 use crate::error::{Error, IoContext, Result};
 use crate::tardiff::{Limits, Op};
 
-/// Bytes of a SHA-256.
-const DIGEST: usize = 32;
-
 /// Reads a patch operation by operation, as the machine takes them.
 pub struct OpReader<B> {
     streams: Streams<B>,
-    layers: Vec<Layer>,
+    table: Table,
+    /// The patch's cursor in each of the table's holders.
+    cursors: Vec<u64>,
     /// Position of the current one.
     current: Option<usize>,
     /// Where the machine's cursor is.
@@ -26,12 +24,6 @@ pub struct OpReader<B> {
     /// Payload bytes of the present operation not yet read, and their stream.
     payload: u64,
     from: Kind,
-}
-
-/// A layer of the base, and the patch's cursor in it.
-struct Layer {
-    diff_id: DiffId,
-    cursor: u64,
 }
 
 impl<B> std::fmt::Debug for OpReader<B> {
@@ -56,36 +48,21 @@ impl<R: Read> OpReader<FromPatch<R>> {
             return Err(Error::misfit(format!("unknown extended patch \"{found}\", known is odfpat1"))
                 .with_hint("a newer oci-delta-fetch may know it"));
         }
-        let count = number(&mut reader)?.filter(|count| *count <= MAX_LAYERS);
-        let count = count.ok_or_else(|| broken(&format!("more than {MAX_LAYERS} layers")))?;
-        let layers = (0..count).map(|_| {
-            let mut digest = [0; DIGEST];
-            if read_full(&mut reader, &mut digest).at("patch")? < DIGEST {
-                return Err(broken("truncated in the table of layers"));
-            }
-            diff_id(&digest)
-        });
-        let layers = layers.collect::<Result<Vec<_>>>()?;
-        OpReader::of(FromPatch(reader), layers, limits)
+        let table = Table::read(&mut reader, limits)?;
+        OpReader::of(FromPatch(reader), table, limits)
     }
 }
 
-fn diff_id(digest: &[u8; DIGEST]) -> Result<DiffId> {
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    let digest = Digest::from_str(&format!("sha256:{hex}"));
-    digest.map(DiffId::new).map_err(|e| broken(&format!("the table of layers: {e}")))
-}
-
 impl<B: Blocks> OpReader<B> {
-    /// Of blocks, and the layers that they read.
+    /// Of blocks, and the table that they refer to.
     ///
     /// # Errors
     /// When there is no memory for the decoders.
-    pub(super) fn of(blocks: B, layers: Vec<DiffId>, limits: &Limits) -> Result<Self> {
-        let layers = layers.into_iter().map(|diff_id| Layer { diff_id, cursor: 0 }).collect();
+    pub(super) fn of(blocks: B, table: Table, limits: &Limits) -> Result<Self> {
+        let cursors = vec![0; table.holders.len()];
         let streams = Streams::new(blocks, limits).at("patch")?;
         let (current, machine, next) = (None, 0, None);
-        Ok(OpReader { streams, layers, current, machine, next, payload: 0, from: Kind::Literals })
+        Ok(OpReader { streams, table, cursors, current, machine, next, payload: 0, from: Kind::Literals })
     }
 
     /// Decompressed bytes that were read, of all streams.
@@ -126,9 +103,9 @@ impl<B: Blocks> OpReader<B> {
 
     /// What a command comes to; what follows it waits in `next`.
     fn operation(&mut self, code: u8) -> Result<Op> {
-        let moves = code & command::MOVE != 0;
-        let kind = code & !command::MOVE;
-        if kind > command::LAYER || moves && !matches!(kind, command::COPY | command::ADD) {
+        let kind = if code == command::MEMBER { code } else { code & !command::MOVE };
+        let moves = kind != code;
+        if kind > command::MEMBER || moves && !matches!(kind, command::COPY | command::ADD) {
             return Err(Error::misfit(format!("unknown command {code} in an extended patch"))
                 .with_hint("the patch is damaged or of a newer format"));
         }
@@ -137,18 +114,18 @@ impl<B: Blocks> OpReader<B> {
             command::DATA => {
                 // New bytes mostly stand in for as many old ones.
                 if let Some(current) = self.current {
-                    let layer = &mut self.layers[current];
-                    layer.cursor = layer.cursor.saturating_add(len);
+                    self.cursors[current] = self.cursors[current].saturating_add(len);
                 }
                 Ok(Op::Data(len))
             }
-            command::LAYER => {
-                let found = usize::try_from(len).ok().filter(|at| *at < self.layers.len());
-                let at = found.ok_or_else(|| {
-                    self.broken(&format!("layer {len} of the base, the table has {}", self.layers.len()))
-                })?;
+            command::HOLDER => {
+                let at = self.row(len, self.table.holders.len())?;
                 (self.current, self.machine) = (Some(at), 0);
-                Ok(Op::Layer(self.layers[at].diff_id.clone()))
+                Ok(Op::Holder(self.table.holders[at].clone()))
+            }
+            command::MEMBER => {
+                let at = self.row(len, self.table.members.len())?;
+                Ok(Op::Member(self.table.members[at].clone()))
             }
             _ => {
                 let by = if moves { signed(self.streams.number(Kind::Moves)?) } else { 0 };
@@ -158,16 +135,21 @@ impl<B: Blocks> OpReader<B> {
         }
     }
 
+    /// A row of the table, which has so many of its kind.
+    fn row(&self, named: u64, rows: usize) -> Result<usize> {
+        let found = usize::try_from(named).ok().filter(|at| *at < rows);
+        found.ok_or_else(|| self.broken(&format!("row {named} of its table, which has {rows}")))
+    }
+
     /// `op`, which takes `len` bytes, after the machine's cursor was set `by` bytes from the patch's.
     fn at_cursor(&mut self, by: i64, len: u64, op: Op) -> Result<Op> {
         let current = self.current.ok_or_else(|| self.broken("no layer is open"))?;
-        let layer = &mut self.layers[current];
-        let at = layer.cursor.checked_add_signed(by);
+        let at = self.cursors[current].checked_add_signed(by);
         let span = at.and_then(|at| Some((at, at.checked_add(len)?)));
         let Some((at, end)) = span else {
             return Err(self.broken("it moves out of a layer"));
         };
-        layer.cursor = end;
+        self.cursors[current] = end;
         if std::mem::replace(&mut self.machine, end) == at {
             return Ok(op);
         }
@@ -179,11 +161,6 @@ impl<B: Blocks> OpReader<B> {
     pub fn payload(&mut self) -> impl Read + '_ {
         Payload(self)
     }
-}
-
-/// Of 0, 1, 2, 3, 4… makes 0, -1, 1, -2, 2…
-fn signed(number: u64) -> i64 {
-    (number >> 1) as i64 ^ -((number & 1) as i64)
 }
 
 /// Payload bytes of one operation; ends before the next one.

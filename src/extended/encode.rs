@@ -1,15 +1,18 @@
 //! Writes extended patches: the streams first, each for itself, then the blocks in the order in which whoever
 //! reads them wants them. That order is found by reading them.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 use zstd::stream::write::Encoder;
 
 use super::decode::OpReader;
 use super::streams::Blocks;
+use super::table::{Table, leb128, zigzag};
 use super::{KINDS, Kind, MAGIC, MAX_BLOCK, command};
-use crate::digest::DiffId;
-use crate::error::{Error, IoContext, Result};
+use crate::base::Holder;
+use crate::error::{IoContext, Result};
+use crate::member::Packing;
 use crate::region::Region;
 use crate::tardiff::{Limits, WriterOptions};
 
@@ -20,30 +23,40 @@ const DATA_BUFFER: usize = 4 << 20;
 const CONTROL_LEVEL: i32 = 19;
 const CONTROL_WINDOW_LOG: u32 = 22;
 
-/// Writes operations; neighbours are joined. Layers are known by numbers of the caller's.
-pub struct OpWriter<W: Write> {
+/// Writes operations; neighbours are joined. Holders of old bytes are known by numbers of the caller's.
+pub struct OpWriter<'a, W: Write> {
     streams: Vec<Encoder<'static, W>>,
-    /// The layers that were used, and the cursor in each.
-    layers: Vec<(usize, u64)>,
+    /// Whose stretch a holder is.
+    outer: &'a dyn Fn(usize) -> Option<usize>,
+    /// The holders that were used, and the cursor in each.
+    holders: Vec<(usize, u64)>,
+    /// Where each is among them.
+    listed: HashMap<usize, usize>,
+    /// The members that were begun.
+    members: Vec<Packing>,
     /// Position of the current one.
     current: Option<usize>,
     data: Vec<u8>,
-    /// Layer, place and bytes of a COPY not yet written.
+    /// Holder, place and bytes of a COPY not yet written.
     copy: Option<(usize, u64, u64)>,
 }
 
-impl<W: Write> std::fmt::Debug for OpWriter<W> {
+impl<W: Write> std::fmt::Debug for OpWriter<'_, W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OpWriter").field("layers", &self.layers).finish()
+        f.debug_struct("OpWriter").field("holders", &self.holders).finish()
     }
 }
 
-impl<W: Write> OpWriter<W> {
-    /// Begins the streams; `open` gives what each is written into.
+impl<'a, W: Write> OpWriter<'a, W> {
+    /// Begins the streams; `open` gives what each is written into, `outer` the holder that another one is a stretch of.
     ///
     /// # Errors
     /// Those of `open`; bad options.
-    pub fn new(options: &WriterOptions, mut open: impl FnMut() -> io::Result<W>) -> io::Result<Self> {
+    pub fn new(
+        options: &WriterOptions,
+        outer: &'a dyn Fn(usize) -> Option<usize>,
+        mut open: impl FnMut() -> io::Result<W>,
+    ) -> io::Result<Self> {
         let numbers = WriterOptions {
             level: options.level.max(CONTROL_LEVEL),
             window_log: CONTROL_WINDOW_LOG,
@@ -54,7 +67,8 @@ impl<W: Write> OpWriter<W> {
             options.encoder(open()?)
         });
         let streams = streams.collect::<io::Result<_>>()?;
-        Ok(OpWriter { streams, layers: Vec::new(), current: None, data: Vec::new(), copy: None })
+        let (holders, listed, members) = (Vec::new(), HashMap::new(), Vec::new());
+        Ok(OpWriter { streams, outer, holders, listed, members, current: None, data: Vec::new(), copy: None })
     }
 
     /// Appends literal bytes.
@@ -70,36 +84,54 @@ impl<W: Write> OpWriter<W> {
         if self.data.len() >= DATA_BUFFER { self.flush_data() } else { Ok(()) }
     }
 
-    /// Copies `len` bytes of a layer from `at` on.
+    /// Copies `len` bytes of a holder from `at` on.
     ///
     /// # Errors
     /// The inner writers'.
-    pub fn copy(&mut self, layer: usize, at: u64, len: u64) -> io::Result<()> {
+    pub fn copy(&mut self, holder: usize, at: u64, len: u64) -> io::Result<()> {
         if len == 0 {
             return Ok(());
         }
         if let Some((of, from, so_far)) = &mut self.copy
-            && (*of, *from + *so_far) == (layer, at)
+            && (*of, *from + *so_far) == (holder, at)
         {
             *so_far += len;
             return Ok(());
         }
         self.flush()?;
-        self.copy = Some((layer, at, len));
+        self.copy = Some((holder, at, len));
         Ok(())
     }
 
-    /// Adds `sums` to the bytes of a layer from `at` on.
+    /// Adds `sums` to the bytes of a holder from `at` on.
     ///
     /// # Errors
     /// The inner writers'.
-    pub fn add(&mut self, layer: usize, at: u64, sums: &[u8]) -> io::Result<()> {
+    pub fn add(&mut self, holder: usize, at: u64, sums: &[u8]) -> io::Result<()> {
         if sums.is_empty() {
             return Ok(());
         }
         self.flush()?;
-        self.take(command::ADD, layer, at, sums.len() as u64)?;
+        self.take(command::ADD, holder, at, sums.len() as u64)?;
         self.streams[Kind::Sums as usize].write_all(sums)
+    }
+
+    /// Begins a member: the following operations make what is in it, until [`end_member`](Self::end_member).
+    ///
+    /// # Errors
+    /// The inner writers'.
+    pub fn member(&mut self, packing: &Packing) -> io::Result<()> {
+        self.flush()?;
+        self.members.push(packing.clone());
+        self.command(command::MEMBER, self.members.len() as u64 - 1)
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// The inner writers'.
+    pub fn end_member(&mut self) -> io::Result<()> {
+        self.flush()
     }
 
     /// Ends the streams; `make` turns what each was written into into a region.
@@ -109,8 +141,8 @@ impl<W: Write> OpWriter<W> {
     pub fn finish(mut self, mut make: impl FnMut(W) -> Result<Region>) -> Result<Parts> {
         self.flush().at("patch")?;
         let streams = self.streams.into_iter().map(|stream| make(stream.finish().at("patch")?));
-        let layers = self.layers.into_iter().map(|(layer, _)| layer).collect();
-        Ok(Parts { streams: streams.collect::<Result<_>>()?, layers })
+        let holders = self.holders.into_iter().map(|(holder, _)| holder).collect();
+        Ok(Parts { streams: streams.collect::<Result<_>>()?, holders, members: self.members })
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -120,7 +152,7 @@ impl<W: Write> OpWriter<W> {
 
     fn flush_copy(&mut self) -> io::Result<()> {
         match self.copy.take() {
-            Some((layer, at, len)) => self.take(command::COPY, layer, at, len),
+            Some((holder, at, len)) => self.take(command::COPY, holder, at, len),
             None => Ok(()),
         }
     }
@@ -134,27 +166,36 @@ impl<W: Write> OpWriter<W> {
         self.streams[Kind::Literals as usize].write_all(&self.data)?;
         self.data.clear();
         if let Some(current) = self.current {
-            self.layers[current].1 += len;
+            self.holders[current].1 += len;
         }
         Ok(())
     }
 
-    /// A command that takes `len` bytes of a layer.
-    fn take(&mut self, code: u8, layer: usize, at: u64, len: u64) -> io::Result<()> {
-        let known = self.layers.iter().position(|(known, _)| *known == layer);
-        let current = known.unwrap_or_else(|| {
-            self.layers.push((layer, 0));
-            self.layers.len() - 1
-        });
+    /// A command that takes `len` bytes of a holder.
+    fn take(&mut self, code: u8, holder: usize, at: u64, len: u64) -> io::Result<()> {
+        let current = self.list(holder);
         if self.current.replace(current) != Some(current) {
-            self.command(command::LAYER, current as u64)?;
+            self.command(command::HOLDER, current as u64)?;
         }
-        let cursor = std::mem::replace(&mut self.layers[current].1, at + len);
+        let cursor = std::mem::replace(&mut self.holders[current].1, at + len);
         if cursor == at {
             return self.command(code, len);
         }
         self.command(code | command::MOVE, len)?;
         number(&mut self.streams[Kind::Moves as usize], zigzag(at.wrapping_sub(cursor) as i64))
+    }
+
+    /// Its number in the table, where what it is a stretch of stands before it.
+    fn list(&mut self, holder: usize) -> usize {
+        if let Some(at) = self.listed.get(&holder) {
+            return *at;
+        }
+        if let Some(outer) = (self.outer)(holder) {
+            self.list(outer);
+        }
+        self.listed.insert(holder, self.holders.len());
+        self.holders.push((holder, 0));
+        self.holders.len() - 1
     }
 
     fn command(&mut self, code: u8, len: u64) -> io::Result<()> {
@@ -163,59 +204,39 @@ impl<W: Write> OpWriter<W> {
     }
 }
 
-/// The reverse of what the reader does.
-fn zigzag(number: i64) -> u64 {
-    ((number << 1) ^ (number >> 63)) as u64
-}
-
 /// Writes a number as unsigned LEB128.
-fn number(out: &mut impl Write, mut number: u64) -> io::Result<()> {
-    let (mut bytes, mut len) = ([0; 10], 0);
-    while number >= 0x80 {
-        bytes[len] = number as u8 | 0x80;
-        number >>= 7;
-        len += 1;
-    }
-    bytes[len] = number as u8;
-    out.write_all(&bytes[..=len])
+fn number(out: &mut impl Write, number: u64) -> io::Result<()> {
+    let (bytes, len) = leb128(number);
+    out.write_all(&bytes[..len])
 }
 
 /// The streams of a patch, compressed.
 #[derive(Debug)]
 pub struct Parts {
     streams: Vec<Region>,
-    layers: Vec<usize>,
+    holders: Vec<usize>,
+    members: Vec<Packing>,
 }
 
 impl Parts {
-    /// A reader of the operations that writes the patch into `out` while it is read. `name` gives the digests of
-    /// layers by the numbers that they were written with.
+    /// A reader of the operations that writes the patch into `out` while it is read. `name` gives the holders by the
+    /// numbers that they were written with.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Those of `out`; Misfit for more members than a patch can have.
     pub fn weave<W: Write>(
         self,
         mut out: W,
-        name: impl Fn(usize) -> DiffId,
+        name: impl Fn(usize) -> Holder,
         limits: &Limits,
     ) -> Result<OpReader<impl Blocks>> {
-        let layers: Vec<DiffId> = self.layers.iter().map(|layer| name(*layer)).collect();
+        let holders = self.holders.iter().map(|holder| name(*holder)).collect();
+        let table = Table { holders, members: self.members };
         out.write_all(&MAGIC).at("patch")?;
-        number(&mut out, layers.len() as u64).at("patch")?;
-        for layer in &layers {
-            out.write_all(&bytes(layer)?).at("patch")?;
-        }
+        out.write_all(&table.write(limits)?).at("patch")?;
         let blocks = Woven { taken: vec![0; self.streams.len()], streams: self.streams, out };
-        OpReader::of(blocks, layers, limits)
+        OpReader::of(blocks, table, limits)
     }
-}
-
-/// The 32 bytes of a SHA-256.
-fn bytes(diff_id: &DiffId) -> Result<Vec<u8>> {
-    let hex = diff_id.as_digest().digest();
-    let pairs = (0..hex.len()).step_by(2).map(|at| hex.get(at..at + 2));
-    let bytes = pairs.map(|pair| pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()));
-    bytes.collect::<Option<_>>().ok_or_else(|| Error::misfit(format!("{diff_id} is no SHA-256")))
 }
 
 /// Gives blocks as they are wanted, and writes them in that order.

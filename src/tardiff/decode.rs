@@ -5,23 +5,25 @@ use std::io::{self, BufRead, BufReader, Read};
 use zstd::zstd_safe::DParameter;
 
 use super::{ADD, COPY, DATA, DICTIONARY, Limits, MAGIC_LEN, OPEN, SEEK, Version};
-use crate::base::SourcePath;
 use crate::base::path::MAX_PATH;
-use crate::digest::DiffId;
+use crate::base::{Holder, SourcePath};
 use crate::error::{Error, Result};
+use crate::member::Packing;
 
 /// Bytes decompressed at once.
 const CHUNK: usize = 16 << 10;
 
 /// An operation; the payload of `Data`, `Add` and `Dictionary` is read with [`OpReader::payload`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     /// Append this many payload bytes.
     Data(u64),
     /// Make this the current base file.
     Open(SourcePath),
-    /// Make the tar of this layer of the base the current file. (Of extended patches.)
-    Layer(DiffId),
+    /// Make this tar of a layer of the base, or what is in a stretch of one, the current file. (Of extended patches.)
+    Holder(Holder),
+    /// What follows goes into a compressed member of the layer, until all is there that is in one. (Of extended patches.)
+    Member(Packing),
     /// Append this many bytes of the base file.
     Copy(u64),
     /// Append this many sums of base and payload bytes.

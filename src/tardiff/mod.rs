@@ -16,6 +16,7 @@
 //! The output is a layer's plain tar. Nothing in the patch says how long it is
 //! or what its digest must be; whoever applies it compares the diff_id.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 mod decode;
@@ -79,6 +80,10 @@ pub struct Limits {
     /// Most operations in a row that put nothing out. A producer needs two
     /// (open, seek); the bound stops streams that only burn time.
     pub idle_ops: u32,
+    /// Most bytes, unpacked, of all compressed stretches that an extended patch opens or makes, together.
+    pub members: u64,
+    /// Encoders of such stretches that work side by side.
+    pub threads: NonZeroUsize,
     /// Where a large dictionary frame is decoded, in an unlinked file. Without it that happens in memory.
     pub spool: Option<PathBuf>,
 }
@@ -90,6 +95,8 @@ impl Default for Limits {
             dictionary_window_log: 29,
             dictionary: 512 << 20,
             idle_ops: 100_000,
+            members: 16 << 30,
+            threads: NonZeroUsize::MIN,
             spool: None,
         }
     }

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use oci_delta_fetch::apply::apply_patch;
-use oci_delta_fetch::base::{LayerBlob, LayeredFiles, View};
+use oci_delta_fetch::base::{Holder, LayerBlob, LayeredFiles, View};
 use oci_delta_fetch::digest::{DiffId, digest_of};
 use oci_delta_fetch::error::{Kind, Result};
 use oci_delta_fetch::extended::OpWriter;
@@ -69,7 +69,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn write(steps: &[Step]) -> (Vec<u8>, Vec<u8>) {
     let (tars, ids) = (tars(), diff_ids());
     let options = WriterOptions { level: 1, window_log: 20, ..Default::default() };
-    let mut writer = OpWriter::new(&options, || Ok(Vec::new())).unwrap();
+    let mut writer = OpWriter::new(&options, &|_| None, || Ok(Vec::new())).unwrap();
     let mut expected = Vec::new();
     for step in steps {
         match step {
@@ -95,7 +95,7 @@ fn write(steps: &[Step]) -> (Vec<u8>, Vec<u8>) {
     }
     let parts = writer.finish(|bytes| Ok(region(bytes))).unwrap();
     let (mut patch, limits) = (Vec::new(), Limits::default());
-    let mut ops = parts.weave(&mut patch, |layer| ids[layer].clone(), &limits).unwrap();
+    let mut ops = parts.weave(&mut patch, |layer| Holder::Layer(ids[layer].clone()), &limits).unwrap();
     while ops.next_op().unwrap().is_some() {
         io::copy(&mut ops.payload(), &mut io::sink()).unwrap();
     }
@@ -125,11 +125,26 @@ proptest! {
 
 /// A patch of these streams: commands, lengths, moves, sums, literals.
 fn raw(streams: [&[u8]; 5]) -> Vec<u8> {
-    let mut patch = b"odfpat1\n\x02".to_vec();
+    with_table(&table(&[]), streams)
+}
+
+/// A table without recipes and members: two layers, and rows of stretches.
+fn table(stretches: &[&[u8]]) -> Vec<u8> {
+    let mut table = vec![0, 2 + stretches.len() as u8];
     for diff_id in diff_ids() {
         let hex = diff_id.as_digest().digest().to_owned();
-        patch.extend((0..32).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()));
+        table.push(0);
+        table.extend((0..32).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()));
     }
+    stretches.iter().for_each(|row| table.extend(*row));
+    table.push(0);
+    table
+}
+
+/// A patch with this table and these streams.
+fn with_table(table: &[u8], streams: [&[u8]; 5]) -> Vec<u8> {
+    let frame = zstd::encode_all(table, 1).unwrap();
+    let mut patch = [b"odfpat1\n", &number(frame.len())[..], &frame].concat();
     for (stream, bytes) in streams.into_iter().enumerate().filter(|(_, bytes)| !bytes.is_empty()) {
         patch.extend(block(stream as u8, &zstd::encode_all(bytes, 1).unwrap()));
     }
@@ -137,14 +152,17 @@ fn raw(streams: [&[u8]; 5]) -> Vec<u8> {
 }
 
 fn block(stream: u8, bytes: &[u8]) -> Vec<u8> {
-    let mut block = vec![stream];
-    let mut len = bytes.len();
-    while len >= 0x80 {
-        block.push(len as u8 | 0x80);
-        len >>= 7;
+    [&[stream], &number(bytes.len())[..], bytes].concat()
+}
+
+fn number(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
     }
-    block.push(len as u8);
-    [&block[..], bytes].concat()
+    bytes.push(number as u8);
+    bytes
 }
 
 fn refuses(patch: &[u8], kind: Kind, text: &str) {
@@ -156,11 +174,13 @@ fn refuses(patch: &[u8], kind: Kind, text: &str) {
 #[test]
 fn what_a_hostile_patch_does_is_refused() {
     const LAYER: u8 = 3;
+    const MEMBER: u8 = 4;
     let bad = Kind::Verification;
     refuses(&raw([&[1], &[1], b"", b"", b""]), bad, "no layer is open");
-    refuses(&raw([&[LAYER], &[2], b"", b"", b""]), bad, "layer 2 of the base, the table has 2");
+    refuses(&raw([&[LAYER], &[2], b"", b"", b""]), bad, "row 2 of its table, which has 2");
     refuses(&raw([&[8], &[1], b"", b"", b""]), Kind::Misfit, "unknown command 8");
-    refuses(&raw([&[4], &[1], b"", b"", b""]), Kind::Misfit, "unknown command 4");
+    refuses(&raw([&[7], &[1], b"", b"", b""]), Kind::Misfit, "unknown command 7");
+    refuses(&raw([&[MEMBER], &[0], b"", b"", b""]), bad, "row 0 of its table, which has 0");
     refuses(&raw([&[LAYER, 5], &[0, 1], &[1], b"", b""]), bad, "it moves out of a layer");
     refuses(&raw([&[LAYER, 5], &[0, 1], &[0x80; 10], b"", b""]), bad, "a number of 2^63 or more");
     refuses(
@@ -176,11 +196,97 @@ fn what_a_hostile_patch_does_is_refused() {
     refuses(&[&raw([b""; 5])[..], &[9, 1, 0]].concat(), bad, "a block of stream 9");
     refuses(&[&raw([b""; 5])[..], &[1, 0]].concat(), bad, "a block without 1 to 65536 bytes");
     refuses(&[&raw([b""; 5])[..], &[0, 0xff, 0xff, 0x7f]].concat(), bad, "a block without 1 to 65536 bytes");
-    refuses(b"odfpat1\n\xff\xff\x7f", bad, "more than 4096 layers");
+    refuses(b"odfpat1\n\xff\xff\xff\x7f", bad, "a table of more than 8388608 bytes");
     refuses(b"odfpat9\n", Kind::Misfit, "known is odfpat1");
     // Blocks for later fill no memory.
     let later: Vec<u8> = (0..300).flat_map(|_| block(4, &[0; 65_536])).collect();
     refuses(&[&raw([b""; 5])[..], &later].concat(), bad, "come before they are wanted");
+}
+
+/// Numbers one after the other.
+fn row(numbers: &[usize]) -> Vec<u8> {
+    numbers.iter().flat_map(|n| number(*n)).collect()
+}
+
+#[test]
+fn what_a_hostile_table_says_is_refused() {
+    let (bad, none) = (Kind::Verification, [&b""[..]; 5]);
+    let of = |table: &[u8]| with_table(table, none);
+    let stretch = |row_of: &[usize]| of(&table(&[&row(row_of)]));
+    // The holder by its place in the table from 1 on, the gap, bytes, coding, bytes in it.
+    refuses(&stretch(&[4, 0, 10, 1, 100]), bad, "a stretch of what its table does not have before");
+    refuses(&stretch(&[3, 0, 10, 1, 100]), bad, "a stretch of what its table does not have before");
+    refuses(&stretch(&[1, 1, 10, 1, 100]), bad, "a stretch outside of everything");
+    refuses(&stretch(&[1, 0, 10, 9, 100]), Kind::Misfit, "a stretch of coding 9");
+    refuses(&stretch(&[1, 0, 10, 1, 17 << 30]), bad, "more bytes than are allowed");
+    let nested: Vec<Vec<u8>> =
+        (0..3).map(|n| row(&[if n == 0 { 1 } else { n + 2 }, 0, 10, 1, 100])).collect();
+    let nested: Vec<&[u8]> = nested.iter().map(|row| &row[..]).collect();
+    refuses(&of(&table(&nested)), bad, "more than 2 compressed stretches in each other");
+    refuses(&of(&row(&[0, 1 << 40])), bad, "rows in");
+    refuses(&of(&[&row(&[0, 0, 0])[..], b"more"].concat()), bad, "4 bytes behind its table");
+    refuses(&of(&row(&[0])), bad, "truncated inside a number");
+    refuses(
+        &of(&[&row(&[1, 3])[..], b"abc", &row(&[0, 0])].concat()),
+        Kind::Misfit,
+        "a recipe that makes no sense",
+    );
+    refuses(&of(&[&row(&[1, 300])[..], b"abc", &row(&[0, 0])].concat()), bad, "truncated in its table");
+    let layers: Vec<u8> = (0..5000)
+        .flat_map(|n| [vec![0], (0..32).map(|at| (n >> (at % 4)) as u8).collect()].concat())
+        .collect();
+    refuses(&of(&[row(&[0, 5000]), layers, row(&[0])].concat()), bad, "more than 4096 layers");
+    let bomb = zstd::encode_all(&vec![0; 100 << 20][..], 1).unwrap();
+    refuses(
+        &[b"odfpat1\n", &number(bomb.len())[..], &bomb].concat(),
+        bad,
+        "a table of more than 8388608 bytes",
+    );
+    let good = zstd::encode_all(&table(&[])[..], 1).unwrap();
+    refuses(&[b"odfpat1\n", &number(good.len() + 3)[..], &good].concat(), bad, "truncated in its table");
+    refuses(
+        &[b"odfpat1\n", &number(good.len() + 3)[..], &good, b"abc"].concat(),
+        bad,
+        "bytes behind the frame",
+    );
+    refuses(&[b"odfpat1\n", &number(good.len() - 3)[..], &good].concat(), bad, "its table");
+}
+
+/// A table with a recipe of bzip2, and members of these sizes.
+fn with_members(sizes: &[(usize, usize)]) -> Vec<u8> {
+    let recipe = br#"{"v":1,"wrap":"bzip2","lvl":9}"#;
+    let members: Vec<u8> = sizes.iter().flat_map(|(packed, plain)| row(&[0, *packed, *plain])).collect();
+    [&row(&[1, recipe.len()])[..], recipe, &row(&[0, sizes.len()]), &members].concat()
+}
+
+#[test]
+fn what_a_hostile_member_does_is_refused() {
+    const MEMBER: u8 = 4;
+    let bad = Kind::Verification;
+    let of = |sizes: &[(usize, usize)], commands: &[u8], lengths: &[u8], literals: &[u8]| {
+        with_table(&with_members(sizes), [commands, lengths, b"", b"", literals])
+    };
+    refuses(&of(&[(50, 9)], &[MEMBER, 0], &[0, 10], b"0123456789"), bad, "more is in a member than was said");
+    refuses(&of(&[(50, 9)], &[MEMBER, 0], &[0, 5], b"01234"), bad, "truncated inside a member");
+    refuses(&of(&[(50, 9)], &[MEMBER], &[1], b""), bad, "row 1 of its table, which has 1");
+    refuses(&of(&[(500, 9)], &[MEMBER, 0], &[0, 9], b"012345678"), bad, "bytes too few");
+    refuses(&of(&[(20, 9)], &[MEMBER, 0], &[0, 9], b"012345678"), bad, "more bytes than it has");
+    refuses(&of(&[(9, 9); 3], &[MEMBER; 3], &[0, 1, 2], b""), bad, "members in members in members");
+    refuses(&of(&[(9, 9 << 30), (9, 9 << 30)], &[], &[], b""), bad, "more bytes than are allowed");
+    // An outer one that is large gets what is in it in pieces; that it fails ends all.
+    let (large, rest) = (2 << 20, number((2 << 20) - 20));
+    let nested = with_table(
+        &with_members(&[(60, large), (20, 9)]),
+        [&[MEMBER, MEMBER, 0, 0], &[&[0, 1, 9][..], &rest].concat(), b"", b"", &vec![b'x'; large]],
+    );
+    refuses(&nested, bad, "more bytes than it has");
+}
+
+#[test]
+fn a_stretch_that_the_base_does_not_have_is_a_misfit() {
+    let of = |row_of: &[usize]| with_table(&table(&[&row(row_of)]), [&[3], &[2], b"", b"", b""]);
+    refuses(&of(&[1, 2 * 1_000_000, 10, 1, 100]), Kind::Misfit, "the base has no sha256:");
+    refuses(&of(&[1, 0, 10, 1, 100]), Kind::Verification, "gzip at 0 to 10");
 }
 
 /// An image of small files, some of which changed, with a shared layer below and a changed one above.

@@ -34,6 +34,7 @@ mod layouts;
 mod member;
 mod network;
 mod offer;
+mod opened;
 mod ostree;
 mod outages;
 mod patch_readers;

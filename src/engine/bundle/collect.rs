@@ -189,8 +189,8 @@ impl Collector<'_> {
             delta: offered.map(|offered| &offered.manifest),
             exact: Exact::Require,
             is_patch: &|blob| offered.is_some_and(|offered| is_patch(&offered.place, blob)),
-            // What is inside may be files alone.
-            layered_base: false,
+            // Whatever bundles are unpacked into has images by layers.
+            layered_base: true,
             whole: &|layer| place.may_have(layer),
             ..Offer::whole_layers(&here, self.request.limits.max_layer_size)
         };
