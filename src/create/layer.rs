@@ -22,7 +22,7 @@ use crate::base::{SourceFiles, View};
 use crate::cancel::Cancel;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::extended::{self, Parts};
+use crate::extended::{self, Raw};
 use crate::layer_write::LayerWrite;
 use crate::region::Region;
 use crate::spool::{Spool, Spooled};
@@ -84,11 +84,11 @@ impl Encoder<'_> {
     /// # Errors
     /// When the layer cannot be read or the disk is full.
     pub fn encode(&self, layer: &NewLayer) -> Result<Patches> {
-        let (standard, parts) = match self.version {
-            Some(version) => self.standard(layer, version).map(|(patch, parts)| (Some(patch), parts))?,
+        let (standard, raw) = match self.version {
+            Some(version) => self.standard(layer, version).map(|(patch, raw)| (Some(patch), raw))?,
             None => (None, self.write(layer, None)?),
         };
-        let extended = parts.zip(self.old).map(|(parts, old)| self.weave(layer, parts, old));
+        let extended = raw.zip(self.old).map(|(raw, old)| self.weave(layer, raw, old));
         // What is wrong with the patch alone is told; what is wrong with the disk ends it all.
         let extended = match extended {
             Some(Err(e)) if !matches!(e.kind(), Kind::Misfit | Kind::Verification) => return Err(e),
@@ -98,26 +98,27 @@ impl Encoder<'_> {
     }
 
     /// The standard patch, and the streams of the extended one.
-    fn standard(&self, layer: &NewLayer, version: Version) -> Result<(Checked, Option<Parts>)> {
+    fn standard(&self, layer: &NewLayer, version: Version) -> Result<(Checked, Option<Raw>)> {
         let (chunks, unchecked) = sync_channel(UNCHECKED);
         let write = || {
             let file = BufWriter::new(self.spool.begin().at(self.spool.dir().display())?);
             let sink = Sink { file, hasher: Hasher::default(), checker: Some(chunks) };
             let mut writer = OpWriter::new(sink, version, self.options).at("patch")?;
-            let parts = self.write(layer, Some(&mut writer))?;
-            Ok((writer.finish().at("patch")?.finish()?, parts))
+            let raw = self.write(layer, Some(&mut writer))?;
+            Ok((writer.finish().at("patch")?.finish()?, raw))
         };
         std::thread::scope(|scope| {
             let checker = scope.spawn(|| self.check(&layer.tar, unchecked));
             let written = write();
             let checked = checker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            let (patch, parts) = written?;
-            Ok((checked.map(|()| patch), parts))
+            let (patch, raw) = written?;
+            Ok((checked.map(|()| patch), raw))
         })
     }
 
     /// The extended patch out of its streams: applied and compared with the layer while it is written.
-    fn weave(&self, layer: &NewLayer, parts: Parts, old: Old<'_>) -> Checked {
+    fn weave(&self, layer: &NewLayer, raw: Raw, old: Old<'_>) -> Checked {
+        let parts = raw.compress(&self.options, || self.spool.begin(), Spooled::into_region).at("patch")?;
         let out = self.spool.begin().at("patch")?;
         let mut sink = Sink { file: BufWriter::new(out), hasher: Hasher::default(), checker: None };
         let threads = NonZeroUsize::new(self.threads).unwrap_or(NonZeroUsize::MIN);
@@ -130,7 +131,7 @@ impl Encoder<'_> {
     }
 
     /// Writes all pieces of a layer.
-    fn write(&self, layer: &NewLayer, mut standard: Option<&mut OpWriter<Sink>>) -> Result<Option<Parts>> {
+    fn write(&self, layer: &NewLayer, mut standard: Option<&mut OpWriter<Sink>>) -> Result<Option<Raw>> {
         let ranges = cut(layer);
         let search = Search {
             corpus: &self.analysis.corpus,
@@ -142,7 +143,7 @@ impl Encoder<'_> {
             self.old.map(|old| old.layers.pairs(self.analysis, layer)).transpose()?.unwrap_or_default();
         let beside = self.old.map(|old| (old.layers, &pairs[..]));
         let outer = |holder| self.old?.holders.outer(holder);
-        let begin = |_| extended::OpWriter::new(&self.options.beside(), &outer, || self.spool.begin());
+        let begin = |_| extended::OpWriter::new(&outer, || self.spool.begin());
         let mut extended = self.old.map(begin).transpose().at("patch")?;
         let encode = |at: usize| Piece::encode(&search, self.analysis, layer, beside, ranges[at].clone());
         in_order(ranges.len(), self.threads, encode, |at, piece: Piece<'_>| {
@@ -156,7 +157,7 @@ impl Encoder<'_> {
             (self.progress)(ranges[at].end - ranges[at].start);
             Ok(())
         })?;
-        extended.map(|writer| writer.finish(|stream| Ok(stream.into_region()))).transpose()
+        extended.map(|writer| writer.finish(Spooled::into_region)).transpose().at("patch")
     }
 
     /// Applies the patch that comes through `chunks` and compares the result with the layer.

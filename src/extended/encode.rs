@@ -1,10 +1,9 @@
-//! Writes extended patches: the streams first, each for itself, then the blocks in the order in which whoever
-//! reads them wants them. That order is found by reading them.
+//! Writes extended patches: the streams first, then each is compressed, one after the other, so that there is never more
+//! than one compressor in memory; then the blocks in the order in which whoever reads them wants them. That order is
+//! found by reading them.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
-
-use zstd::stream::write::Encoder;
+use std::io::{self, BufWriter, Write};
 
 use super::decode::OpReader;
 use super::streams::Blocks;
@@ -19,13 +18,16 @@ use crate::tardiff::{Limits, WriterOptions};
 /// Literals are collected up to this size before they are written.
 const DATA_BUFFER: usize = 4 << 20;
 
+/// Bytes of a stream that are written at once.
+const BUFFER: usize = 64 << 10;
+
 /// Level and window of the streams of numbers, which are small.
 const CONTROL_LEVEL: i32 = 19;
 const CONTROL_WINDOW_LOG: u32 = 22;
 
 /// Writes operations; neighbours are joined. Holders of old bytes are known by numbers of the caller's.
 pub struct OpWriter<'a, W: Write> {
-    streams: Vec<Encoder<'static, W>>,
+    streams: Vec<BufWriter<W>>,
     /// Whose stretch a holder is.
     outer: &'a dyn Fn(usize) -> Option<usize>,
     /// The holders that were used, and the cursor in each.
@@ -51,21 +53,12 @@ impl<'a, W: Write> OpWriter<'a, W> {
     /// Begins the streams; `open` gives what each is written into, `outer` the holder that another one is a stretch of.
     ///
     /// # Errors
-    /// Those of `open`; bad options.
+    /// Those of `open`.
     pub fn new(
-        options: &WriterOptions,
         outer: &'a dyn Fn(usize) -> Option<usize>,
         mut open: impl FnMut() -> io::Result<W>,
     ) -> io::Result<Self> {
-        let numbers = WriterOptions {
-            level: options.level.max(CONTROL_LEVEL),
-            window_log: CONTROL_WINDOW_LOG,
-            ..WriterOptions::default()
-        };
-        let streams = KINDS.iter().map(|kind| {
-            let options = if kind.is_control() { &numbers } else { options };
-            options.encoder(open()?)
-        });
+        let streams = KINDS.iter().map(|_| open().map(|out| BufWriter::with_capacity(BUFFER, out)));
         let streams = streams.collect::<io::Result<_>>()?;
         let (holders, listed, members) = (Vec::new(), HashMap::new(), Vec::new());
         Ok(OpWriter { streams, outer, holders, listed, members, current: None, data: Vec::new(), copy: None })
@@ -137,12 +130,13 @@ impl<'a, W: Write> OpWriter<'a, W> {
     /// Ends the streams; `make` turns what each was written into into a region.
     ///
     /// # Errors
-    /// The inner writers'; those of `make`.
-    pub fn finish(mut self, mut make: impl FnMut(W) -> Result<Region>) -> Result<Parts> {
-        self.flush().at("patch")?;
-        let streams = self.streams.into_iter().map(|stream| make(stream.finish().at("patch")?));
+    /// The inner writers'.
+    pub fn finish(mut self, mut make: impl FnMut(W) -> Region) -> io::Result<Raw> {
+        self.flush()?;
+        let region = |stream: BufWriter<W>| stream.into_inner().map(&mut make).map_err(|e| e.into_error());
+        let streams = self.streams.into_iter().map(region).collect::<io::Result<_>>()?;
         let holders = self.holders.into_iter().map(|(holder, _)| holder).collect();
-        Ok(Parts { streams: streams.collect::<Result<_>>()?, holders, members: self.members })
+        Ok(Raw { streams, holders, members: self.members })
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -208,6 +202,41 @@ impl<'a, W: Write> OpWriter<'a, W> {
 fn number(out: &mut impl Write, number: u64) -> io::Result<()> {
     let (bytes, len) = leb128(number);
     out.write_all(&bytes[..len])
+}
+
+/// The streams of a patch as they were written.
+#[derive(Debug)]
+pub struct Raw {
+    streams: Vec<Region>,
+    holders: Vec<usize>,
+    members: Vec<Packing>,
+}
+
+impl Raw {
+    /// Compresses them; `open` gives what each is written into, and `make` makes a region of that.
+    ///
+    /// # Errors
+    /// Those of `open` and of the writers; bad options.
+    pub fn compress<W: Write>(
+        self,
+        options: &WriterOptions,
+        mut open: impl FnMut() -> io::Result<W>,
+        mut make: impl FnMut(W) -> Region,
+    ) -> io::Result<Parts> {
+        let numbers = WriterOptions {
+            level: options.level.max(CONTROL_LEVEL),
+            window_log: CONTROL_WINDOW_LOG,
+            ..WriterOptions::default()
+        };
+        let streams = self.streams.iter().zip(KINDS).map(|(stream, kind)| {
+            let options = if kind.is_control() { &numbers } else { options };
+            let mut encoder = options.encoder(open()?)?;
+            io::copy(&mut stream.reader(), &mut encoder)?;
+            encoder.finish().map(&mut make)
+        });
+        let streams = streams.collect::<io::Result<_>>()?;
+        Ok(Parts { streams, holders: self.holders, members: self.members })
+    }
 }
 
 /// The streams of a patch, compressed.

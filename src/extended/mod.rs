@@ -21,7 +21,7 @@ mod streams;
 mod table;
 
 pub use decode::OpReader;
-pub use encode::{OpWriter, Parts};
+pub use encode::{OpWriter, Parts, Raw};
 pub use streams::{Blocks, FromPatch};
 
 /// Bytes of the magic.

@@ -60,11 +60,6 @@ impl Default for WriterOptions {
 }
 
 impl WriterOptions {
-    /// The same for streams that share the content between them: together they have the window of one.
-    pub(crate) fn beside(&self) -> Self {
-        WriterOptions { window_log: self.window_log - 1, threads: self.threads.min(1), ..*self }
-    }
-
     /// A stream with these settings, in `writer`.
     ///
     /// # Errors

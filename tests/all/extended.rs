@@ -69,7 +69,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn write(steps: &[Step]) -> (Vec<u8>, Vec<u8>) {
     let (tars, ids) = (tars(), diff_ids());
     let options = WriterOptions { level: 1, window_log: 20, ..Default::default() };
-    let mut writer = OpWriter::new(&options, &|_| None, || Ok(Vec::new())).unwrap();
+    let mut writer = OpWriter::new(&|_| None, || Ok(Vec::new())).unwrap();
     let mut expected = Vec::new();
     for step in steps {
         match step {
@@ -93,7 +93,8 @@ fn write(steps: &[Step]) -> (Vec<u8>, Vec<u8>) {
             }
         }
     }
-    let parts = writer.finish(|bytes| Ok(region(bytes))).unwrap();
+    let parts = writer.finish(region).unwrap();
+    let parts = parts.compress(&options, || Ok(Vec::new()), region).unwrap();
     let (mut patch, limits) = (Vec::new(), Limits::default());
     let mut ops = parts.weave(&mut patch, |layer| Holder::Layer(ids[layer].clone()), &limits).unwrap();
     while ops.next_op().unwrap().is_some() {
