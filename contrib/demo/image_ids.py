@@ -3,7 +3,8 @@
 
 usage: image_ids.py [--bytes] LAYOUT_DIR [NAME]
 
---bytes prints the size of all its blobs instead (manifest, config, layers).
+--bytes prints the bytes that cross the wire instead: manifest, config, layers; of two patches for one layer of
+a delta only the smaller.
 """
 
 import json
@@ -23,7 +24,16 @@ def main():
     manifest = json.loads(layout.get(entry["digest"]))
     if count:
         # Two layers may be one blob: it crosses the wire once.
-        blobs = {d["digest"]: d["size"] for d in manifest["layers"] + [manifest["config"]]}
+        blobs, patches = {}, {}
+        for part in manifest["layers"] + [manifest["config"]]:
+            to = part.get("annotations", {}).get("io.github.containers.delta.to")
+            if to in patches and part["size"] >= patches[to]["size"]:
+                continue
+            if to in patches:
+                del blobs[patches[to]["digest"]]
+            if to:
+                patches[to] = part
+            blobs[part["digest"]] = part["size"]
         print(entry["size"] + sum(blobs.values()))
         return
     print("config ", digest(layout.get(manifest["config"]["digest"])))
