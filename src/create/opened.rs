@@ -30,8 +30,8 @@ const LEAST_SAVED: u64 = 24;
 /// Most bytes that are in the members of one side, old or new; those behind them stay closed. A patch may have as many.
 const MAX_PLAIN: u64 = 7 << 30;
 
-/// Encoders that need more memory than this are tried one at a time.
-const LARGE: u64 = 64 << 20;
+/// Members with more bytes in them than this are packed one at a time: an encoder of xz takes some ten times as much memory.
+const LARGE: u64 = 8 << 20;
 
 /// What all depths share.
 pub(super) struct Opener<'a> {
@@ -239,7 +239,7 @@ impl Opener<'_> {
             if cost + LEAST_SAVED > found.stretch.len() {
                 return Ok(());
             }
-            let one = (plain.len() > LARGE / 8).then(|| large.lock().unwrap_or_else(PoisonError::into_inner));
+            let one = (plain.len() > LARGE).then(|| large.lock().unwrap_or_else(PoisonError::into_inner));
             let recipe = member::recipe(&found.stretch, plain, found.member.coding, threads, self.cancel)?;
             drop(one);
             recipe.map(|recipe| recipes[at].set(recipe));

@@ -140,13 +140,18 @@ impl Kept {
     }
 }
 
-fn write(ops: &[StretchOp], bytes: &[u8], writer: &mut OpWriter<'_, impl Write>) -> io::Result<()> {
+/// Hands out payloads that stand one after the other, by their lengths.
+pub(super) fn payloads<'a>(bytes: &'a [u8]) -> impl FnMut(usize) -> &'a [u8] {
     let mut rest = bytes;
-    let mut take = |n: usize| {
+    move |n| {
         let (head, tail) = rest.split_at(n);
         rest = tail;
         head
-    };
+    }
+}
+
+fn write(ops: &[StretchOp], bytes: &[u8], writer: &mut OpWriter<'_, impl Write>) -> io::Result<()> {
+    let mut take = payloads(bytes);
     for op in ops {
         match op {
             StretchOp::Data(n) => writer.data(take(*n))?,

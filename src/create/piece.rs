@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::analysis::{Analysis, NewFile, NewLayer, Origin};
 use super::beside::{OldLayers, Pair};
-use super::ops::Stretch;
+use super::ops::{Stretch, payloads};
 use super::search::{Cover, Search, common};
 use crate::base::SourcePath;
 use crate::error::{IoContext, Result};
@@ -197,12 +197,7 @@ impl<'a> Piece<'a> {
 }
 
 fn write(ops: &[PieceOp<'_>], bytes: &[u8], writer: &mut OpWriter<impl Write>) -> io::Result<()> {
-    let mut rest = bytes;
-    let mut take = |n: usize| {
-        let (head, tail) = rest.split_at(n);
-        rest = tail;
-        head
-    };
+    let mut take = payloads(bytes);
     for op in ops {
         match op {
             PieceOp::Data(n) => writer.data(take(*n))?,

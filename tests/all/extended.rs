@@ -321,22 +321,27 @@ fn sizes(report: &Value) -> (u64, u64) {
     (layer["bytes"].as_u64().unwrap(), layer["extended_bytes"].as_u64().unwrap())
 }
 
+/// The delta in `delta.oci` leads from one image to the other, by a patch of so many bytes for the upper layer.
+pub fn comes_by_its_extended_patch(sandbox: &Sandbox, base: &str, [old, new]: [&Image; 2], extended: u64) {
+    let delta = format!("oci-archive:{}", sandbox.path("delta.oci").display());
+    oracle::check(&delta, old, new);
+    sandbox.ok(&[base]);
+    let planned = sandbox.json(&[&delta, "--tag", "new", "--dry-run"]);
+    let report = sandbox.json(&[&delta, "--tag", "new"]);
+    assert_eq!(planned["bytes"], report["bytes"]);
+    assert_eq!(report["layers"][1]["action"], "patched");
+    assert_eq!(report["layers"][1]["bytes"], extended);
+    assert_eq!(report["image"]["config"], new.config_digest().to_string());
+    sandbox.ok(&["verify"]);
+}
+
 #[test]
 fn every_store_takes_the_smaller_patch_and_others_still_read_the_delta() {
     for sandbox in Sandbox::of_each_store() {
         let (images, old, new) = pair(&sandbox);
         let (standard, extended) = sizes(&create(&sandbox, &images, &["--format", "both"]));
         assert!(extended < standard / 2, "{extended} of {standard}: headers are copied");
-        let delta = format!("oci-archive:{}", sandbox.path("delta.oci").display());
-        oracle::check(&delta, &old, &new);
-        sandbox.ok(&[&images.reference("old")]);
-        let planned = sandbox.json(&[&delta, "--tag", "new", "--dry-run"]);
-        let report = sandbox.json(&[&delta, "--tag", "new"]);
-        assert_eq!(planned["bytes"], report["bytes"]);
-        assert_eq!(report["layers"][1]["action"], "patched");
-        assert_eq!(report["layers"][1]["bytes"], extended);
-        assert_eq!(report["image"]["config"], new.config_digest().to_string());
-        sandbox.ok(&["verify"]);
+        comes_by_its_extended_patch(&sandbox, &images.reference("old"), [&old, &new], extended);
     }
 }
 
