@@ -105,16 +105,22 @@ impl<'a> Plan<'a> {
     async fn make(session: &'a Session, request: &FetchRequest, purpose: Purpose) -> Result<Self> {
         let started = Instant::now();
         let request = &FetchRequest { place: request.place.told_to(&session.reporter), ..request.clone() };
-        let (store, mut inventory, spool) = open_store(session, request, purpose).await?;
+        // Nothing that is waited for here works on, so it can be dropped when the session is stopped.
+        let cancel = &session.cancel;
         let elsewhere = Elsewhere::open(&request.base, session)?;
+        // While skopeo starts and asks, there is time to see what is here.
+        let asked = cancel.until(Opened::ask(&request.reference, &request.place));
+        let (asked, (store, mut inventory, spool)) =
+            tokio::try_join!(asked, open_store(session, request, purpose))?;
+        let opened = match asked {
+            Some(opened) => opened,
+            None => Opened::read(&request.reference, &request.place, &spool)?,
+        };
         let name = match (&store, request.wanted_name()) {
             (Some(store), Some(name)) => Some(store.name_for(&name)?),
             (_, name) => name,
         };
         let request = &FetchRequest { name, ..request.clone() };
-        // Nothing that is waited for here works on, so it can be dropped when the session is stopped.
-        let cancel = &session.cancel;
-        let opened = cancel.until(Opened::open(&request.reference, &request.place, &spool)).await?;
         if let Some(expected) = &request.expected {
             cancel.until(opened.expect(expected, &request.place)).await?;
         }
@@ -171,7 +177,9 @@ impl<'a> Plan<'a> {
                             ..request.clone()
                         };
                         Box::pin(fetch(session, &request)).await?;
-                        inventory = inventory_of(store.as_ref(), &request).await?;
+                        if let Some(store) = store.clone() {
+                            inventory = on_thread(move || inventory_of(&*store, request.goes_on)).await?;
+                        }
                     }
                 }
             },
@@ -308,22 +316,26 @@ async fn open_store(
     purpose: Purpose,
 ) -> Result<(Option<Arc<dyn Repository>>, Inventory, PathBuf)> {
     let (place, opening) = (request.repository.clone(), session.clone());
-    let open = move || match purpose {
-        Purpose::Fetch | Purpose::FetchChanged => place.open_or_create(&opening).map(Some),
-        Purpose::Look if place.exists() => place.open(&opening).map(Some),
-        Purpose::Look => Ok(None),
+    let goes_on = request.goes_on;
+    let open = move || {
+        let store = match purpose {
+            Purpose::Fetch | Purpose::FetchChanged => Some(place.open_or_create(&opening)?),
+            Purpose::Look if place.exists() => Some(place.open(&opening)?),
+            Purpose::Look => None,
+        };
+        let inventory = store.as_deref().map(|store| inventory_of(store, goes_on)).transpose()?;
+        Ok((store, inventory.unwrap_or_default()))
     };
-    let store = on_thread(open).await?;
-    let inventory = inventory_of(store.as_ref(), request).await?;
+    let (store, inventory) = on_thread(open).await?;
     let spool = store.as_ref().map_or_else(|| session.spool.clone(), |store| store.spool());
     Ok((store, inventory, spool))
 }
 
-async fn inventory_of(store: Option<&Arc<dyn Repository>>, request: &FetchRequest) -> Result<Inventory> {
-    let Some(store) = store.cloned() else { return Ok(Inventory::default()) };
-    let inventory = on_thread(move || store.inventory()).await?;
+/// What is in the repository; for an image that goes on, of what stays there.
+fn inventory_of(store: &dyn Repository, goes_on: bool) -> Result<Inventory> {
+    let inventory = store.inventory()?;
     // An image that goes on is in need of the delta's recipes, which nobody would read if all layers were here.
-    Ok(if request.goes_on { inventory.without_staged() } else { inventory })
+    Ok(if goes_on { inventory.without_staged() } else { inventory })
 }
 
 /// The layers that the decision finds here, but that are not what others who put them here said.

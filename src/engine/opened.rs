@@ -40,14 +40,17 @@ pub(crate) struct Opened {
 impl Opened {
     /// Resolves `reference` and reads its manifest.
     pub(crate) async fn open(reference: &Reference, options: &PlaceOptions, spool: &Path) -> Result<Self> {
+        match Opened::ask(reference, options).await? {
+            Some(opened) => Ok(opened),
+            None => Opened::read(reference, options, spool),
+        }
+    }
+
+    /// The same in a registry; `None` for what is on this machine.
+    pub(crate) async fn ask(reference: &Reference, options: &PlaceOptions) -> Result<Option<Self>> {
+        let Reference::Docker { .. } = reference else { return Ok(None) };
         let required = options.platform.clone();
         let platform = required.clone().unwrap_or_else(Platform::host);
-        if let Some(layout) = Layout::open(reference, spool)? {
-            let descriptor = layout.resolve(reference.image_name(), &platform)?;
-            let manifest = layout.read_blob(&descriptor, MAX_MANIFEST_SIZE)?;
-            let (digest, place) = (descriptor.digest().clone(), Place::Local(Arc::new(layout)));
-            return Ok(Opened::new(reference, place, digest, manifest, false, required));
-        }
         let proxy = Proxy::new(&reference.skopeo(), options.skopeo(platform));
         let (digest, manifest) = proxy.manifest().await?;
         let found = digest_of(&manifest);
@@ -58,7 +61,19 @@ impl Opened {
             )));
         }
         let place = remote(proxy, reference);
-        Ok(Opened::new(reference, place, digest, manifest, converted, required))
+        Ok(Some(Opened::new(reference, place, digest, manifest, converted, required)))
+    }
+
+    /// The same on this machine; a compressed archive is unpacked into `spool`.
+    pub(crate) fn read(reference: &Reference, options: &PlaceOptions, spool: &Path) -> Result<Self> {
+        let layout = Layout::open(reference, spool)?
+            .ok_or_else(|| Error::local(format!("{reference} is not on this machine")))?;
+        let required = options.platform.clone();
+        let platform = required.clone().unwrap_or_else(Platform::host);
+        let descriptor = layout.resolve(reference.image_name(), &platform)?;
+        let manifest = layout.read_blob(&descriptor, MAX_MANIFEST_SIZE)?;
+        let (digest, place) = (descriptor.digest().clone(), Place::Local(Arc::new(layout)));
+        Ok(Opened::new(reference, place, digest, manifest, false, required))
     }
 
     /// A manifest that was read before, in the place that its blobs are read from.

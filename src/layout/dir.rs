@@ -26,6 +26,10 @@ impl OciDir {
         require(root, "index.json", "an OCI layout")?;
         Ok(OciDir { root: root.to_owned() })
     }
+
+    fn path_of(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs").join("sha256").join(digest.digest())
+    }
 }
 
 /// Demands a directory with a file in it that makes it what it is to be.
@@ -51,7 +55,11 @@ impl Storage for OciDir {
     }
 
     fn blob(&self, digest: &Digest) -> Result<Option<Region>> {
-        file::region(&self.root.join("blobs").join("sha256").join(digest.digest()))
+        file::region(&self.path_of(digest))
+    }
+
+    fn size(&self, digest: &Digest) -> Result<Option<u64>> {
+        file::size(&self.path_of(digest))
     }
 
     fn file(&self, name: &str) -> Result<Option<Vec<u8>>> {

@@ -1,6 +1,6 @@
 //! Opens the files of a layout. They come from others: none may hang us, and none may fill the memory.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
@@ -36,6 +36,19 @@ pub(super) fn open(path: &Path) -> Result<Option<File>> {
 
 fn not_regular(path: &Path) -> Error {
     Error::verification(format!("{}: not a regular file", path.display()))
+}
+
+/// Bytes of a regular file, which is not opened; `None` when there is none.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn size(path: &Path) -> Result<Option<u64>> {
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_file() => Ok(Some(meta.len())),
+        Ok(_) => Err(not_regular(path)),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(Error::from_io(e, path.display())),
+    }
 }
 
 /// The same as a region, which may be many at once.

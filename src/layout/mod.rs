@@ -60,6 +60,10 @@ trait Storage: Send + Sync + Debug {
     fn named(&self, _name: &str) -> Result<Option<Descriptor>> {
         Ok(None)
     }
+    /// Bytes of a blob.
+    fn size(&self, digest: &Digest) -> Result<Option<u64>> {
+        Ok(self.blob(digest)?.map(|blob| blob.len()))
+    }
     /// A small file beside the index.
     fn file(&self, _name: &str) -> Result<Option<Vec<u8>>> {
         Ok(None)
@@ -146,6 +150,15 @@ impl Layout {
         self.storage.blob(digest)
     }
 
+    /// Bytes of the blob with this digest; `None` when it is absent. Looks, but does not open it.
+    ///
+    /// # Errors
+    /// Local I/O errors.
+    pub fn size(&self, digest: &Digest) -> Result<Option<u64>> {
+        require_sha256(digest, &self.shown)?;
+        self.storage.size(digest)
+    }
+
     /// A layer of an image here: its blob, or where that is not kept, its plain tar. The descriptor is that of the bytes.
     ///
     /// # Errors
@@ -182,11 +195,14 @@ impl Layout {
     }
 
     fn find(&self, descriptor: &Descriptor) -> Result<Region> {
-        let digest = descriptor.digest();
-        self.blob(digest)?.ok_or_else(|| match artifact::is_elsewhere(descriptor) {
+        self.blob(descriptor.digest())?.ok_or_else(|| self.absent(descriptor))
+    }
+
+    fn absent(&self, descriptor: &Descriptor) -> Error {
+        match artifact::is_elsewhere(descriptor) {
             Some(elsewhere) => elsewhere.context(&self.shown),
-            None => Error::misfit(format!("{}: blob {digest} is not there", self.shown)),
-        })
+            None => Error::misfit(format!("{}: blob {} is not there", self.shown, descriptor.digest())),
+        }
     }
 
     /// Reads a small blob whole and checks its digest, which says all: a size beside it is often wrong or missing.
@@ -194,14 +210,20 @@ impl Layout {
     /// # Errors
     /// Misfit when it is absent; Verification above `max` bytes or on a mismatch.
     pub fn read_blob(&self, descriptor: &Descriptor, max: u64) -> Result<Vec<u8>> {
-        if self.blob(descriptor.digest())?.is_none() {
-            check_size(descriptor, max)?;
-        }
-        let region = self.find(descriptor)?;
+        let bytes = self.read_if_there(descriptor, max)?;
+        bytes.ok_or_else(|| check_size(descriptor, max).err().unwrap_or_else(|| self.absent(descriptor)))
+    }
+
+    /// The same; `None` when it is absent.
+    ///
+    /// # Errors
+    /// As [`read_blob`](Self::read_blob).
+    fn read_if_there(&self, descriptor: &Descriptor, max: u64) -> Result<Option<Vec<u8>>> {
+        let Some(region) = self.blob(descriptor.digest())? else { return Ok(None) };
         let found =
             Descriptor::new(descriptor.media_type().clone(), region.len(), descriptor.digest().clone());
         check_size(&found, max)?;
-        read_verified(region.reader(), &found)
+        read_verified(region.reader(), &found).map(Some)
     }
 
     /// Finds the manifest for a name and platform, going down into image indexes. Its size is that of the blob.
@@ -256,18 +278,15 @@ impl Layout {
     /// # Errors
     /// Verification when manifest and config do not hold together.
     pub fn image(&self, descriptor: &Descriptor) -> Result<Option<Image>> {
-        if self.kind(descriptor)? != DocumentKind::Manifest || self.blob(descriptor.digest())?.is_none() {
+        if self.kind(descriptor)? != DocumentKind::Manifest {
             return Ok(None);
         }
-        let manifest = self.read_blob(descriptor, MAX_MANIFEST_SIZE)?;
+        let Some(manifest) = self.read_if_there(descriptor, MAX_MANIFEST_SIZE)? else { return Ok(None) };
         if artifact::is_delta(&manifest)? {
             return Ok(None);
         }
         let Some(config) = artifact::image_config(&manifest)? else { return Ok(None) };
-        if self.blob(config.digest())?.is_none() {
-            return Ok(None);
-        }
-        let config = self.read_blob(&config, MAX_CONFIG_SIZE)?;
+        let Some(config) = self.read_if_there(&config, MAX_CONFIG_SIZE)? else { return Ok(None) };
         Image::parse(manifest, descriptor.digest(), config).map(Some)
     }
 

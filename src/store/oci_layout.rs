@@ -131,7 +131,7 @@ impl OciLayoutStore {
             let Ok(diff_id) = parse_digest(&format!("sha256:{name}"), "finished layer") else { continue };
             let bytes = fs::read(entry.path()).at(entry.path().display())?;
             let Ok(layer) = serde_json::from_slice::<Descriptor>(&bytes) else { continue };
-            if self.layout.blob(layer.digest())?.is_some_and(|blob| blob.len() == layer.size()) {
+            if self.layout.size(layer.digest())? == Some(layer.size()) {
                 layers.push((DiffId::new(diff_id), layer));
             }
         }
@@ -141,10 +141,9 @@ impl OciLayoutStore {
     /// Drops the notes on finished layers of a published image; a run that was
     /// killed just after publishing leaves them.
     fn forget_finished(&self, image: &Image) {
-        for diff_id in &image.diff_ids {
-            // A note that stays only costs its bytes, and gc takes it.
-            let _ = fs::remove_file(self.finished().join(diff_id.as_digest().digest()));
-        }
+        // A note that stays only costs its bytes, and gc takes it. Mostly there are none, but many layers.
+        let _ =
+            sweep(&self.finished(), |name| image.diff_ids.iter().any(|id| id.as_digest().digest() == name));
     }
 
     /// Of a layout without images: drops the finished layers that `goes` picks, by when they were noted, and all blobs

@@ -129,7 +129,7 @@ impl Stock<'_> {
             return Ok(None);
         }
         for layer in &image.layers {
-            if self.layout.blob(layer.digest())?.is_none_or(|blob| blob.len() != layer.size()) {
+            if self.layout.size(layer.digest())? != Some(layer.size()) {
                 return Ok(None);
             }
         }
