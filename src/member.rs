@@ -7,6 +7,7 @@
 mod decode;
 mod encode;
 mod find;
+mod lzma;
 mod prove;
 mod recipe;
 mod search;
@@ -40,6 +41,8 @@ pub enum Coding {
     Zstd = 4,
     /// One stream of bzip2.
     Bzip2 = 5,
+    /// One bare stream of LZMA, without a size and with a mark at its end.
+    Lzma = 6,
 }
 
 impl Coding {
@@ -50,7 +53,7 @@ impl Coding {
 
     /// The coding of a number.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Coding::Gzip, Coding::Deflate, Coding::Xz, Coding::Zstd, Coding::Bzip2]
+        [Coding::Gzip, Coding::Deflate, Coding::Xz, Coding::Zstd, Coding::Bzip2, Coding::Lzma]
             .into_iter()
             .find(|coding| coding.number() == number)
     }
@@ -66,7 +69,8 @@ impl Coding {
             Format::Zstd if head.first() == Some(&0x28) => Some(Coding::Zstd),
             Format::Xz => Some(Coding::Xz),
             Format::Bzip2 => Some(Coding::Bzip2),
-            Format::Plain | Format::Gzip | Format::Zstd => None,
+            Format::Plain => lzma::sniff(head).map(|_| Coding::Lzma),
+            Format::Gzip | Format::Zstd => None,
         }
     }
 }
@@ -79,6 +83,7 @@ impl fmt::Display for Coding {
             Coding::Xz => "xz",
             Coding::Zstd => "zstd",
             Coding::Bzip2 => "bzip2",
+            Coding::Lzma => "lzma",
         })
     }
 }

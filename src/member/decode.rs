@@ -22,7 +22,7 @@ const MAX_ZSTD_WINDOW_LOG: u32 = 23;
 
 /// Most memory of liblzma to decompress, in bytes: for a dictionary of 128 MiB, that of kernels from 6.12 on. No more of
 /// it is touched than the content has bytes.
-const MAX_XZ_MEMORY: u64 = 136 << 20;
+const MAX_LZMA_MEMORY: u64 = 136 << 20;
 
 /// What was done of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ struct Step {
 /// The libraries, which all work alike.
 enum Decoder {
     Deflate(Box<Inflate>),
-    Xz(lzma::Stream),
+    Lzma(lzma::Stream),
     Zstd(raw::Decoder<'static>),
     Bzip2(bzip2::Decompress),
 }
@@ -89,12 +89,13 @@ impl Decoder {
         Ok(match coding {
             Coding::Gzip => Decoder::Deflate(Box::new(Inflate::new(true, GZIP_WINDOW))),
             Coding::Deflate => Decoder::Deflate(Box::new(Inflate::new(false, WINDOW))),
-            Coding::Xz => Decoder::Xz(lzma::Stream::new_stream_decoder(MAX_XZ_MEMORY, 0)?),
+            Coding::Xz => Decoder::Lzma(lzma::Stream::new_stream_decoder(MAX_LZMA_MEMORY, 0)?),
             Coding::Zstd => {
                 let mut decoder = raw::Decoder::new()?;
                 decoder.set_parameter(DParameter::WindowLogMax(MAX_ZSTD_WINDOW_LOG))?;
                 Decoder::Zstd(decoder)
             }
+            Coding::Lzma => Decoder::Lzma(lzma::Stream::new_lzma_decoder(MAX_LZMA_MEMORY)?),
             Coding::Bzip2 => Decoder::Bzip2(bzip2::Decompress::new(false)),
         })
     }
@@ -108,11 +109,11 @@ impl Decoder {
                 let after = (inflate.total_in(), inflate.total_out());
                 Ok(Step::between(before, after, status == Status::StreamEnd))
             }
-            Decoder::Xz(stream) => {
+            Decoder::Lzma(stream) => {
                 let before = (stream.total_in(), stream.total_out());
                 let status = stream.process(input, out, lzma::Action::Run).map_err(|e| match e {
                     lzma::Error::MemLimit => {
-                        format!("it needs more than {} MiB of memory", MAX_XZ_MEMORY >> 20)
+                        format!("it needs more than {} MiB of memory", MAX_LZMA_MEMORY >> 20)
                     }
                     e => e.to_string(),
                 })?;

@@ -49,7 +49,10 @@ impl<W: Write> Encoder<W> {
                 return Ok(Encoder { inner: Inner::Exact(rebuild), left: sizes.plain });
             }
             Encoding::Xz(settings) => {
-                Coder::Xz(settings.encoder(sizes.plain, threads).map_err(|e| cannot(e.to_string()))?)
+                Coder::Lzma(settings.encoder(sizes.plain, threads).map_err(|e| cannot(e.to_string()))?)
+            }
+            Encoding::Lzma(settings) => {
+                Coder::Lzma(settings.encoder(sizes.plain).map_err(|e| cannot(e.to_string()))?)
             }
             // How soon it takes another way to sort changes nothing but the time.
             Encoding::Bzip2 { level } => {
@@ -118,14 +121,14 @@ struct Library<W> {
 }
 
 enum Coder {
-    Xz(lzma::Stream),
+    Lzma(lzma::Stream),
     Bzip2(bzip2::Compress),
 }
 
 impl Coder {
     fn totals(&self) -> (u64, u64) {
         match self {
-            Coder::Xz(stream) => (stream.total_in(), stream.total_out()),
+            Coder::Lzma(stream) => (stream.total_in(), stream.total_out()),
             Coder::Bzip2(stream) => (stream.total_in(), stream.total_out()),
         }
     }
@@ -133,7 +136,7 @@ impl Coder {
     /// Goes on with some plain bytes, or to the end; tells whether that is reached.
     fn step(&mut self, plain: &[u8], out: &mut [u8], is_end: bool) -> io::Result<bool> {
         Ok(match self {
-            Coder::Xz(stream) => {
+            Coder::Lzma(stream) => {
                 let action = if is_end { lzma::Action::Finish } else { lzma::Action::Run };
                 stream.process(plain, out, action)? == lzma::Status::StreamEnd
             }

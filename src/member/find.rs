@@ -22,6 +22,9 @@ const CONTAINERS: [&[u8]; 3] = [b"MZ", b"070701", b"070702"];
 /// Bytes in which a stream is looked for at once.
 const PIECE: usize = 256 << 10;
 
+/// What a bare stream of LZMA begins with, in the middle of a file: other properties stand in few of them.
+const LZMA: u8 = 0x5d;
+
 /// So many places that look like the beginning of a stream are tried.
 const MAX_TRIALS: usize = 256;
 
@@ -84,7 +87,7 @@ fn next(content: &Region, mut from: u64, cancel: &Cancel) -> Result<Option<(u64,
         cancel.check()?;
         let n = read_full(&mut content.slice(from, PIECE as u64).reader(), &mut piece).at("file")?;
         // Most bytes begin no stream, which one look at them tells.
-        let begins = |byte: &u8| matches!(byte, 0x1f | 0x28 | 0xfd | b'B');
+        let begins = |byte: &u8| matches!(byte, 0x1f | 0x28 | 0xfd | b'B' | &LZMA);
         let mut heads = piece[..n].windows(HEAD).enumerate().filter(|(_, head)| begins(&head[0]));
         if let Some((at, coding)) = heads.find_map(|(at, head)| Some((at, Coding::sniff(head)?))) {
             return Ok(Some((from + at as u64, coding)));

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use exact_encoders::recipe::{Deflate, Frame, Method, Recipe as Blob, Wrap};
 use serde::Deserialize;
 
-use super::{Coding, Sizes, xz};
+use super::{Coding, Sizes, lzma, xz};
 
 /// The most bytes of a text that is read; those that are found have at most 400.
 pub const MAX_TEXT: usize = exact_encoders::recipe::MAX_TEXT;
@@ -29,6 +29,8 @@ pub(super) enum Encoding {
     Exact(Box<Blob>),
     /// liblzma.
     Xz(xz::Settings),
+    /// liblzma, a bare stream.
+    Lzma(lzma::Settings),
     /// libbzip2.
     Bzip2 { level: u32 },
 }
@@ -52,6 +54,7 @@ impl Recipe {
                 Method::Zstd { .. } | Method::Libzstd { .. } => Coding::Zstd,
             },
             Encoding::Xz(_) => Coding::Xz,
+            Encoding::Lzma(_) => Coding::Lzma,
             Encoding::Bzip2 { .. } => Coding::Bzip2,
         }
     }
@@ -61,6 +64,7 @@ impl Recipe {
     pub fn memory(&self, sizes: Sizes) -> u64 {
         match &self.0 {
             Encoding::Xz(settings) => settings.memory(sizes.plain),
+            Encoding::Lzma(settings) => settings.memory(sizes.plain),
             Encoding::Bzip2 { .. } => 8 << 20,
             Encoding::Exact(blob) => match blob.method() {
                 Method::Deflate { encoder: Deflate::Kp { frame: Frame::Pgzip(block), .. }, .. } => {
@@ -78,6 +82,10 @@ impl fmt::Display for Recipe {
         match &self.0 {
             Encoding::Exact(blob) => blob.fmt(f),
             Encoding::Xz(settings) => write!(f, r#"{{"v":{VERSION},"wrap":"xz",{settings}}}"#),
+            Encoding::Lzma(settings) => {
+                let dictionary = settings.dictionary;
+                write!(f, r#"{{"v":{VERSION},"wrap":"lzma","dict":{dictionary},{settings}}}"#)
+            }
             Encoding::Bzip2 { level } => write!(f, r#"{{"v":{VERSION},"wrap":"bzip2","lvl":{level}}}"#),
         }
     }
@@ -113,6 +121,10 @@ impl FromStr for Recipe {
             "xz" => {
                 let fields: xz::Text = serde_json::from_str(text).map_err(malformed)?;
                 Ok(Recipe(Encoding::Xz(xz::Settings::try_from(fields)?)))
+            }
+            "lzma" => {
+                let fields: lzma::Text = serde_json::from_str(text).map_err(malformed)?;
+                Ok(Recipe(Encoding::Lzma(lzma::Settings::try_from(fields)?)))
             }
             "bzip2" => match serde_json::from_str(text).map_err(malformed)? {
                 Bzip2 { lvl: level @ 1..=9 } => Ok(Recipe(Encoding::Bzip2 { level })),

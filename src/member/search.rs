@@ -9,7 +9,7 @@ use exact_encoders::recipe::{Deflate, Method, Wrap};
 
 use super::prove::Pair;
 use super::recipe::Encoding;
-use super::{Coding, Recipe, Sizes, xz};
+use super::{Coding, Recipe, Sizes, lzma, xz};
 use crate::cancel::{Cancel, interrupted};
 use crate::encoding::read_full;
 use crate::error::{Error, IoContext as _, Result};
@@ -47,6 +47,7 @@ pub fn recipe(
         Coding::Deflate => exact(pair, &zip_methods(), threads),
         Coding::Gzip | Coding::Zstd => exact(pair, &[], threads),
         Coding::Xz => xz(pair, threads),
+        Coding::Lzma => lzma(pair, threads),
         Coding::Bzip2 => bzip2(pair, threads),
     }
 }
@@ -86,7 +87,7 @@ fn xz(pair: Pair<'_>, threads: NonZeroUsize) -> Result<Option<Recipe>> {
     for settings in seen.candidates() {
         let trial = settings.in_one_block();
         let recipe = Recipe(Encoding::Xz(settings));
-        if recipe.memory(sizes) > xz::MAX_MEMORY {
+        if recipe.memory(sizes) > lzma::MAX_MEMORY {
             continue;
         }
         // With threads, a whole block is made before anything is seen of it.
@@ -97,6 +98,20 @@ fn xz(pair: Pair<'_>, threads: NonZeroUsize) -> Result<Option<Recipe>> {
             }
         }
         if pair.is_made_by(&recipe, threads)? {
+            return Ok(Some(recipe));
+        }
+    }
+    Ok(None)
+}
+
+fn lzma(pair: Pair<'_>, threads: NonZeroUsize) -> Result<Option<Recipe>> {
+    let mut begin = [0; lzma::HEADER];
+    let n = read_full(&mut pair.stretch.reader(), &mut begin).at("member")?;
+    let Some(seen) = lzma::sniff(&begin[..n]) else { return Ok(None) };
+    for settings in seen.candidates() {
+        let fits = settings.memory(pair.plain.len()) <= lzma::MAX_MEMORY;
+        let recipe = Recipe(Encoding::Lzma(settings));
+        if fits && pair.is_made_by(&recipe, threads)? {
             return Ok(Some(recipe));
         }
     }

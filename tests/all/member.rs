@@ -111,6 +111,13 @@ fn streams_of_the_usual_programs_are_made_again() {
         ("xz -T1 --check=crc32 --lzma2=dict=1MiB", Coding::Xz, r#""check":1,"filters":"210110""#),
         ("xz -T1 --check=crc32 --x86 --lzma2=dict=2MiB", Coding::Xz, r#""filters":"0400210112""#),
         ("xz -T1 --check=none --arm64=start=4096 --lzma2", Coding::Xz, r#""filters":"0a0400100000210116""#),
+        ("xz --format=lzma", Coding::Lzma, r#"{"v":1,"wrap":"lzma","dict":8388608,"props":93,"preset":"6"}"#),
+        ("xz --format=lzma -9e", Coding::Lzma, r#""dict":67108864,"props":93,"preset":"6e""#),
+        (
+            "xz --format=lzma --lzma1=preset=2,dict=3MiB",
+            Coding::Lzma,
+            r#""dict":3145728,"props":93,"preset":"2""#,
+        ),
         ("xz -T2", Coding::Xz, r#""preset":"6","block":25165824"#),
     ] {
         let stretch = tool(command, &plain);
@@ -222,11 +229,12 @@ fn archives_that_lie_have_fewer_members() {
 #[test]
 fn streams_in_the_middle_of_a_kernel_are_found() {
     let plain = text(40_000);
-    let parts = [tool("xz -T1 --check=crc32 --x86 --lzma2=dict=1MiB", &plain), tool("gzip -9n", &plain)];
+    let commands = ["xz -T1 --check=crc32 --x86 --lzma2=dict=1MiB", "gzip -9n", "xz --format=lzma -9"];
+    let parts = commands.map(|command| tool(command, &plain));
     let mut kernel = b"MZ\x1f\x8b\x08\0 no stream, \x28\xb5\x2f\xfd nor here".to_vec();
     kernel.resize(300_000, 0x1f);
     let mut expected = Vec::new();
-    for (part, coding) in parts.iter().zip([Coding::Xz, Coding::Gzip]) {
+    for (part, coding) in parts.iter().zip([Coding::Xz, Coding::Gzip, Coding::Lzma]) {
         let start = kernel.len() as u64;
         expected.push(Member { range: start..start + part.len() as u64, coding });
         kernel.extend(part);
@@ -251,6 +259,7 @@ fn damaged_streams_are_errors() {
         (tool("gzip -n", &plain), Coding::Gzip),
         (tool("xz", &plain), Coding::Xz),
         (tool("bzip2", &plain), Coding::Bzip2),
+        (tool("xz --format=lzma", &plain), Coding::Lzma),
         (zstd, Coding::Zstd),
         (deflate.to_vec(), Coding::Deflate),
     ] {
@@ -321,7 +330,12 @@ fn recipes_that_ask_too_much_are_refused() {
         (r#"{"v":1,"wrap":"xz","check":1,"preset":"9","filters":"210116"}"#.into(), "preset"),
         (r#"{"v":2,"wrap":"xz"}"#.into(), "version 2"),
         (r#"{"v":1,"wrap":"bzip2","lvl":10}"#.into(), "level 10"),
-        (r#"{"v":1,"wrap":"lzma"}"#.into(), "size"),
+        (r#"{"v":1,"wrap":"lzma","preset":"6"}"#.into(), "dict"),
+        (r#"{"v":1,"wrap":"lzma","dict":4095,"preset":"6"}"#.into(), "dictionary of 4095 bytes"),
+        (r#"{"v":1,"wrap":"lzma","dict":1073741824,"preset":"6"}"#.into(), "dictionary"),
+        (r#"{"v":1,"wrap":"lzma","dict":65536,"props":225,"preset":"6"}"#.into(), "properties 225"),
+        (r#"{"v":1,"wrap":"lzma","dict":65536,"preset":"7"}"#.into(), "preset"),
+        (r#"{"v":1,"wrap":"lzip"}"#.into(), "size"),
         (format!("{:5000}", ""), "5000"),
         (
             format!(
@@ -349,6 +363,7 @@ fn a_member_has_the_size_that_was_said() {
         (tool("gzip -n", &plain), Coding::Gzip),
         (tool("xz -T1", &plain), Coding::Xz),
         (tool("bzip2", &plain), Coding::Bzip2),
+        (tool("xz --format=lzma", &plain), Coding::Lzma),
     ] {
         let recipe = found(&stretch, &plain, coding).unwrap();
         let with = |packed: usize, plain_len: u64| {
@@ -375,5 +390,5 @@ fn a_member_has_the_size_that_was_said() {
 fn numbers_of_codings_stay() {
     let names: Vec<String> =
         (0..=255).filter_map(Coding::from_number).map(|c| format!("{} {c}", c.number())).collect();
-    assert_eq!(names, ["1 gzip", "2 deflate", "3 xz", "4 zstd", "5 bzip2"]);
+    assert_eq!(names, ["1 gzip", "2 deflate", "3 xz", "4 zstd", "5 bzip2", "6 lzma"]);
 }

@@ -110,6 +110,7 @@ fn files(version: usize) -> Vec<(&'static str, Vec<u8>)> {
         ("usr/share/doc/b.bz2", tool("bzip2 -9", &plain(30_000))),
         ("usr/share/doc/c.zst", zstd::encode_all(&plain(40_000)[..], 3).unwrap()),
         ("usr/share/doc/d.xz", tool("xz -T1 -6", &plain(50_000))),
+        ("usr/share/doc/e.lzma", tool("xz --format=lzma", &plain(45_000))),
         ("usr/share/doc/unlike", tool("gzip -9n", &noise(50 + version as u64, 9_000))),
         ("usr/share/doc/version", format!("{version}\n").into_bytes()),
     ]
