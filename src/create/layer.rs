@@ -22,7 +22,7 @@ use crate::base::{SourceFiles, View};
 use crate::cancel::Cancel;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::extended::{self, Raw};
+use crate::extended::{self, Compression, Raw};
 use crate::layer_write::LayerWrite;
 use crate::region::Region;
 use crate::spool::{Spool, Spooled};
@@ -49,6 +49,8 @@ pub(super) struct Encoder<'a> {
     /// Of the standard patch, if one is made.
     pub version: Option<Version>,
     pub options: WriterOptions,
+    /// Of the extended one's content.
+    pub content: Compression,
     pub threads: usize,
     pub cancel: &'a Cancel,
     /// For an extended patch.
@@ -118,7 +120,7 @@ impl Encoder<'_> {
 
     /// The extended patch out of its streams: applied and compared with the layer while it is written.
     fn weave(&self, layer: &NewLayer, raw: Raw, old: Old<'_>) -> Checked {
-        let parts = raw.compress(&self.options, || self.spool.begin(), Spooled::into_region).at("patch")?;
+        let parts = raw.compress(self.content, || self.spool.begin(), Spooled::into_region).at("patch")?;
         let out = self.spool.begin().at("patch")?;
         let mut sink = Sink { file: BufWriter::new(out), hasher: Hasher::default(), checker: None };
         let threads = NonZeroUsize::new(self.threads).unwrap_or(NonZeroUsize::MIN);

@@ -312,6 +312,7 @@ fn make_patches(
             weights: options.preset.weights(),
             version: options.patches.standard(),
             options: budget.writer(layer.expected_patch(), options.jobs),
+            content: budget.content(layer.expected_patch(), options.jobs),
             threads: options.jobs,
             cancel,
             old: old_layers.as_ref().map(|layers| Old { layers, holders: &holders }),

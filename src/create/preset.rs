@@ -5,6 +5,7 @@
 use super::Options;
 use super::index::Density;
 use super::search::Weights;
+use crate::extended::Compression;
 use crate::tardiff::WriterOptions;
 
 /// Effort.
@@ -63,6 +64,8 @@ pub(super) struct Budget {
     pub index: u64,
     /// Settings of the outer stream.
     writer: WriterOptions,
+    /// The dictionary of LZMA in bytes, where content is worth it.
+    dictionary: Option<u32>,
     /// Bytes.
     largest_job: u64,
     memory: u64,
@@ -81,6 +84,11 @@ const SHARED_WINDOW_LOG: u32 = EVERYDAY_WINDOW_LOG - 1;
 
 /// Smallest window.
 const MIN_WINDOW_LOG: u32 = 20;
+
+/// Bytes that liblzma takes for each of its dictionary, and the largest dictionary, as a power of two. It works
+/// when all else is done, so it may have three quarters of the memory.
+const LZMA_EACH: u64 = 12;
+const LARGEST_DICTIONARY_LOG: u32 = 26;
 
 /// Tables of level 22, and those below which a level's own are taken.
 const MAX_TABLE_LOG: u32 = 26;
@@ -133,7 +141,14 @@ impl Budget {
         if let Some(level) = options.level {
             writer = WriterOptions { level, hash_log: None, chain_log: None, target_length: None, ..writer };
         }
-        Budget { index: options.memory / 4, writer, largest_job: options.memory / 16, memory: options.memory }
+        let largest = log2(options.memory / 4 * 3 / LZMA_EACH).clamp(MIN_WINDOW_LOG, LARGEST_DICTIONARY_LOG);
+        Budget {
+            index: options.memory / 4,
+            writer,
+            dictionary: (is_best && options.level.is_none()).then_some(1 << largest),
+            largest_job: options.memory / 16,
+            memory: options.memory,
+        }
     }
 
     /// Halves the everyday window where several patches, given by their raw bytes, would fill it.
@@ -141,6 +156,15 @@ impl Budget {
         let large = patches.filter(|raw| needed_window(*raw) >= SHARED_WINDOW_LOG).count();
         if large > 1 && self.writer.window_log == EVERYDAY_WINDOW_LOG {
             self.writer.window_log = SHARED_WINDOW_LOG;
+        }
+    }
+
+    /// How the content of the extended patch for such a layer is compressed. In LZMA it takes longer to read, so that is
+    /// for those who ask for the smallest.
+    pub fn content(&self, raw: u64, jobs: usize) -> Compression {
+        match self.dictionary {
+            Some(dictionary) => Compression::Lzma { dictionary },
+            None => Compression::Zstd(self.writer(raw, jobs)),
         }
     }
 

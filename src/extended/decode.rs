@@ -49,20 +49,17 @@ impl<R: Read> OpReader<FromPatch<R>> {
                 .with_hint("a newer oci-delta-fetch may know it"));
         }
         let table = Table::read(&mut reader, limits)?;
-        OpReader::of(FromPatch(reader), table, limits)
+        Ok(OpReader::of(FromPatch(reader), table, limits))
     }
 }
 
 impl<B: Blocks> OpReader<B> {
     /// Of blocks, and the table that they refer to.
-    ///
-    /// # Errors
-    /// When there is no memory for the decoders.
-    pub(super) fn of(blocks: B, table: Table, limits: &Limits) -> Result<Self> {
+    pub(super) fn of(blocks: B, table: Table, limits: &Limits) -> Self {
         let cursors = vec![0; table.holders.len()];
-        let streams = Streams::new(blocks, limits).at("patch")?;
+        let streams = Streams::new(blocks, limits);
         let (current, machine, next) = (None, 0, None);
-        Ok(OpReader { streams, table, cursors, current, machine, next, payload: 0, from: Kind::Literals })
+        OpReader { streams, table, cursors, current, machine, next, payload: 0, from: Kind::Literals }
     }
 
     /// Decompressed bytes that were read, of all streams.

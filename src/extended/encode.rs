@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 
+use super::compression::Compression;
 use super::decode::OpReader;
 use super::streams::Blocks;
 use super::table::{Table, leb128, zigzag};
@@ -13,7 +14,7 @@ use crate::base::Holder;
 use crate::error::{IoContext, Result};
 use crate::member::Packing;
 use crate::region::Region;
-use crate::tardiff::{Limits, WriterOptions};
+use crate::tardiff::Limits;
 
 /// Literals are collected up to this size before they are written.
 const DATA_BUFFER: usize = 4 << 20;
@@ -21,9 +22,8 @@ const DATA_BUFFER: usize = 4 << 20;
 /// Bytes of a stream that are written at once.
 const BUFFER: usize = 64 << 10;
 
-/// Level and window of the streams of numbers, which are small.
-const CONTROL_LEVEL: i32 = 19;
-const CONTROL_WINDOW_LOG: u32 = 22;
+/// For the streams of numbers, which are small.
+const NUMBERS: Compression = Compression::Lzma { dictionary: 4 << 20 };
 
 /// Writes operations; neighbours are joined. Holders of old bytes are known by numbers of the caller's.
 pub struct OpWriter<'a, W: Write> {
@@ -213,26 +213,19 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Compresses them; `open` gives what each is written into, and `make` makes a region of that.
+    /// Compresses them, content as it is said here; `open` gives what each is written into, and `make` makes a region of that.
     ///
     /// # Errors
     /// Those of `open` and of the writers; bad options.
     pub fn compress<W: Write>(
         self,
-        options: &WriterOptions,
+        content: Compression,
         mut open: impl FnMut() -> io::Result<W>,
         mut make: impl FnMut(W) -> Region,
     ) -> io::Result<Parts> {
-        let numbers = WriterOptions {
-            level: options.level.max(CONTROL_LEVEL),
-            window_log: CONTROL_WINDOW_LOG,
-            ..WriterOptions::default()
-        };
         let streams = self.streams.iter().zip(KINDS).map(|(stream, kind)| {
-            let options = if kind.is_control() { &numbers } else { options };
-            let mut encoder = options.encoder(open()?)?;
-            io::copy(&mut stream.reader(), &mut encoder)?;
-            encoder.finish().map(&mut make)
+            let compression = if kind.is_control() { NUMBERS } else { content };
+            compression.compress(stream, open()?).map(&mut make)
         });
         let streams = streams.collect::<io::Result<_>>()?;
         Ok(Parts { streams, holders: self.holders, members: self.members })
@@ -264,7 +257,7 @@ impl Parts {
         out.write_all(&MAGIC).at("patch")?;
         out.write_all(&table.write(limits)?).at("patch")?;
         let blocks = Woven { taken: vec![0; self.streams.len()], streams: self.streams, out };
-        OpReader::of(blocks, table, limits)
+        Ok(OpReader::of(blocks, table, limits))
     }
 }
 

@@ -2,7 +2,7 @@
 //! compressed stretches of them; it makes such stretches, too.
 //!
 //! It stands beside the standard patch (`tardiff`) for those who have these tars. What its operations
-//! consist of is kept apart by kind, each kind in a zstd frame of its own, since like compresses best with like:
+//! consist of is kept apart by kind, each kind in a compressed stream of its own, since like compresses best with like:
 //!
 //! | stream | holds |
 //! |---|---|
@@ -15,11 +15,13 @@
 //! Their compressed bytes come in blocks, in the order in which they are wanted, so a patch is applied as it
 //! arrives. `docs/formats.md` has the format byte for byte.
 
+mod compression;
 mod decode;
 mod encode;
 mod streams;
 mod table;
 
+pub use compression::Compression;
 pub use decode::OpReader;
 pub use encode::{OpWriter, Parts, Raw};
 pub use streams::{Blocks, FromPatch};

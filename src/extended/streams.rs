@@ -2,9 +2,7 @@
 
 use std::io::{self, Read};
 
-use zstd::stream::raw::{Decoder, Operation};
-use zstd::zstd_safe::DParameter;
-
+use super::compression::{Decoder, Step};
 use super::{CONTROL_WINDOW_LOG, KINDS, Kind, MAX_BLOCK, MAX_WAITING};
 use crate::encoding::read_full;
 use crate::error::{Error, IoContext, Result};
@@ -65,7 +63,9 @@ pub(super) fn broken(what: &str) -> Error {
 
 /// One stream.
 struct Stream {
-    decoder: Decoder<'static>,
+    /// As its first byte says.
+    decoder: Option<Decoder>,
+    window_log: u32,
     /// Compressed bytes; the first `taken` were decompressed.
     waiting: Vec<u8>,
     taken: usize,
@@ -79,6 +79,20 @@ struct Stream {
     may_end: bool,
 }
 
+impl Stream {
+    /// Decompresses some of what waits, if anything does.
+    fn step(&mut self, out: &mut [u8]) -> io::Result<Step> {
+        let input = &self.waiting[self.taken..];
+        if let (None, Some(first)) = (&self.decoder, input.first()) {
+            self.decoder = Some(Decoder::new(*first, self.window_log)?);
+        }
+        match &mut self.decoder {
+            Some(decoder) => decoder.step(input, out),
+            None => Ok(Step { read: 0, made: 0, ended: true }),
+        }
+    }
+}
+
 /// All streams.
 pub(super) struct Streams<B> {
     blocks: B,
@@ -89,17 +103,15 @@ pub(super) struct Streams<B> {
 }
 
 impl<B: Blocks> Streams<B> {
-    pub fn new(blocks: B, limits: &Limits) -> io::Result<Self> {
+    pub fn new(blocks: B, limits: &Limits) -> Self {
         let streams = KINDS.iter().map(|kind| {
-            let window =
-                if kind.is_control() { CONTROL_WINDOW_LOG.min(limits.window_log) } else { limits.window_log };
-            let mut decoder = Decoder::new()?;
-            decoder.set_parameter(DParameter::WindowLogMax(window))?;
+            let most = if kind.is_control() { CONTROL_WINDOW_LOG } else { u32::MAX };
+            let (decoder, window_log) = (None, most.min(limits.window_log));
             let (waiting, out) = (Vec::new(), vec![0; CHUNK]);
-            Ok(Stream { decoder, waiting, taken: 0, out, start: 0, end: 0, more: false, may_end: true })
+            let (taken, start, end) = (0, 0, 0);
+            Stream { decoder, window_log, waiting, taken, out, start, end, more: false, may_end: true }
         });
-        let streams = streams.collect::<io::Result<_>>()?;
-        Ok(Streams { blocks, streams, block: Vec::new(), offset: 0 })
+        Streams { blocks, streams: streams.collect(), block: Vec::new(), offset: 0 }
     }
 
     /// The next byte of a stream; none at its end.
@@ -175,16 +187,15 @@ impl<B: Blocks> Streams<B> {
                     Err(broken(&format!("truncated in the stream of {kind:?}")))
                 };
             }
-            let status = stream.decoder.run_on_buffers(&stream.waiting[stream.taken..], out);
-            let status =
-                status.map_err(|e| broken(&format!("the stream of {kind:?}: {e}")).with_source(e))?;
-            stream.taken += status.bytes_read;
-            stream.more = status.bytes_written == out.len();
-            if status.bytes_read > 0 || status.bytes_written > 0 {
-                stream.may_end = status.remaining == 0;
+            let step = stream.step(out);
+            let step = step.map_err(|e| broken(&format!("the stream of {kind:?}: {e}")).with_source(e))?;
+            stream.taken += step.read;
+            stream.more = step.made == out.len();
+            if step.read > 0 || step.made > 0 {
+                stream.may_end = step.ended;
             }
-            if status.bytes_written > 0 {
-                return Ok(status.bytes_written);
+            if step.made > 0 {
+                return Ok(step.made);
             }
         }
     }

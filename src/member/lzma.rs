@@ -114,7 +114,7 @@ pub(super) fn sniff(begin: &[u8]) -> Option<Settings> {
 
 /// A power of two, or the sum of two that follow each other; so the library writes them.
 fn is_dictionary(bytes: u32) -> bool {
-    let has_form = bytes.is_power_of_two() || bytes % 3 == 0 && (bytes / 3).is_power_of_two();
+    let has_form = bytes.is_power_of_two() || bytes.is_multiple_of(3) && (bytes / 3).is_power_of_two();
     has_form && (4 << 10..=MAX_DICTIONARY).contains(&bytes)
 }
 

@@ -3,14 +3,16 @@
 
 use crate::support;
 
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
+use liblzma::stream::{LzmaOptions, Stream};
+use liblzma::write::XzEncoder;
 use oci_delta_fetch::apply::apply_patch;
 use oci_delta_fetch::base::{Holder, LayerBlob, LayeredFiles, View};
 use oci_delta_fetch::digest::{DiffId, digest_of};
 use oci_delta_fetch::error::{Kind, Result};
-use oci_delta_fetch::extended::OpWriter;
+use oci_delta_fetch::extended::{Compression, OpWriter};
 use oci_delta_fetch::fuse::fuse;
 use oci_delta_fetch::region::Region;
 use oci_delta_fetch::spool::Spool;
@@ -66,9 +68,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Writes the steps as a patch, and does them by hand.
-fn write(steps: &[Step]) -> (Vec<u8>, Vec<u8>) {
+fn write(steps: &[Step], content: Compression) -> (Vec<u8>, Vec<u8>) {
     let (tars, ids) = (tars(), diff_ids());
-    let options = WriterOptions { level: 1, window_log: 20, ..Default::default() };
     let mut writer = OpWriter::new(&|_| None, || Ok(Vec::new())).unwrap();
     let mut expected = Vec::new();
     for step in steps {
@@ -94,7 +95,7 @@ fn write(steps: &[Step]) -> (Vec<u8>, Vec<u8>) {
         }
     }
     let parts = writer.finish(region).unwrap();
-    let parts = parts.compress(&options, || Ok(Vec::new()), region).unwrap();
+    let parts = parts.compress(content, || Ok(Vec::new()), region).unwrap();
     let (mut patch, limits) = (Vec::new(), Limits::default());
     let mut ops = parts.weave(&mut patch, |layer| Holder::Layer(ids[layer].clone()), &limits).unwrap();
     while ops.next_op().unwrap().is_some() {
@@ -107,8 +108,10 @@ fn write(steps: &[Step]) -> (Vec<u8>, Vec<u8>) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn what_is_written_is_read_back(steps in steps(), at in any::<prop::sample::Index>()) {
-        let (patch, expected) = write(&steps);
+    fn what_is_written_is_read_back(steps in steps(), small in any::<bool>(), at in any::<prop::sample::Index>()) {
+        let zstd = WriterOptions { level: 1, window_log: 20, ..Default::default() };
+        let lzma = Compression::Lzma { dictionary: 1 << 20 };
+        let (patch, expected) = write(&steps, if small { lzma } else { Compression::Zstd(zstd) });
         prop_assert!(apply(&patch).unwrap() == expected);
         let (view, spool) = (base(), Spool::in_dir(&std::env::temp_dir()));
         let fused = fuse(&patch[..], &View::new(&view, 0), &Limits::default(), MAX, &spool).unwrap();
@@ -202,6 +205,36 @@ fn what_a_hostile_patch_does_is_refused() {
     // Blocks for later fill no memory.
     let later: Vec<u8> = (0..300).flat_map(|_| block(4, &[0; 65_536])).collect();
     refuses(&[&raw([b""; 5])[..], &later].concat(), bad, "come before they are wanted");
+}
+
+#[test]
+fn what_a_hostile_stream_of_lzma_does_is_refused() {
+    let content = vec![7; 70_000];
+    let literals = lzma(&content);
+    let of =
+        |literals: &[u8]| [&raw([&[0], &number(70_000), b"", b"", b""])[..], &block(4, literals)].concat();
+    assert!(apply(&of(&literals)).unwrap() == content);
+    let bad = Kind::Verification;
+    refuses(&of(&[&literals[..], b"x"].concat()), bad, "the stream of Literals: bytes behind its end");
+    refuses(&of(&literals[..literals.len() - 1]), bad, "truncated in the stream of Literals");
+    refuses(&of(&literals[..14]), bad, "truncated");
+    let with = |at: usize, bytes: &[u8]| {
+        let mut changed = literals.clone();
+        changed[at..at + bytes.len()].copy_from_slice(bytes);
+        of(&changed)
+    };
+    refuses(&with(1, &[0, 0, 0, 0x10]), bad, "the stream of Literals: memory");
+    refuses(&with(0, &[225]), bad, "the stream of Literals: ");
+    refuses(&with(13, &[1]), bad, "the stream of Literals: ");
+    // What unpacks to more than is wanted is not unpacked.
+    refuses(&of(&lzma(&vec![0; 64 << 20])), bad, "bytes that no operation takes");
+}
+
+fn lzma(bytes: &[u8]) -> Vec<u8> {
+    let options = LzmaOptions::new_preset(1).unwrap();
+    let mut encoder = XzEncoder::new_stream(Vec::new(), Stream::new_lzma_encoder(&options).unwrap());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// Numbers one after the other.
