@@ -5,10 +5,10 @@ use std::io::{self, Read};
 use zstd::stream::raw::{Decoder, Operation};
 use zstd::zstd_safe::DParameter;
 
-use super::{CONTROL_WINDOW_LOG, KINDS, Kind, MAX_BLOCK, MAX_WAITING};
+use super::{CONTROL_WINDOW_LOG, KINDS, Kind, MAX_BLOCK, MAX_WAITING, STREAMS};
 use crate::encoding::read_full;
 use crate::error::{Error, IoContext, Result};
-use crate::tardiff::Limits;
+use crate::tardiff::{Flow, Limits};
 
 /// Bytes decompressed at once.
 const CHUNK: usize = 16 << 10;
@@ -84,8 +84,8 @@ pub(super) struct Streams<B> {
     blocks: B,
     streams: Vec<Stream>,
     block: Vec<u8>,
-    /// Decompressed bytes that were read, of all.
-    pub offset: u64,
+    /// How far each was read.
+    pub flows: [Flow; STREAMS],
 }
 
 impl<B: Blocks> Streams<B> {
@@ -99,7 +99,12 @@ impl<B: Blocks> Streams<B> {
             Ok(Stream { decoder, waiting, taken: 0, out, start: 0, end: 0, more: false, may_end: true })
         });
         let streams = streams.collect::<io::Result<_>>()?;
-        Ok(Streams { blocks, streams, block: Vec::new(), offset: 0 })
+        Ok(Streams { blocks, streams, block: Vec::new(), flows: Default::default() })
+    }
+
+    /// Decompressed bytes that were read, of all.
+    pub fn offset(&self) -> u64 {
+        self.flows.iter().map(|flow| flow.plain).sum()
     }
 
     /// The next byte of a stream; none at its end.
@@ -110,7 +115,7 @@ impl<B: Blocks> Streams<B> {
         }
         let stream = &mut self.streams[kind as usize];
         stream.start += 1;
-        self.offset += 1;
+        self.flows[kind as usize].plain += 1;
         Ok(Some(stream.out[stream.start - 1]))
     }
 
@@ -136,7 +141,7 @@ impl<B: Blocks> Streams<B> {
             stream.start += n;
             n
         };
-        self.offset += n as u64;
+        self.flows[kind as usize].plain += n as u64;
         Ok(n)
     }
 
@@ -200,6 +205,7 @@ impl<B: Blocks> Streams<B> {
         stream.waiting.drain(..stream.taken);
         stream.taken = 0;
         stream.waiting.extend_from_slice(&self.block);
+        self.flows[of].packed += self.block.len() as u64;
         Ok(true)
     }
 }
