@@ -1,29 +1,32 @@
 //! Where the bytes of a patch go: per file of the layer that it makes.
 //!
-//! No base is needed. Literal bytes go into a sparse file at the places where
-//! they belong, everything else is a hole; since tar headers are always literal,
-//! the walk over that file finds the members.
+//! The patch becomes a table of pieces ([`fuse`](crate::fuse)), and a walk over the tar headers in it finds the files.
+//! A standard patch carries all headers, so it needs no base, and what it copies is a hole. An extended one copies
+//! headers from the base's layers; what a member is encoded from is passed over, since no header is in one.
 
-use std::cell::Cell;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
-use std::rc::Rc;
+use std::io::{self, Read};
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::base::{Held, Holder, SourcePath, members};
-use crate::error::{Error, IoContext, Result};
+use crate::base::{Held, Holder, SourceFile, SourcePath, members};
+use crate::error::{Advice, Error, IoContext, Result};
+use crate::fuse::{Pieces, Source};
 use crate::member::Packing;
-use crate::patch::{self, Unpack, Visitor};
-use crate::region::Region;
-use crate::tardiff::Limits;
+use crate::patch::{self, Operations, STREAMS, Unpack, Visitor};
+use crate::spool::Spool;
+use crate::tardiff::{Counted, Flow, Limits};
 
-/// Bytes of the notes on stretches, some five each. Real patches have some millions of operations, and a stretch has several.
+/// Bytes of the notes on stretches, some ten each, and of the marks. Real patches have some millions of operations, and
+/// a stretch has several.
 const MAX_NOTES: usize = 64 << 20;
 
-/// Stretches that wait for their share of the compressed patch; more are made of one small piece of it by attackers only.
-const MAX_OPEN: usize = 64 << 10;
+/// Compressed bytes from one mark in a stream to the next, at least.
+const STEP: u64 = 16 << 10;
+
+/// A mark stands where an operation begins, for a place within it; so the operation has no more than this part of what was
+/// read since the mark before.
+const BLUR: u64 = 8;
 
 /// What part of a layer is made of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -36,8 +39,10 @@ pub struct Account {
     pub added: u64,
     /// Literal bytes of the patch.
     pub literal: u64,
+    /// Compressed again, out of what is in them.
+    pub encoded: u64,
     /// Share of the compressed patch in bytes. Exact in sum, for a single file
-    /// an estimate: a block of the stream is shared out by what went into it.
+    /// an estimate: a block of a stream is shared out by what was read of it.
     pub patch_bytes: u64,
 }
 
@@ -47,6 +52,7 @@ impl Account {
         self.copied += other.copied;
         self.added += other.added;
         self.literal += other.literal;
+        self.encoded += other.encoded;
         self.patch_bytes += other.patch_bytes;
     }
 }
@@ -66,34 +72,53 @@ pub struct FileAccount {
 pub struct LayerAccount {
     /// All of it.
     pub total: Account,
-    /// Headers, padding, and what is not in a regular file.
+    /// Headers, padding, and what is not in a regular file; of the patch also what is no operation.
     pub headers: Account,
     /// Regular files with content, in the order of the layer.
     pub files: Vec<FileAccount>,
 }
 
-/// Reads a patch and accounts for its bytes. The layer may have up to
-/// `max_layer` bytes; `spool` holds an unlinked file of its literal ones.
+/// Opens the holders of an extended patch.
+pub type Holders<'a> = dyn Fn(&Holder) -> Result<Arc<SourceFile>> + 'a;
+
+/// What is wrong where they cannot be opened.
+pub const NEEDS_LAYERS: &str = "the files of an extended patch can be told only with the layers of its base";
+
+/// The [`Holders`] where there is no base, or none with layers.
 ///
 /// # Errors
-/// As [`apply_patch`](crate::apply::apply_patch), but for the base; Misfit for
-/// dictionary frames, whose output cannot be known without the base.
-pub fn account(patch: impl Read, limits: &Limits, max_layer: u64, spool: &Path) -> Result<LayerAccount> {
-    let consumed = Rc::new(Cell::new(0));
-    let patch = Counted { inner: patch, bytes: consumed.clone() };
-    let file = tempfile::tempfile_in(spool).at(spool.display())?;
-    let mut reader = Reader { file, spool, position: 0, stretches: Stretches::new(consumed) };
-    let len = patch::run(patch, limits, max_layer, &mut reader)?;
-    reader.file.set_len(len).at(spool.display())?;
-    let layer = Region::whole(reader.file).at(spool.display())?;
+/// Misfit.
+pub fn no_base(_: &Holder) -> Result<Arc<SourceFile>> {
+    Err(Error::misfit(NEEDS_LAYERS).with_hint(Advice::NameBase))
+}
+
+/// Reads a patch and accounts for its bytes. The layer may have up to
+/// `max_layer` bytes; what the patch carries is kept in `spool`.
+///
+/// # Errors
+/// As [`apply_patch`](crate::apply::apply_patch), but for the base of a standard patch; Misfit for
+/// dictionary frames, whose output cannot be known without that.
+pub fn account(
+    patch: impl Read,
+    holders: &Holders<'_>,
+    limits: &Limits,
+    max_layer: u64,
+    spool: &Spool,
+) -> Result<LayerAccount> {
+    let mut patch = Counted::new(patch);
+    let (pieces, stretches) = (Pieces::in_spool(spool)?, Stretches::default());
+    let mut reader = Reader { holders, pieces, members: Vec::new(), stretches };
+    patch::run(&mut patch, limits, max_layer, &mut reader)?;
+    let layer = reader.pieces.into_region();
     let mut account = LayerAccount::default();
-    let mut rest = Rest { notes: reader.stretches.finish()?, read: 0, current: None, position: 0 };
+    let mut rest = reader.stretches.finish();
     for member in members(&layer)? {
         account.headers.add(&rest.take_to(member.offset));
         let taken = rest.take_to(member.offset + member.size);
         account.files.push(FileAccount { path: member.path.to_string(), account: taken });
     }
     account.headers.add(&rest.take_to(u64::MAX));
+    account.headers.patch_bytes += patch.bytes - rest.packed;
     account.total = account.headers;
     for file in &account.files {
         account.total.add(&file.account);
@@ -101,52 +126,95 @@ pub fn account(patch: impl Read, limits: &Limits, max_layer: u64, spool: &Path) 
     Ok(account)
 }
 
-/// Takes notes of the stretches; writes what is literal where it belongs.
+/// Takes notes of the stretches, and the pieces that headers may be in.
 struct Reader<'a> {
-    file: File,
-    spool: &'a Path,
-    /// In the layer.
-    position: u64,
+    holders: &'a Holders<'a>,
+    pieces: Pieces,
+    /// Bytes of the members that were begun and not ended, the innermost last.
+    members: Vec<u64>,
     stretches: Stretches,
 }
 
+/// A holder, opened when bytes of the layer itself come from it: those in members are not made.
+struct Old {
+    holder: Holder,
+    source: Option<Source>,
+}
+
 impl Visitor for Reader<'_> {
-    /// There is no base: whatever is wanted of a file is there.
-    type File = ();
+    /// A file that is known by its path has no headers to copy: nothing is wanted of it.
+    type File = Option<Old>;
 
-    fn open(&mut self, _path: &SourcePath) -> Result<((), Option<u64>)> {
-        Ok(((), None))
+    fn open(&mut self, _path: &SourcePath) -> Result<(Option<Old>, Option<u64>)> {
+        Ok((None, None))
     }
 
-    /// Where headers are copied, the members cannot be told without the base.
-    fn open_holder(&mut self, _holder: &Holder) -> Result<((), Option<u64>)> {
-        Err(not_by_file())
+    fn open_holder(&mut self, holder: &Holder) -> Result<(Option<Old>, Option<u64>)> {
+        let mut old = Old { holder: holder.clone(), source: None };
+        // What is in a stretch may be wanted for members alone, and its size is known.
+        let size = match holder {
+            Holder::Inside(inside) => inside.plain,
+            Holder::Layer(_) => self.opened(&mut old)?.file.size(),
+        };
+        Ok((Some(old), Some(size)))
     }
 
-    fn begin_member(&mut self, _packing: &Packing) -> Result<()> {
-        Err(not_by_file())
+    fn begin_member(&mut self, packing: &Packing) -> Result<()> {
+        self.members.push(packing.sizes.packed);
+        Ok(())
     }
 
     fn end_member(&mut self) -> Result<()> {
+        let packed = self.members.pop();
+        let Some(packed) = packed.filter(|_| self.members.is_empty()) else { return Ok(()) };
+        self.pieces.hole(packed)?;
+        self.stretches.begin(Made::Encoded, packed);
         Ok(())
     }
 
     fn carried(&mut self, payload: &mut impl Read, len: u64) -> Result<()> {
-        self.file.seek(SeekFrom::Start(self.position)).at(self.spool.display())?;
-        io::copy(payload, &mut self.file).at("patch")?;
-        self.made(Made::Literal, len)
+        if self.is_inside() {
+            return pass_over(payload);
+        }
+        self.pieces.carry(payload, len)?;
+        self.stretches.made = Some((Made::Literal, len));
+        Ok(())
     }
 
-    fn copied(&mut self, _file: &mut (), _at: u64, len: u64) -> Result<()> {
-        self.made(Made::Copied, len)
+    fn copied(&mut self, old: &mut Option<Old>, at: u64, len: u64) -> Result<()> {
+        if self.is_inside() {
+            return Ok(());
+        }
+        match old {
+            Some(old) => {
+                let source = self.opened(old)?;
+                self.pieces.copy(source, at, len)?;
+            }
+            None => self.pieces.hole(len)?,
+        }
+        self.stretches.made = Some((Made::Copied, len));
+        Ok(())
     }
 
-    fn summed(&mut self, _file: &mut (), _at: u64, payload: &mut impl Read, len: u64) -> Result<()> {
-        io::copy(payload, &mut io::sink()).at("patch")?;
-        self.made(Made::Added, len)
+    fn summed(&mut self, old: &mut Option<Old>, at: u64, payload: &mut impl Read, len: u64) -> Result<()> {
+        if self.is_inside() {
+            return pass_over(payload);
+        }
+        match old {
+            Some(old) => {
+                let source = self.opened(old)?;
+                self.pieces.sum(source, at, payload, len)?;
+            }
+            None => {
+                pass_over(payload)?;
+                self.pieces.hole(len)?;
+            }
+        }
+        self.stretches.made = Some((Made::Added, len));
+        Ok(())
     }
 
-    fn held(&mut self, _file: &()) -> Result<Held> {
+    fn held(&mut self, _old: &Option<Old>) -> Result<Held> {
         Err(Error::misfit("a patch with dictionary frames cannot be accounted for by file"))
     }
 
@@ -154,105 +222,152 @@ impl Visitor for Reader<'_> {
         unpack(&mut io::sink())
     }
 
-    fn done(&mut self, offset: u64, _made: u64) -> Result<()> {
-        self.stretches.read_to(offset)
+    fn done(&mut self, read: &impl Operations) -> Result<()> {
+        self.stretches.read_to(read.flows())
     }
 }
 
-fn not_by_file() -> Error {
-    Error::misfit("an extended patch cannot be accounted for by file")
+/// Reads the payload of what is not looked at.
+fn pass_over(payload: &mut impl Read) -> Result<()> {
+    io::copy(payload, &mut io::sink()).at("patch")?;
+    Ok(())
 }
 
 impl Reader<'_> {
-    fn made(&mut self, made: Made, len: u64) -> Result<()> {
-        self.position += len;
-        self.stretches.made = Some((made, len));
-        Ok(())
+    fn is_inside(&self) -> bool {
+        !self.members.is_empty()
+    }
+
+    fn opened<'o>(&self, old: &'o mut Old) -> Result<&'o mut Source> {
+        match &mut old.source {
+            Some(source) => Ok(source),
+            none => Ok(none.insert(Source::new(old.holder.path()?, (self.holders)(&old.holder)?))),
+        }
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Made {
+    #[default]
     Copied = 0,
     Added = 1,
     Literal = 2,
+    Encoded = 3,
 }
 
+/// Bytes of each stream of a patch, decompressed.
+type OfStreams = [u64; STREAMS];
+
 /// Bytes of the layer that are made in one way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Stretch {
     made: Made,
     len: u64,
-    /// Share of the compressed patch.
-    packed: u64,
+    /// What was read for them.
+    read: OfStreams,
 }
 
-/// Stretches as they are read, and compressed bytes shared out among those that were read since the last were.
+/// Stretches as they are read.
+#[derive(Default)]
 struct Stretches {
-    consumed: Rc<Cell<u64>>,
+    meters: [Meter; STREAMS],
     /// Made by the present operation.
     made: Option<(Made, u64)>,
-    /// Position in the decompressed patch.
-    offset: u64,
-    /// Bytes of it for operations without output.
-    owed: u64,
-    /// Stretches without their share, and the bytes of the decompressed patch for each. The last may still grow.
-    open: Vec<(Stretch, u64)>,
-    /// Compressed bytes that are shared out.
-    packed: u64,
+    /// What was read for operations without output.
+    owed: OfStreams,
+    /// It may still grow.
+    last: Stretch,
     notes: Vec<u8>,
 }
 
 impl Stretches {
-    fn new(consumed: Rc<Cell<u64>>) -> Self {
-        Stretches { consumed, made: None, offset: 0, owed: 0, open: Vec::new(), packed: 0, notes: Vec::new() }
-    }
-
-    /// The operation is read, which ends at byte `offset` of the decompressed patch.
-    fn read_to(&mut self, offset: u64) -> Result<()> {
-        let raw = offset - self.offset;
-        self.offset = offset;
-        match (self.made.take(), self.open.last_mut()) {
-            // What opens a file is charged to the bytes that come from it: the next ones.
-            (None, _) => self.owed += raw,
-            (Some((made, len)), Some((last, of_last))) if last.made == made && self.owed == 0 => {
-                last.len += len;
-                *of_last += raw;
-            }
-            (Some((made, len)), _) => {
-                self.open.push((Stretch { made, len, packed: 0 }, raw + std::mem::take(&mut self.owed)));
-            }
+    /// The operation is read, which ends there in the streams.
+    fn read_to(&mut self, flows: impl IntoIterator<Item = Flow>) -> Result<()> {
+        // What opens a file is charged to the bytes that come from it: the next ones.
+        let goes_on = self.owed == OfStreams::default();
+        for ((meter, flow), owed) in self.meters.iter_mut().zip(flows).zip(&mut self.owed) {
+            *owed += meter.read_to(flow);
         }
-        if self.consumed.get() > self.packed || self.open.len() > MAX_OPEN {
-            self.share_out(self.open.len().saturating_sub(1))?;
+        match self.made.take() {
+            Some((made, len)) if goes_on && made == self.last.made => self.go_on(len),
+            Some((made, len)) => self.begin(made, len),
+            None => {}
         }
-        Ok(())
-    }
-
-    /// Shares out among the first of those that are open.
-    fn share_out(&mut self, count: usize) -> Result<()> {
-        let consumed = self.consumed.get();
-        let (packed, raw) =
-            (consumed - self.packed, self.open[..count].iter().map(|(_, raw)| raw).sum::<u64>());
-        if raw == 0 {
-            return Ok(());
-        }
-        self.packed = consumed;
-        let mut left = packed;
-        for (at, (mut stretch, of_it)) in self.open.drain(..count).enumerate() {
-            stretch.packed = if at + 1 == count { left } else { share(packed, of_it, raw) };
-            left -= stretch.packed;
-            stretch.note(&mut self.notes);
-        }
-        if self.notes.len() > MAX_NOTES {
+        let marks: usize = self.meters.iter().map(|meter| size_of_val(&meter.marks[..])).sum();
+        if self.notes.len() + marks > MAX_NOTES {
             return Err(Error::verification("patch has too many operations to be accounted for"));
         }
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Vec<u8>> {
-        self.share_out(self.open.len())?;
-        Ok(self.notes)
+    /// The last stretch grows by `len` bytes, and by what was read.
+    fn go_on(&mut self, len: u64) {
+        self.last.len += len;
+        for (read, owed) in self.last.read.iter_mut().zip(&mut self.owed) {
+            *read += std::mem::take(owed);
+        }
+    }
+
+    /// A stretch of `len` bytes begins, with what was read.
+    fn begin(&mut self, made: Made, len: u64) {
+        let read = std::mem::take(&mut self.owed);
+        std::mem::replace(&mut self.last, Stretch { made, len, read }).note(&mut self.notes);
+    }
+
+    fn finish(mut self) -> Rest {
+        self.last.note(&mut self.notes);
+        self.meters.iter_mut().for_each(Meter::mark);
+        Rest {
+            notes: self.notes,
+            noted: 0,
+            current: None,
+            position: 0,
+            meters: self.meters,
+            read: OfStreams::default(),
+            packed: 0,
+        }
+    }
+}
+
+/// How compressed and decompressed bytes of a stream go together: what is read from one mark to the next is made of
+/// what was taken in between.
+#[derive(Debug, Default)]
+struct Meter {
+    /// Both numbers rise.
+    marks: Vec<Flow>,
+    now: Flow,
+}
+
+impl Meter {
+    /// The stream is read up to there; gives the bytes that it was read on.
+    fn read_to(&mut self, flow: Flow) -> u64 {
+        let (read, last) = (flow.plain - self.now.plain, self.last());
+        let is_due = self.now.packed >= last.packed + STEP && read <= (self.now.plain - last.plain) / BLUR;
+        if is_due && flow.packed > self.now.packed {
+            // More was needed, so nothing was left.
+            self.mark();
+        }
+        self.now = flow;
+        read
+    }
+
+    fn last(&self) -> Flow {
+        self.marks.last().copied().unwrap_or_default()
+    }
+
+    fn mark(&mut self) {
+        if self.now.plain > self.last().plain {
+            self.marks.push(self.now);
+        }
+    }
+
+    /// Compressed bytes that the first `plain` ones are made of.
+    fn packed(&self, plain: u64) -> u64 {
+        let at = self.marks.partition_point(|mark| mark.plain < plain);
+        let before = at.checked_sub(1).map_or(Flow::default(), |before| self.marks[before]);
+        let Some(after) = self.marks.get(at) else { return before.packed };
+        let part = share(after.packed - before.packed, plain - before.plain, after.plain - before.plain);
+        before.packed + part
     }
 }
 
@@ -262,10 +377,18 @@ fn share(all: u64, part: u64, whole: u64) -> u64 {
 }
 
 impl Stretch {
-    /// Writes a note of it: what it is, then two numbers as unsigned LEB128.
+    /// The first `len` bytes, which are fewer than it has, and the others.
+    fn split(self, len: u64) -> (Self, Self) {
+        let first = self.read.map(|read| share(read, len, self.len));
+        let mut others = self.read;
+        others.iter_mut().zip(first).for_each(|(read, first)| *read -= first);
+        (Stretch { len, read: first, ..self }, Stretch { len: self.len - len, read: others, ..self })
+    }
+
+    /// Writes a note of it: what it is, then numbers as unsigned LEB128.
     fn note(self, notes: &mut Vec<u8>) {
         notes.push(self.made as u8);
-        for mut number in [self.len, self.packed] {
+        for mut number in [self.len].into_iter().chain(self.read) {
             while number >= 0x80 {
                 notes.push(number as u8 | 0x80);
                 number >>= 7;
@@ -284,7 +407,8 @@ impl Stretch {
         let made = match byte()? {
             0 => Made::Copied,
             1 => Made::Added,
-            _ => Made::Literal,
+            2 => Made::Literal,
+            _ => Made::Encoded,
         };
         let mut number = || {
             let mut value = 0;
@@ -297,7 +421,11 @@ impl Stretch {
             }
             Some(value)
         };
-        Some(Stretch { made, len: number()?, packed: number()? })
+        let mut stretch = Stretch { made, len: number()?, read: OfStreams::default() };
+        for read in &mut stretch.read {
+            *read = number()?;
+        }
+        Some(stretch)
     }
 }
 
@@ -305,48 +433,50 @@ impl Stretch {
 struct Rest {
     notes: Vec<u8>,
     /// Bytes of them that were read.
-    read: usize,
+    noted: usize,
     current: Option<Stretch>,
     position: u64,
+    meters: [Meter; STREAMS],
+    /// Where the streams are at that position.
+    read: OfStreams,
+    /// Compressed bytes that were charged to somebody.
+    packed: u64,
 }
 
 impl Rest {
     fn take_to(&mut self, end: u64) -> Account {
         let mut account = Account::default();
         while self.position < end {
-            let next = self.current.take().or_else(|| Stretch::read(&self.notes, &mut self.read));
-            let Some(stretch) = next else { break };
-            let len = stretch.len.min(end - self.position);
-            let packed =
-                if len < stretch.len { share(stretch.packed, len, stretch.len) } else { stretch.packed };
-            if len < stretch.len {
-                let (len, packed) = (stretch.len - len, stretch.packed - packed);
-                self.current = Some(Stretch { len, packed, ..stretch });
+            let next = self.current.take().or_else(|| Stretch::read(&self.notes, &mut self.noted));
+            let Some(mut stretch) = next else { break };
+            let room = end - self.position;
+            if room < stretch.len {
+                let (first, others) = stretch.split(room);
+                (stretch, self.current) = (first, Some(others));
             }
-            self.position += len;
-            account.bytes += len;
-            account.patch_bytes += packed;
-            match stretch.made {
-                Made::Copied => account.copied += len,
-                Made::Added => account.added += len,
-                Made::Literal => account.literal += len,
-            }
+            self.position += stretch.len;
+            account.bytes += stretch.len;
+            account.patch_bytes += self.charge(&stretch.read);
+            *match stretch.made {
+                Made::Copied => &mut account.copied,
+                Made::Added => &mut account.added,
+                Made::Literal => &mut account.literal,
+                Made::Encoded => &mut account.encoded,
+            } += stretch.len;
         }
         account
     }
-}
 
-/// Counts what is read.
-struct Counted<R> {
-    inner: R,
-    bytes: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
-        self.bytes.set(self.bytes.get() + n as u64);
-        Ok(n)
+    /// The compressed bytes that these next ones of the streams are made of.
+    fn charge(&mut self, read: &OfStreams) -> u64 {
+        let mut packed = 0;
+        for ((at, read), meter) in self.read.iter_mut().zip(read).zip(&self.meters) {
+            let before = meter.packed(*at);
+            *at += read;
+            packed += meter.packed(*at) - before;
+        }
+        self.packed += packed;
+        packed
     }
 }
 
@@ -356,14 +486,13 @@ mod tests {
 
     #[test]
     fn notes_on_operations_without_end_do_not_fill_the_memory() {
-        let mut stretches = Stretches::new(Rc::default());
+        let mut stretches = Stretches::default();
         let mut ended = Ok(());
-        for n in 0..=MAX_NOTES as u64 {
+        for n in 1..=MAX_NOTES as u64 {
             let made = if n % 2 == 0 { Made::Copied } else { Made::Added };
             stretches.made = Some((made, u64::MAX));
-            stretches.consumed.set(n / 1_000_000);
-            ended = stretches.read_to(2 * n + 2);
-            assert!(stretches.open.len() <= MAX_OPEN && stretches.notes.len() < 2 * MAX_NOTES);
+            ended = stretches.read_to([Flow { packed: n / 1_000_000, plain: 2 * n }]);
+            assert!(stretches.notes.len() < 2 * MAX_NOTES);
             if ended.is_err() {
                 break;
             }
@@ -372,17 +501,49 @@ mod tests {
     }
 
     #[test]
+    fn marks_in_streams_without_end_do_not_fill_the_memory() {
+        let mut stretches = Stretches::default();
+        stretches.meters[0].marks = vec![Flow::default(); MAX_NOTES / size_of::<Flow>()];
+        stretches.read_to([]).unwrap();
+        stretches.meters[1].marks.push(Flow::default());
+        assert!(stretches.read_to([]).unwrap_err().to_string().contains("too many operations"));
+    }
+
+    #[test]
+    fn what_is_taken_in_is_shared_out_among_those_that_are_made_of_it() {
+        let mut stretches = Stretches::default();
+        let flow = |(blocks, plain)| Flow { packed: blocks * STEP, plain };
+        // A block for two stretches and one for the third; one of another stream for the last two.
+        let (first, second) = ([(1, 100), (1, 800), (2, 900)], [(0, 0), (1, 10), (1, 30)]);
+        for (n, (first, second)) in first.into_iter().zip(second).enumerate() {
+            stretches.made = Some(([Made::Literal, Made::Added][n % 2], 10));
+            stretches.read_to([first, second].map(flow)).unwrap();
+        }
+        let mut rest = stretches.finish();
+        let mut next = || rest.take_to(rest.position + 10).patch_bytes;
+        assert_eq!([next(), next(), next()], [STEP / 8, 7 * STEP / 8 + STEP / 3, 2 * STEP - STEP / 3]);
+        assert_eq!(rest.packed, 3 * STEP);
+    }
+
+    #[test]
     fn a_note_reads_as_it_was_written() {
         let mut notes = Vec::new();
-        let stretches = [(Made::Copied, 0, 0), (Made::Added, 127, 128), (Made::Literal, u64::MAX, 1 << 63)];
-        for (made, len, packed) in stretches {
-            Stretch { made, len, packed }.note(&mut notes);
-        }
+        let stretches = [
+            (Made::Copied, 0, 0),
+            (Made::Added, 127, 128),
+            (Made::Literal, u64::MAX, 1 << 63),
+            (Made::Encoded, 1, u64::MAX),
+        ];
+        let stretches = stretches.map(|(made, len, last)| {
+            let mut read = [1; STREAMS];
+            read[STREAMS - 1] = last;
+            Stretch { made, len, read }
+        });
+        stretches.iter().for_each(|stretch| stretch.note(&mut notes));
         let mut at = 0;
-        for (made, len, packed) in stretches {
-            let read = Stretch::read(&notes, &mut at).unwrap();
-            assert_eq!((read.made, read.len, read.packed), (made, len, packed));
+        for stretch in stretches {
+            assert_eq!(Stretch::read(&notes, &mut at), Some(stretch));
         }
-        assert!(Stretch::read(&notes, &mut at).is_none());
+        assert_eq!(Stretch::read(&notes, &mut at), None);
     }
 }

@@ -211,7 +211,7 @@ impl<W: LayerWrite> Visitor for Applier<'_, W> {
         Ok(made)
     }
 
-    fn done(&mut self, _offset: u64, _made: u64) -> Result<()> {
+    fn done(&mut self, _read: &impl Operations) -> Result<()> {
         self.stats.ops += 1;
         Ok(())
     }

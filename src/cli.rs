@@ -260,7 +260,9 @@ pub struct InspectArgs {
     #[arg(value_name = "REF", value_parser = parse_reference)]
     pub reference: Reference,
 
-    /// Read the whole delta and show, file by file, where its bytes go
+    /// Read the patches that would be taken and show, file by file, where their bytes go
+    ///
+    /// An extended patch is taken where the layers of its base are, and its files can be told only with them.
     #[arg(long, help_heading = "Output")]
     pub files: bool,
 

@@ -11,7 +11,7 @@ use crate::base::{Held, Holder, SourcePath};
 use crate::error::{Advice, Error, IoContext, Result};
 use crate::extended;
 use crate::member::Packing;
-use crate::tardiff::{self, Limits, Op, OpReader, decode_frame};
+use crate::tardiff::{self, Flow, Limits, Op, OpReader, decode_frame};
 
 /// Bytes that are handed on at once; large enough that a system call a piece does not show.
 const CHUNK: usize = 256 << 10;
@@ -48,9 +48,12 @@ pub(crate) trait Visitor {
     /// The next bytes are those that `unpack` writes; it gives their number.
     fn unpacked(&mut self, unpack: &mut Unpack<'_>) -> Result<u64>;
 
-    /// The operation is done with, up to byte `offset` of the decompressed patch. `made` bytes came of it.
-    fn done(&mut self, offset: u64, made: u64) -> Result<()>;
+    /// The operation is done with; `read` tells how far the patch was read for it.
+    fn done(&mut self, read: &impl Operations) -> Result<()>;
 }
+
+/// Most streams that a patch has, of whatever format.
+pub(crate) const STREAMS: usize = extended::STREAMS;
 
 /// Writes the content of a dictionary frame.
 pub(crate) type Unpack<'a> = dyn FnMut(&mut dyn Write) -> Result<u64> + 'a;
@@ -87,8 +90,8 @@ pub(crate) trait Operations {
     /// The rest of the present operation's payload.
     fn payload(&mut self) -> impl Read + '_;
 
-    /// How far it was read, in bytes of the decompressed patch.
-    fn offset(&self) -> u64;
+    /// How far each of its streams was read; at most [`STREAMS`].
+    fn flows(&self) -> impl IntoIterator<Item = Flow>;
 
     /// A complaint about the patch at this place.
     fn broken(&self, what: &str) -> Error;
@@ -103,8 +106,8 @@ impl<R: Read> Operations for OpReader<R> {
         self.payload()
     }
 
-    fn offset(&self) -> u64 {
-        self.offset()
+    fn flows(&self) -> impl IntoIterator<Item = Flow> {
+        [self.flow()]
     }
 
     fn broken(&self, what: &str) -> Error {
@@ -121,8 +124,8 @@ impl<B: extended::Blocks> Operations for extended::OpReader<B> {
         self.payload()
     }
 
-    fn offset(&self) -> u64 {
-        self.offset()
+    fn flows(&self) -> impl IntoIterator<Item = Flow> {
+        self.flows()
     }
 
     fn broken(&self, what: &str) -> Error {
@@ -166,7 +169,7 @@ pub(crate) fn run_operations<V: Visitor>(
     let mut idle = 0;
     while let Some(op) = machine.ops.next_op()? {
         let made = machine.step(op, visitor)?;
-        visitor.done(machine.ops.offset(), made)?;
+        visitor.done(&machine.ops)?;
         machine.end_members(visitor)?;
         idle = if made > 0 { 0 } else { idle + 1 };
         if idle > limits.idle_ops {

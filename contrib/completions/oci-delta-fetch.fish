@@ -275,7 +275,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect"
 bar\t'Bars'
 json\t'JSON lines'
 none\t'Nothing'"
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l files -d 'Read the whole delta and show, file by file, where its bytes go'
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l files -d 'Read the patches that would be taken and show, file by file, where their bytes go'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l insecure-policy -d 'Accept images that the signature policy does not allow'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l json -d 'Print one JSON object on standard output'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s q -l quiet -d 'Print errors only'

@@ -1,4 +1,5 @@
-//! Streams of an extended patch, in well-formed frames: a layer in the middle of a chain reads as if it were applied.
+//! Streams of an extended patch, in well-formed frames: a layer in the middle of a chain reads as if it were applied,
+//! and all of it is accounted for.
 #![no_main]
 
 mod base;
@@ -6,7 +7,8 @@ mod base;
 use std::io::Read;
 
 use libfuzzer_sys::fuzz_target;
-use oci_delta_fetch::base::View;
+use oci_delta_fetch::account::account;
+use oci_delta_fetch::base::{Holder, View};
 use oci_delta_fetch::spool::Spool;
 use oci_delta_fetch::{apply::apply_patch, fuse::fuse, tardiff::Limits};
 
@@ -22,4 +24,11 @@ fuzz_target!(|data: &[u8]| {
     apply_patch(&patch[..], &View::new(&base::OneFile, 0), &limits, &mut applied).unwrap();
     region.reader().read_to_end(&mut found).unwrap();
     assert!(found == applied);
+    let holders = |holder: &Holder| View::new(&base::OneFile, 0).holder(holder);
+    // It need not be a tar.
+    if let Ok(account) = account(&patch[..], &holders, &limits, MAX, &spool) {
+        let total = account.total;
+        assert_eq!(total.bytes, total.copied + total.added + total.literal + total.encoded);
+        assert_eq!((total.bytes, total.patch_bytes), (applied.len() as u64, patch.len() as u64));
+    }
 });

@@ -30,17 +30,22 @@ impl PatchAccount {
         let digest = self.diff_id.trim_start_matches("sha256:");
         let _ = writeln!(
             out,
-            "\npatch {}: {:>11} {:>11} {:>11} {:>11}  path",
+            "\npatch {}: {:>11} {:>11} {:>11} {:>11} {:>11}  path",
             &digest[..10],
             "in patch",
             "copied",
             "added",
-            "literal"
+            "literal",
+            "encoded"
         );
         let mut line = |name: &str, a: &Account| {
-            let parts = [a.patch_bytes, a.copied, a.added, a.literal].map(human_bytes);
-            let [packed, copied, added, literal] = parts;
-            let _ = writeln!(out, "{:17} {packed:>11} {copied:>11} {added:>11} {literal:>11}  {name}", "");
+            let parts = [a.patch_bytes, a.copied, a.added, a.literal, a.encoded].map(human_bytes);
+            let [packed, copied, added, literal, encoded] = parts;
+            let _ = writeln!(
+                out,
+                "{:17} {packed:>11} {copied:>11} {added:>11} {literal:>11} {encoded:>11}  {name}",
+                ""
+            );
         };
         line("(all)", &self.account.total);
         line("(headers)", &self.account.headers);

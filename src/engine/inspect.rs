@@ -2,19 +2,25 @@
 
 use std::sync::Arc;
 
+use oci_spec::image::Descriptor;
+
 use super::base::{self, Elsewhere, Homes};
+use super::base_image::BaseImage;
 use super::decision::{Hand, Next, Purpose};
 use super::opened::{Opened, concurrency, is_patch};
 use super::outcome::Reason;
 use super::request::FetchRequest;
-use crate::account::{LayerAccount, account};
+use crate::account::{LayerAccount, NEEDS_LAYERS, account, no_base};
 use crate::artifact::{Delta, DeltaManifest, Image};
+use crate::base::{Holder, Unpacking, View};
 use crate::digest::{DiffId, Digest};
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::exact::Exact;
-use crate::fetch::{self, Download, Job, Worked};
+use crate::fetch::{self, Download, Job, Worked, Worker};
 use crate::plan::{Offer, Preference, RebuildPlan};
+use crate::rebuild::LazyFiles;
 use crate::session::Session;
+use crate::spool::Spool;
 use crate::store::{Inventory, Repository};
 use crate::tardiff::Limits;
 
@@ -45,14 +51,15 @@ pub struct Inspection {
     pub deltas: Vec<Digest>,
     /// Of an image: why there is none.
     pub fallback: Option<Reason>,
-    /// Of a delta, if asked for: where the bytes of each patch go.
+    /// Of a delta, if asked for: where the bytes of each patch go, of two for one layer of that which a fetch would read.
     pub accounts: Option<Vec<(DiffId, LayerAccount)>>,
 }
 
-/// Looks at what `request` would bring, and changes nothing. With `accounts`, all of a delta is read.
+/// Looks at what `request` would bring, and changes nothing. With `accounts`, the patches of a delta are read.
 ///
 /// # Errors
-/// As [`fetch`](super::fetch), but for a delta that does not fit.
+/// As [`fetch`](super::fetch), but for a delta that does not fit. With `accounts`, though, Misfit for one that has an
+/// extended patch alone for a layer, where there are no layers of its base.
 pub async fn inspect(session: &Session, request: &FetchRequest, accounts: bool) -> Result<Inspection> {
     let request = &FetchRequest { place: request.place.told_to(&session.reporter), ..request.clone() };
     let repository = &request.repository;
@@ -87,9 +94,8 @@ impl Look<'_> {
         let platform = place.platform.as_ref();
         let homes = Homes { repository, elsewhere: &self.elsewhere };
         let found = remote.and_then(|_| base::find(wanted, choice, platform, homes, spool));
-        let layered_base = found.as_ref().is_ok_and(|base| base.has_layers());
-        let plan = self.plan(opened, &delta, layered_base);
-        let accounts = if accounts { Some(self.accounts(opened, &delta).await?) } else { None };
+        let plan = self.plan(opened, &delta, with_layers(&found).is_some());
+        let accounts = if accounts { Some(self.accounts(opened, &delta, &found).await?) } else { None };
         Ok(Inspection {
             is_delta: true,
             misfit: found.err(),
@@ -161,25 +167,90 @@ impl Look<'_> {
         self.request.keeps_blobs()
     }
 
-    /// Reads all patches of a delta.
-    async fn accounts(&self, opened: &Opened, delta: &Delta) -> Result<Vec<(DiffId, LayerAccount)>> {
-        let mut diff_ids: Vec<DiffId> = Vec::new();
-        let mut downloads = Vec::new();
-        for (layer, diff_id) in delta.target.layers.iter().zip(&delta.target.diff_ids) {
-            let Some(blob) = delta.manifest.layers.get(layer.digest()) else { continue };
-            if is_patch(&opened.place, blob) && !diff_ids.contains(diff_id) {
-                downloads.push(Download::new(downloads.len(), blob.clone(), opened.place.clone()));
-                diff_ids.push(diff_id.clone());
-            }
-        }
+    /// Reads the patches of a delta and accounts for them.
+    async fn accounts(
+        &self,
+        opened: &Opened,
+        delta: &Delta,
+        found: &Result<Arc<dyn BaseImage>>,
+    ) -> Result<Vec<(DiffId, LayerAccount)>> {
+        let (diff_ids, blobs): (Vec<_>, Vec<_>) = patches(opened, delta, found)?.into_iter().unzip();
         let FetchRequest { limits, place, .. } = self.request;
-        let patch_limits = Limits { window_log: limits.max_window_log, ..Default::default() };
-        let (max_layer, spool) = (limits.max_layer_size, self.session.spool.clone());
-        let work = Arc::new(move |mut job: Job| {
-            account(&mut job.blob, &patch_limits, max_layer, &spool).map(Worked::Done)
-        });
         let concurrency = concurrency(&opened.place, place.jobs);
-        let accounts = fetch::run(downloads, concurrency, &self.session.cancel, work).await?;
+        let unpacking = Unpacking {
+            spool: Spool::in_dir(&self.session.spool),
+            max_layer: limits.max_layer_size,
+            cancel: self.session.cancel.clone(),
+        };
+        let base = with_layers(found);
+        let accountant = Accountant {
+            files: base.map(|base| files_of(base, &delta.target, concurrency.workers, &unpacking)),
+            limits: Limits { window_log: limits.max_window_log, ..Default::default() },
+            max_layer: unpacking.max_layer,
+            spool: unpacking.spool,
+        };
+        let download = |(index, blob)| Download::new(index, blob, opened.place.clone());
+        let downloads = blobs.into_iter().enumerate().map(download).collect();
+        let accounts = fetch::run(downloads, concurrency, &self.session.cancel, Arc::new(accountant)).await?;
         Ok(diff_ids.into_iter().zip(accounts).collect())
+    }
+}
+
+/// The base that was found, if it has its layers.
+fn with_layers(found: &Result<Arc<dyn BaseImage>>) -> Option<&Arc<dyn BaseImage>> {
+    found.as_ref().ok().filter(|base| base.has_layers())
+}
+
+/// The patches of a delta with their layers: of two for one layer that which a fetch would read with the base that was found.
+fn patches(
+    opened: &Opened,
+    delta: &Delta,
+    found: &Result<Arc<dyn BaseImage>>,
+) -> Result<Vec<(DiffId, Descriptor)>> {
+    let mut patches: Vec<(DiffId, Descriptor)> = Vec::new();
+    for (layer, diff_id) in delta.target.layers.iter().zip(&delta.target.diff_ids) {
+        match delta.manifest.blobs_for(layer.digest(), with_layers(found).is_some()).first() {
+            Some(blob) if is_patch(&opened.place, blob) && patches.iter().all(|(of, _)| of != diff_id) => {
+                patches.push((diff_id.clone(), (*blob).clone()));
+            }
+            None if delta.manifest.changes(layer.digest()) => return Err(needs_layers(found)),
+            _ => {}
+        }
+    }
+    Ok(patches)
+}
+
+/// Why an extended patch is not accounted for: it came to this when the base was looked for.
+fn needs_layers(found: &Result<Arc<dyn BaseImage>>) -> Error {
+    match found {
+        Err(e) => e.again().context(NEEDS_LAYERS),
+        Ok(_) => {
+            Error::misfit(format!("{NEEDS_LAYERS}: it has files alone here")).with_hint(Advice::NameBase)
+        }
+    }
+}
+
+/// The files of the base, opened for the first patch that wants them.
+fn files_of(base: &Arc<dyn BaseImage>, target: &Image, threads: usize, unpacking: &Unpacking) -> LazyFiles {
+    let (base, target, unpacking) = (base.clone(), target.clone(), unpacking.clone());
+    LazyFiles::new(move || base.files(&target, threads, &unpacking))
+}
+
+/// Accounts for patches.
+struct Accountant {
+    /// Those of a base that has its layers.
+    files: Option<LazyFiles>,
+    limits: Limits,
+    max_layer: u64,
+    spool: Spool,
+}
+
+impl Worker<LayerAccount> for Accountant {
+    fn work(&self, mut job: Job) -> Result<Worked<LayerAccount>> {
+        let holders = |holder: &Holder| match &self.files {
+            Some(files) => View::new(&*files.get()?, 0).holder(holder),
+            None => no_base(holder),
+        };
+        account(&mut job.blob, &holders, &self.limits, self.max_layer, &self.spool).map(Worked::Done)
     }
 }

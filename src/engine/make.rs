@@ -9,7 +9,7 @@ use oci_spec::image::Descriptor;
 use super::fetch;
 use super::publish;
 use super::request::{FetchRequest, Limits, PlaceOptions};
-use crate::account::{LayerAccount, account};
+use crate::account::{LayerAccount, account, no_base};
 use crate::artifact::{Image, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, parse_manifest};
 use crate::create::{self, Artifact, Beside, Carried, CarriedLayer, Input, Layers, Options};
 use crate::digest::{DiffId, Digest, digest_of};
@@ -21,6 +21,7 @@ use crate::progress::Event;
 use crate::reference::{Reference, has_transport};
 use crate::region::Region;
 use crate::session::Session;
+use crate::spool::Spool;
 use crate::store::{OtherKind, Repository, StoreRef, StoredImage};
 use crate::tardiff::{self, Version};
 
@@ -248,11 +249,12 @@ impl Maker<'_> {
 
     fn accounts(&self, layers: &[CarriedLayer]) -> Result<Vec<(DiffId, LayerAccount)>> {
         let Options { patches, max_layer, spool, .. } = &self.request.options;
+        let (limits, spool) = (tardiff::Limits::default(), Spool::in_dir(spool));
         let mut accounts = Vec::new();
         for layer in layers {
             // The output of dictionary frames cannot be accounted for without the base.
             if let (Carried::Patch(patch), Some(Version::V1)) = (&layer.carried, patches.standard()) {
-                let account = account(patch.reader(), &tardiff::Limits::default(), *max_layer, spool)?;
+                let account = account(patch.reader(), &no_base, &limits, *max_layer, &spool)?;
                 accounts.push((layer.diff_id.clone(), account));
             }
         }

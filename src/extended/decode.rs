@@ -4,10 +4,10 @@ use std::io::{self, Read};
 
 use super::streams::{Blocks, FromPatch, Streams, broken};
 use super::table::{Table, signed};
-use super::{Kind, MAGIC, MAGIC_LEN, command};
+use super::{Kind, MAGIC, MAGIC_LEN, STREAMS, command};
 use crate::encoding::read_full;
 use crate::error::{Error, IoContext, Result};
-use crate::tardiff::{Limits, Op};
+use crate::tardiff::{Flow, Limits, Op};
 
 /// Reads a patch operation by operation, as the machine takes them.
 pub struct OpReader<B> {
@@ -28,7 +28,7 @@ pub struct OpReader<B> {
 
 impl<B> std::fmt::Debug for OpReader<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OpReader").field("offset", &self.streams.offset).finish()
+        f.debug_struct("OpReader").field("flows", &self.streams.flows).finish()
     }
 }
 
@@ -62,14 +62,14 @@ impl<B: Blocks> OpReader<B> {
         OpReader { streams, table, cursors, current, machine, next, payload: 0, from: Kind::Literals }
     }
 
-    /// Decompressed bytes that were read, of all streams.
-    pub fn offset(&self) -> u64 {
-        self.streams.offset
+    /// How far its streams were read.
+    pub fn flows(&self) -> [Flow; STREAMS] {
+        self.streams.flows
     }
 
     /// A complaint about the patch.
     pub fn broken(&self, what: &str) -> Error {
-        broken(&format!("after {} bytes: {what}", self.streams.offset))
+        broken(&format!("after {} bytes: {what}", self.streams.offset()))
     }
 
     /// The next operation; `None` at the proper end.

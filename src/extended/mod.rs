@@ -65,6 +65,9 @@ enum Kind {
 
 const KINDS: [Kind; 5] = [Kind::Commands, Kind::Lengths, Kind::Moves, Kind::Sums, Kind::Literals];
 
+/// Streams of a patch.
+pub(crate) const STREAMS: usize = KINDS.len();
+
 impl Kind {
     /// Is it of numbers, not of content?
     fn is_control(self) -> bool {

@@ -3,10 +3,10 @@
 use std::io::{self, Read};
 
 use super::compression::{Decoder, Step};
-use super::{CONTROL_WINDOW_LOG, KINDS, Kind, MAX_BLOCK, MAX_WAITING};
+use super::{CONTROL_WINDOW_LOG, KINDS, Kind, MAX_BLOCK, MAX_WAITING, STREAMS};
 use crate::encoding::read_full;
 use crate::error::{Error, IoContext, Result};
-use crate::tardiff::Limits;
+use crate::tardiff::{Flow, Limits};
 
 /// Bytes decompressed at once.
 const CHUNK: usize = 16 << 10;
@@ -98,8 +98,8 @@ pub(super) struct Streams<B> {
     blocks: B,
     streams: Vec<Stream>,
     block: Vec<u8>,
-    /// Decompressed bytes that were read, of all.
-    pub offset: u64,
+    /// How far each was read.
+    pub flows: [Flow; STREAMS],
 }
 
 impl<B: Blocks> Streams<B> {
@@ -111,7 +111,12 @@ impl<B: Blocks> Streams<B> {
             let (taken, start, end) = (0, 0, 0);
             Stream { decoder, window_log, waiting, taken, out, start, end, more: false, may_end: true }
         });
-        Streams { blocks, streams: streams.collect(), block: Vec::new(), offset: 0 }
+        Streams { blocks, streams: streams.collect(), block: Vec::new(), flows: Default::default() }
+    }
+
+    /// Decompressed bytes that were read, of all.
+    pub fn offset(&self) -> u64 {
+        self.flows.iter().map(|flow| flow.plain).sum()
     }
 
     /// The next byte of a stream; none at its end.
@@ -122,7 +127,7 @@ impl<B: Blocks> Streams<B> {
         }
         let stream = &mut self.streams[kind as usize];
         stream.start += 1;
-        self.offset += 1;
+        self.flows[kind as usize].plain += 1;
         Ok(Some(stream.out[stream.start - 1]))
     }
 
@@ -148,7 +153,7 @@ impl<B: Blocks> Streams<B> {
             stream.start += n;
             n
         };
-        self.offset += n as u64;
+        self.flows[kind as usize].plain += n as u64;
         Ok(n)
     }
 
@@ -211,6 +216,7 @@ impl<B: Blocks> Streams<B> {
         stream.waiting.drain(..stream.taken);
         stream.taken = 0;
         stream.waiting.extend_from_slice(&self.block);
+        self.flows[of].packed += self.block.len() as u64;
         Ok(true)
     }
 }

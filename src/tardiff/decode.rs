@@ -34,7 +34,16 @@ pub enum Op {
     Dictionary(u64),
 }
 
-type Stream<R> = BufReader<zstd::stream::read::Decoder<'static, BufReader<R>>>;
+/// How far a stream of a patch was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Compressed bytes that were taken in.
+    pub packed: u64,
+    /// Decompressed bytes that were given out.
+    pub plain: u64,
+}
+
+type Stream<R> = BufReader<zstd::stream::read::Decoder<'static, BufReader<Counted<R>>>>;
 
 /// Reads a patch operation by operation.
 pub struct OpReader<R: Read> {
@@ -76,7 +85,7 @@ impl<R: Read> OpReader<R> {
             }
         };
         let broken = |e| stream_error(e, 0);
-        let mut decoder = zstd::stream::read::Decoder::new(reader).map_err(broken)?;
+        let mut decoder = zstd::stream::read::Decoder::new(Counted::new(reader)).map_err(broken)?;
         decoder.window_log_max(limits.window_log).map_err(broken)?;
         // The blob's digest and the layer's diff_id say more than the frame's own checksum.
         decoder.set_parameter(DParameter::ForceIgnoreChecksum(true)).map_err(broken)?;
@@ -89,9 +98,10 @@ impl<R: Read> OpReader<R> {
         self.version
     }
 
-    /// Position in the decompressed stream in bytes.
-    pub fn offset(&self) -> u64 {
-        self.offset
+    /// How far its stream was read.
+    pub fn flow(&self) -> Flow {
+        let packed = self.stream.get_ref().get_ref().get_ref().bytes;
+        Flow { packed, plain: self.offset }
     }
 
     /// The next operation; `None` at the proper end. Payload left unread is an error.
@@ -249,6 +259,28 @@ impl<R: Read> Read for Payload<'_, R> {
             return Err(self.ops.broken("truncated inside an operation").into());
         }
         self.passed(n);
+        Ok(n)
+    }
+}
+
+/// Counts what is read.
+pub(crate) struct Counted<R> {
+    inner: R,
+    /// So many bytes.
+    pub bytes: u64,
+}
+
+impl<R> Counted<R> {
+    /// From here on.
+    pub fn new(inner: R) -> Self {
+        Counted { inner, bytes: 0 }
+    }
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.bytes += n as u64;
         Ok(n)
     }
 }

@@ -23,8 +23,8 @@ mod decode;
 mod encode;
 mod frame;
 
-pub(crate) use decode::varint;
-pub use decode::{Op, OpReader};
+pub(crate) use decode::{Counted, varint};
+pub use decode::{Flow, Op, OpReader};
 pub use encode::{OpWriter, WriterOptions};
 pub(crate) use frame::decode_frame;
 

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use liblzma::stream::{LzmaOptions, Stream};
 use liblzma::write::XzEncoder;
+use oci_delta_fetch::account::account;
 use oci_delta_fetch::apply::apply_patch;
 use oci_delta_fetch::base::{Holder, LayerBlob, LayeredFiles, View};
 use oci_delta_fetch::digest::{DiffId, digest_of};
-use oci_delta_fetch::error::{Kind, Result};
+use oci_delta_fetch::error::{Error, Kind, Result};
 use oci_delta_fetch::extended::{Compression, OpWriter};
 use oci_delta_fetch::fuse::fuse;
 use oci_delta_fetch::region::Region;
@@ -146,7 +147,7 @@ fn table(stretches: &[&[u8]]) -> Vec<u8> {
 }
 
 /// A patch with this table and these streams.
-fn with_table(table: &[u8], streams: [&[u8]; 5]) -> Vec<u8> {
+pub fn with_table(table: &[u8], streams: [&[u8]; 5]) -> Vec<u8> {
     let frame = zstd::encode_all(table, 1).unwrap();
     let mut patch = [b"odfpat1\n", &number(frame.len())[..], &frame].concat();
     for (stream, bytes) in streams.into_iter().enumerate().filter(|(_, bytes)| !bytes.is_empty()) {
@@ -169,8 +170,21 @@ fn number(mut number: usize) -> Vec<u8> {
     bytes
 }
 
+/// It is not applied, nor looked through, nor accounted for.
 fn refuses(patch: &[u8], kind: Kind, text: &str) {
-    let error = apply(patch).unwrap_err();
+    is_not_made(patch, kind, text);
+    let (base, limits, spool) = (base(), Limits::default(), Spool::in_dir(&std::env::temp_dir()));
+    let view = View::new(&base, 0);
+    ends_with(fuse(patch, &view, &limits, MAX, &spool).unwrap_err(), kind, text);
+    ends_with(account(patch, &|holder| view.holder(holder), &limits, MAX, &spool).unwrap_err(), kind, text);
+}
+
+/// It is not applied.
+fn is_not_made(patch: &[u8], kind: Kind, text: &str) {
+    ends_with(apply(patch).unwrap_err(), kind, text);
+}
+
+fn ends_with(error: Error, kind: Kind, text: &str) {
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains(text), "no {text:?} in {error}");
 }
@@ -238,7 +252,7 @@ fn lzma(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Numbers one after the other.
-fn row(numbers: &[usize]) -> Vec<u8> {
+pub fn row(numbers: &[usize]) -> Vec<u8> {
     numbers.iter().flat_map(|n| number(*n)).collect()
 }
 
@@ -303,8 +317,8 @@ fn what_a_hostile_member_does_is_refused() {
     refuses(&of(&[(50, 9)], &[MEMBER, 0], &[0, 10], b"0123456789"), bad, "more is in a member than was said");
     refuses(&of(&[(50, 9)], &[MEMBER, 0], &[0, 5], b"01234"), bad, "truncated inside a member");
     refuses(&of(&[(50, 9)], &[MEMBER], &[1], b""), bad, "row 1 of its table, which has 1");
-    refuses(&of(&[(500, 9)], &[MEMBER, 0], &[0, 9], b"012345678"), bad, "bytes too few");
-    refuses(&of(&[(20, 9)], &[MEMBER, 0], &[0, 9], b"012345678"), bad, "more bytes than it has");
+    is_not_made(&of(&[(500, 9)], &[MEMBER, 0], &[0, 9], b"012345678"), bad, "bytes too few");
+    is_not_made(&of(&[(20, 9)], &[MEMBER, 0], &[0, 9], b"012345678"), bad, "more bytes than it has");
     refuses(&of(&[(9, 9); 3], &[MEMBER; 3], &[0, 1, 2], b""), bad, "members in members in members");
     refuses(&of(&[(9, 9 << 30), (9, 9 << 30)], &[], &[], b""), bad, "more bytes than are allowed");
     // An outer one that is large gets what is in it in pieces; that it fails ends all.
@@ -313,14 +327,14 @@ fn what_a_hostile_member_does_is_refused() {
         &with_members(&[(60, large), (20, 9)]),
         [&[MEMBER, MEMBER, 0, 0], &[&[0, 1, 9][..], &rest].concat(), b"", b"", &vec![b'x'; large]],
     );
-    refuses(&nested, bad, "more bytes than it has");
+    is_not_made(&nested, bad, "more bytes than it has");
 }
 
 #[test]
 fn a_stretch_that_the_base_does_not_have_is_a_misfit() {
     let of = |row_of: &[usize]| with_table(&table(&[&row(row_of)]), [&[3], &[2], b"", b"", b""]);
-    refuses(&of(&[1, 2 * 1_000_000, 10, 1, 100]), Kind::Misfit, "the base has no sha256:");
-    refuses(&of(&[1, 0, 10, 1, 100]), Kind::Verification, "gzip at 0 to 10");
+    is_not_made(&of(&[1, 2 * 1_000_000, 10, 1, 100]), Kind::Misfit, "the base has no sha256:");
+    is_not_made(&of(&[1, 0, 10, 1, 100]), Kind::Verification, "gzip at 0 to 10");
 }
 
 /// An image of small files, some of which changed, with a shared layer below and a changed one above.

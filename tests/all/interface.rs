@@ -89,6 +89,7 @@ fn reports_have_their_fields() {
         &[
             &[&old, "--json"],
             &["inspect", &delta, "--json"],
+            &["inspect", &delta, "--files", "--json"],
             &[&delta, "--dry-run", "--json"],
             &[&delta, "--tag", "new", "--json"],
             &[&delta, "--json"],
@@ -110,6 +111,7 @@ fn people_read_this() {
         &sandbox,
         &[
             &["inspect", &delta],
+            &["inspect", "--files", &delta],
             &[&delta, "--base", &old, "--dry-run"],
             &[&delta, "--tag", "os", "--delta-policy", "only"],
             &["inspect", &delta],

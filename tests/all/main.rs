@@ -4,6 +4,7 @@
 
 mod support;
 
+mod account;
 mod apply;
 mod base_files;
 mod bundle;

@@ -79,7 +79,7 @@ fn cpio(files: &[(&str, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// Files with members of each coding, in one version.
-fn files(version: usize) -> Vec<(&'static str, Vec<u8>)> {
+pub fn files(version: usize) -> Vec<(&'static str, Vec<u8>)> {
     let plain = |len: usize| text(len, version);
     let module =
         |n: usize| tool("xz -T1 --check=crc32", &[&noise(n as u64, 3_000)[..], &plain(40_000 + n)].concat());
@@ -116,28 +116,28 @@ fn files(version: usize) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-fn image(files: &[(&str, Vec<u8>)]) -> Image {
+pub fn image(files: &[(&str, Vec<u8>)]) -> Image {
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, content)| (*name, &content[..])).collect();
     let shared = Layer::gzip(tree(&[("usr/lib/shared", &noise(9999, 50_000))]));
     Image::new(vec![shared, Layer::gzip(tree(&files))])
 }
 
 /// A delta between two images; gives the report of `create`.
-fn create(sandbox: &Sandbox, images: &OciDir, options: &[&str]) -> Value {
+pub fn create(sandbox: &Sandbox, images: &OciDir, options: &[&str]) -> Value {
     let (old, new, delta) = (images.reference("1"), images.reference("2"), sandbox.path("delta.oci"));
     let mut args = vec!["create", &old, &new, delta.to_str().unwrap()];
     args.extend(options);
     sandbox.json(&args)
 }
 
-fn images(sandbox: &Sandbox, old: &Image, new: &Image) -> OciDir {
+pub fn images(sandbox: &Sandbox, old: &Image, new: &Image) -> OciDir {
     let mut images = OciDir::create(&sandbox.path("images"));
     images.image("1", old).image("2", new);
     images
 }
 
 /// Bytes of the extended patch of the upper layer, and of the standard one.
-fn sizes(report: &Value) -> (u64, u64) {
+pub fn sizes(report: &Value) -> (u64, u64) {
     let layer = &report["layers"][1];
     (layer["extended_bytes"].as_u64().unwrap(), layer["bytes"].as_u64().unwrap())
 }

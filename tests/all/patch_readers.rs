@@ -5,7 +5,7 @@ use crate::support;
 
 use std::time::{Duration, Instant};
 
-use oci_delta_fetch::account::account;
+use oci_delta_fetch::account::{LayerAccount, account, no_base};
 use oci_delta_fetch::apply::apply_patch;
 use oci_delta_fetch::base::{LayerBlob, LayeredFiles, View};
 use oci_delta_fetch::digest::{DiffId, digest_of};
@@ -35,14 +35,18 @@ fn base() -> LayeredFiles {
     LayeredFiles::new(vec![layer], &std::env::temp_dir(), 1 << 30)
 }
 
+fn accounted(patch: &[u8]) -> Result<LayerAccount> {
+    account(patch, &no_base, &Limits::default(), MAX, &Spool::in_dir(&std::env::temp_dir()))
+}
+
 /// How each reader ends.
 fn ends(patch: &[u8]) -> [(&'static str, Result<()>); 3] {
-    let (files, limits, spool) = (base(), Limits::default(), std::env::temp_dir());
+    let (files, limits, spool) = (base(), Limits::default(), Spool::in_dir(&std::env::temp_dir()));
     let mut out = Vec::new();
     [
         ("apply", apply_patch(patch, &View::new(&files, 0), &limits, &mut out).map(drop)),
-        ("fuse", fuse(patch, &View::new(&files, 0), &limits, MAX, &Spool::in_dir(&spool)).map(drop)),
-        ("account", account(patch, &limits, MAX, &spool).map(drop)),
+        ("fuse", fuse(patch, &View::new(&files, 0), &limits, MAX, &spool).map(drop)),
+        ("account", accounted(patch).map(drop)),
     ]
 }
 
@@ -107,7 +111,7 @@ fn what_applying_makes_is_what_is_accounted_for() {
     let files = LayeredFiles::new(vec![layer], &std::env::temp_dir(), 1 << 30);
     let mut out = Vec::new();
     let stats = apply_patch(&patch[..], &View::new(&files, 0), &Limits::default(), &mut out).unwrap();
-    let account = account(&patch[..], &Limits::default(), MAX, &std::env::temp_dir()).unwrap();
+    let account = accounted(&patch).unwrap();
     assert!(out == new);
     let total = account.total;
     assert_eq!(
