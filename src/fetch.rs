@@ -4,6 +4,7 @@
 //! caller's runtime, each blob is consumed by a blocking worker through a bounded
 //! channel. Knows blobs, not what is in them.
 
+use std::cmp::Reverse;
 use std::convert::Infallible;
 use std::io::{self, Read, Write as _};
 use std::sync::Arc;
@@ -235,7 +236,10 @@ pub async fn run<T: Send + 'static>(
     // Every worker holds a sender of this, so that it ends with the last of them.
     let (at_work, mut all_done) = mpsc::channel::<Infallible>(1);
     let mut tasks = JoinSet::new();
-    for (position, download) in downloads.into_iter().enumerate() {
+    // The largest first: what takes longest should not begin last.
+    let mut downloads: Vec<_> = downloads.into_iter().enumerate().collect();
+    downloads.sort_by_key(|(_, download)| Reverse(download.blob.size()));
+    for (position, download) in downloads {
         let (slots, cancel) = (slots.clone(), cancel.clone());
         let crew = Crew { work: work.clone(), at_work: at_work.clone() };
         tasks.spawn(async move {

@@ -16,13 +16,14 @@ use super::analysis::{Analysis, NewLayer};
 use super::beside::{Holders, OldLayers};
 use super::dictionary::Frames;
 use super::piece::Piece;
+use super::preset::Content;
 use super::search::{Search, Weights};
 use crate::apply::{apply_operations, apply_patch};
 use crate::base::{SourceFiles, View};
 use crate::cancel::Cancel;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, IoContext, Kind, Result};
-use crate::extended::{self, Compression, Raw};
+use crate::extended::{self, Raw};
 use crate::layer_write::LayerWrite;
 use crate::region::Region;
 use crate::spool::{Spool, Spooled};
@@ -50,7 +51,7 @@ pub(super) struct Encoder<'a> {
     pub version: Option<Version>,
     pub options: WriterOptions,
     /// Of the extended one's content.
-    pub content: Compression,
+    pub content: Content,
     pub threads: usize,
     pub cancel: &'a Cancel,
     /// For an extended patch.
@@ -120,7 +121,9 @@ impl Encoder<'_> {
 
     /// The extended patch out of its streams: applied and compared with the layer while it is written.
     fn weave(&self, layer: &NewLayer, raw: Raw, old: Old<'_>) -> Checked {
-        let parts = raw.compress(self.content, || self.spool.begin(), Spooled::into_region).at("patch")?;
+        let Content { usual, beside_encoders } = self.content;
+        let content = if raw.waits_for_encoders() { beside_encoders } else { usual };
+        let parts = raw.compress(content, || self.spool.begin(), Spooled::into_region).at("patch")?;
         let out = self.spool.begin().at("patch")?;
         let mut sink = Sink { file: BufWriter::new(out), hasher: Hasher::default(), checker: None };
         let threads = NonZeroUsize::new(self.threads).unwrap_or(NonZeroUsize::MIN);

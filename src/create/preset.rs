@@ -5,7 +5,7 @@
 use super::Options;
 use super::index::Density;
 use super::search::Weights;
-use crate::extended::Compression;
+use crate::extended::{Compression, Effort};
 use crate::tardiff::WriterOptions;
 
 /// Effort.
@@ -64,11 +64,21 @@ pub(super) struct Budget {
     pub index: u64,
     /// Settings of the outer stream.
     writer: WriterOptions,
-    /// The dictionary of LZMA in bytes, where content is worth it.
-    dictionary: Option<u32>,
+    /// The dictionary of LZMA in bytes.
+    dictionary: u32,
+    /// The preset, unless somebody chose a level of zstd.
+    preset: Option<Preset>,
     /// Bytes.
     largest_job: u64,
     memory: u64,
+}
+
+/// How the content of an extended patch is compressed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Content {
+    pub usual: Compression,
+    /// Where whoever applies it waits for slow encoders.
+    pub beside_encoders: Compression,
 }
 
 /// Every applier accepts this window.
@@ -141,11 +151,13 @@ impl Budget {
         if let Some(level) = options.level {
             writer = WriterOptions { level, hash_log: None, chain_log: None, target_length: None, ..writer };
         }
-        let largest = log2(options.memory / 4 * 3 / LZMA_EACH).clamp(MIN_WINDOW_LOG, LARGEST_DICTIONARY_LOG);
+        let largest = log2(options.memory / 4 * 3 / LZMA_EACH)
+            .clamp(MIN_WINDOW_LOG, widest.min(LARGEST_DICTIONARY_LOG));
         Budget {
             index: options.memory / 4,
             writer,
-            dictionary: (is_best && options.level.is_none()).then_some(1 << largest),
+            dictionary: 1 << largest,
+            preset: Some(options.preset).filter(|_| options.level.is_none()),
             largest_job: options.memory / 16,
             memory: options.memory,
         }
@@ -160,12 +172,16 @@ impl Budget {
     }
 
     /// How the content of the extended patch for such a layer is compressed. In LZMA it takes longer to read, so that is
-    /// for those who ask for the smallest.
-    pub fn content(&self, raw: u64, jobs: usize) -> Compression {
-        match self.dictionary {
-            Some(dictionary) => Compression::Lzma { dictionary },
-            None => Compression::Zstd(self.writer(raw, jobs)),
-        }
+    /// for those who ask for the smallest, or wait for other things anyway.
+    pub fn content(&self, raw: u64, jobs: usize) -> Content {
+        let zstd = Compression::Zstd(self.writer(raw, jobs));
+        let lzma = |effort| Compression::Lzma { dictionary: self.dictionary, effort };
+        let (usual, beside_encoders) = match self.preset {
+            Some(Preset::Best) => (lzma(Effort::Thorough), lzma(Effort::Thorough)),
+            Some(Preset::Default) => (zstd, lzma(Effort::Quick)),
+            Some(Preset::Fast) | None => (zstd, zstd),
+        };
+        Content { usual, beside_encoders }
     }
 
     /// Settings for a layer whose patch has about `raw` bytes before compression, on up to `jobs` threads.

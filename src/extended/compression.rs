@@ -13,9 +13,8 @@ use crate::tardiff::WriterOptions;
 /// What frames of zstd begin with; no stream of LZMA does, since its properties would make no sense.
 const ZSTD: u8 = 0x28;
 
-/// What liblzma searches as hard as with, but for the length of matches that are good enough: in sums, which are zeros
-/// for the most part, and in numbers no shorter one is.
-const PRESET: u32 = 6;
+/// The length of matches that are good enough, in bytes, for all presets of liblzma: in sums, which are zeros for the most
+/// part, and in numbers no shorter one is.
 const GOOD_MATCH: u32 = 273;
 
 /// Smaller streams are smaller in zstd: a stream of LZMA has a header of 13 bytes, and a mark at its end.
@@ -36,7 +35,18 @@ pub enum Compression {
     Lzma {
         /// Most bytes of its dictionary.
         dictionary: u32,
+        /// How hard matches are looked for.
+        effort: Effort,
     },
+}
+
+/// How hard the encoder of LZMA searches: by this preset of liblzma.
+#[derive(Debug, Clone, Copy)]
+pub enum Effort {
+    /// About as long as zstd at level 10.
+    Quick = 1,
+    /// As long as zstd at level 19.
+    Thorough = 6,
 }
 
 impl Compression {
@@ -56,9 +66,9 @@ impl Compression {
                 Compression::Zstd(WriterOptions { window_log: 20, ..WriterOptions::default() })
                     .compress(stream, out)
             }
-            Compression::Lzma { dictionary } => {
+            Compression::Lzma { dictionary, effort } => {
                 let wanted = stream.len().next_power_of_two().min(dictionary.into()) as u32;
-                let mut options = lzma::LzmaOptions::new_preset(PRESET)?;
+                let mut options = lzma::LzmaOptions::new_preset(effort as u32)?;
                 options.dict_size(wanted.max(LEAST_DICTIONARY)).position_bits(0).nice_len(GOOD_MATCH);
                 let mut encoder = XzEncoder::new_stream(out, lzma::Stream::new_lzma_encoder(&options)?);
                 io::copy(&mut stream.reader(), &mut encoder)?;

@@ -21,7 +21,7 @@ mod encode;
 mod streams;
 mod table;
 
-pub use compression::Compression;
+pub use compression::{Compression, Effort};
 pub use decode::OpReader;
 pub use encode::{OpWriter, Parts, Raw};
 pub use streams::{Blocks, FromPatch};

@@ -13,7 +13,7 @@ use oci_delta_fetch::apply::apply_patch;
 use oci_delta_fetch::base::{Holder, LayerBlob, LayeredFiles, View};
 use oci_delta_fetch::digest::{DiffId, digest_of};
 use oci_delta_fetch::error::{Error, Kind, Result};
-use oci_delta_fetch::extended::{Compression, OpWriter};
+use oci_delta_fetch::extended::{Compression, Effort, OpWriter};
 use oci_delta_fetch::fuse::fuse;
 use oci_delta_fetch::region::Region;
 use oci_delta_fetch::spool::Spool;
@@ -111,7 +111,7 @@ proptest! {
     #[test]
     fn what_is_written_is_read_back(steps in steps(), small in any::<bool>(), at in any::<prop::sample::Index>()) {
         let zstd = WriterOptions { level: 1, window_log: 20, ..Default::default() };
-        let lzma = Compression::Lzma { dictionary: 1 << 20 };
+        let lzma = Compression::Lzma { dictionary: 1 << 20, effort: Effort::Quick };
         let (patch, expected) = write(&steps, if small { lzma } else { Compression::Zstd(zstd) });
         prop_assert!(apply(&patch).unwrap() == expected);
         let (view, spool) = (base(), Spool::in_dir(&std::env::temp_dir()));
