@@ -61,7 +61,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l retries
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l max-window-log -d 'Largest window of a delta or layer (zstd, LZMA), as a power of two' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -l json -d 'Print one JSON object on standard output'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -s q -l quiet -d 'Print errors only'
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_needs_command" -s v -l verbose -d 'Print the causes of errors, too'
@@ -122,7 +122,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l max-window-log -d 'Largest window of a delta or layer (zstd, LZMA), as a power of two' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand fetch" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
@@ -170,7 +170,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l max-window-log -d 'Largest window of a delta or layer (zstd, LZMA), as a power of two' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand create" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
@@ -205,7 +205,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l max-window-log -d 'Largest window of a delta or layer (zstd, LZMA), as a power of two' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand apply" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
@@ -237,7 +237,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l max-window-log -d 'Largest window of a delta or layer (zstd, LZMA), as a power of two' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand import" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
@@ -269,7 +269,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l max-window-log -d 'Largest window of a delta or layer (zstd, LZMA), as a power of two' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand inspect" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
@@ -296,7 +296,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l stall-timeout -d 'Give up on a transfer that stands still for this many seconds' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l max-window-log -d 'Largest window of a delta or layer (zstd, LZMA), as a power of two' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand export" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
@@ -407,7 +407,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" 
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l limit-rate -d 'Bytes a second over the network, both ways together; a suffix K, M, G or T is allowed' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l max-window-log -d 'Largest window of a delta or layer (zstd, LZMA), as a power of two' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand bundle" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
@@ -435,7 +435,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -s j -l jobs -d 'Blobs at once [default: 2 from a registry, the number of cores from a local source]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l limit-rate -d 'Bytes a second over the network, both ways together; a suffix K, M, G or T is allowed' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l max-window-log -d 'Largest window of a delta or layer (zstd, LZMA), as a power of two' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand unbundle" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'
@@ -483,7 +483,7 @@ complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand serve" -
 false\t''"
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand serve" -l registries-conf -d 'registries.conf to use' -r -F
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand serve" -l max-layer-size -d 'Largest size of a layer, unpacked; a suffix K, M, G or T is allowed' -r
-complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand serve" -l max-window-log -d 'Largest zstd window of a delta or layer, as a power of two' -r
+complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand serve" -l max-window-log -d 'Largest window of a delta or layer (zstd, LZMA), as a power of two' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand serve" -l repo -d 'Repository: an OCI image layout, composefs:DIR or podman\'s containers-storage:[STORE] [default: in the user\'s data directory]' -r
 complete -c oci-delta-fetch -n "__fish_oci_delta_fetch_using_subcommand serve" -l progress -d 'Progress on standard error' -r -f -a "auto\t'Bars on a terminal, plain lines elsewhere'
 bar\t'Bars'

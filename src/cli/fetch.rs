@@ -328,7 +328,7 @@ pub struct LimitArgs {
     #[arg(long, value_name = "BYTES", default_value = "64G", value_parser = parse_size)]
     pub max_layer_size: u64,
 
-    /// Largest zstd window of a delta or layer, as a power of two
+    /// Largest window of a delta or layer (zstd, LZMA), as a power of two
     #[arg(long, value_name = "LOG", default_value_t = 27, value_parser = clap::value_parser!(u32).range(10..=31))]
     pub max_window_log: u32,
 }

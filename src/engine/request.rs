@@ -190,7 +190,7 @@ impl PlaceOptions {
 pub struct Limits {
     /// Most bytes of a layer's tar.
     pub max_layer_size: u64,
-    /// Largest zstd window, as the power of two of its bytes.
+    /// Largest window of zstd, or dictionary of LZMA in an extended patch, as the power of two of its bytes.
     pub max_window_log: u32,
 }
 
