@@ -17,6 +17,11 @@ const ZSTD: u8 = 0x28;
 /// part, and in numbers no shorter one is.
 const GOOD_MATCH: u32 = 273;
 
+/// In streams of up to so many bytes so many places are looked at for a match, which is what liblzma calls extreme; in larger
+/// ones that takes long.
+const DEEP_UP_TO: u64 = 16 << 20;
+const DEPTH: u32 = 512;
+
 /// Smaller streams are smaller in zstd: a stream of LZMA has a header of 13 bytes, and a mark at its end.
 const LZMA_FROM: u64 = 256;
 
@@ -70,6 +75,9 @@ impl Compression {
                 let wanted = stream.len().next_power_of_two().min(dictionary.into()) as u32;
                 let mut options = lzma::LzmaOptions::new_preset(effort as u32)?;
                 options.dict_size(wanted.max(LEAST_DICTIONARY)).position_bits(0).nice_len(GOOD_MATCH);
+                if matches!(effort, Effort::Thorough) && stream.len() <= DEEP_UP_TO {
+                    options.depth(DEPTH);
+                }
                 let mut encoder = XzEncoder::new_stream(out, lzma::Stream::new_lzma_encoder(&options)?);
                 io::copy(&mut stream.reader(), &mut encoder)?;
                 encoder.finish()
