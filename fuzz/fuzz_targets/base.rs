@@ -4,6 +4,8 @@
 use std::io::{self, Write};
 use std::sync::{Arc, LazyLock};
 
+use liblzma::stream::{LzmaOptions, Stream};
+use liblzma::write::XzEncoder;
 use oci_delta_fetch::base::{Doubt, Inside, OpenedFile, SourceFile, SourceFiles, SourcePath};
 use oci_delta_fetch::digest::DiffId;
 use oci_delta_fetch::error::Result;
@@ -48,20 +50,32 @@ fn table() -> Vec<u8> {
     table
 }
 
-/// An extended patch with that table; each byte's lowest bits say which stream the next one belongs to.
+/// An extended patch with that table; behind the first byte, each byte's lowest bits say which stream the next one belongs
+/// to. The first byte's bits say which of the streams are in LZMA.
 pub fn extended(data: &[u8]) -> Vec<u8> {
     let mut streams: [Vec<u8>; 5] = Default::default();
+    let (in_lzma, data) = data.split_first().unwrap_or((&0, &[]));
     for pair in data.chunks_exact(2) {
         streams[usize::from(pair[0]) % 5].push(pair[1]);
     }
     let mut patch = begun(&table());
     for (number, stream) in streams.iter().enumerate() {
-        for block in zstd::encode_all(&stream[..], 1).unwrap().chunks(100) {
+        let packed =
+            if in_lzma >> number & 1 == 1 { lzma(stream) } else { zstd::encode_all(&stream[..], 1).unwrap() };
+        for block in packed.chunks(100) {
             patch.extend([number as u8, block.len() as u8]);
             patch.extend(block);
         }
     }
     patch
+}
+
+fn lzma(bytes: &[u8]) -> Vec<u8> {
+    let mut options = LzmaOptions::new_preset(0).unwrap();
+    options.dict_size(4096);
+    let mut encoder = XzEncoder::new_stream(Vec::new(), Stream::new_lzma_encoder(&options).unwrap());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// What stands before the streams of an extended patch.
